@@ -1,0 +1,94 @@
+"""A SERVER span for each RPC, by OpenTelemetry's conventions."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanKind, StatusCode
+
+from parley_client.tracing import ERROR_TYPE, RPC_METHOD, RPC_STATUS, RPC_SYSTEM, context_from
+from services.runtime.interceptors.base import Context, Interceptor, Proceed
+from services.runtime.methods import Method
+
+SERVER_FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
+"""The codes that are errors of the server; the others are the client's business."""
+
+_CODES = {code.value[0]: code.name for code in grpc.StatusCode}
+
+
+class Tracing(Interceptor):
+    """Continues the caller's trace, or begins one.
+
+    What the caller does not record is only passed on. A batch without a trace of its own gets no span: its items carry
+    their own traces.
+    """
+
+    def __init__(self, methods: Mapping[str, Method]) -> None:
+        super().__init__(methods)
+        self._tracer = trace.get_tracer("parley.server")
+
+    async def around(self, method: Method, request: Any, context: Context, proceed: Proceed) -> Any:
+        parent = incoming(context)
+        remote = trace.get_current_span(parent).get_span_context()
+        if not remote.is_valid and method.is_batch:
+            return await proceed(request, context)
+        if remote.is_valid and not remote.trace_flags.sampled:
+            otel_context.attach(parent)
+            return await proceed(request, context)
+        span = self._tracer.start_span(
+            method.name, parent, SpanKind.SERVER, {RPC_SYSTEM: "grpc", RPC_METHOD: method.name}
+        )
+        otel_context.attach(trace.set_span_in_context(span, parent))
+        if not span.is_recording():
+            return await proceed(request, context)
+        return await self._record(span, method, request, context, proceed)
+
+    async def _record(self, span: Span, method: Method, request: Any, context: Context, proceed: Proceed) -> Any:
+        if method.has_tenant and not method.is_batch:
+            tenant_id = getattr(request, "tenant_id", "")
+            if tenant_id:
+                span.set_attribute("parley.tenant_id", tenant_id)
+        code = "UNKNOWN"
+        try:
+            response = await proceed(request, context)
+            code = code_of(context)
+            return response
+        except asyncio.CancelledError:
+            left = context.time_remaining()
+            code = "DEADLINE_EXCEEDED" if left is not None and left <= 0 else "CANCELLED"
+            raise
+        except BaseException:
+            set_by_abort = code_of(context)
+            code = "UNKNOWN" if set_by_abort == "OK" else set_by_abort
+            raise
+        finally:
+            end(span, code, context.details() or "")
+
+
+def incoming(context: Context) -> otel_context.Context:
+    """The trace context that a call carries; an empty one when it carries none."""
+    traceparent = tracestate = ""
+    for key, value in context.invocation_metadata() or ():
+        if key == "traceparent":
+            traceparent = str(value)
+        elif key == "tracestate":
+            tracestate = str(value)
+    return context_from(traceparent, tracestate)
+
+
+def code_of(context: Context) -> str:
+    """The name of the status that an RPC has set so far."""
+    code: Any = context.code()
+    return code.name if isinstance(code, grpc.StatusCode) else _CODES.get(code or 0, "UNKNOWN")
+
+
+def end(span: Span, code: str, message: str) -> None:
+    """End a server's span with the status of its call."""
+    span.set_attribute(RPC_STATUS, code)
+    if code in SERVER_FAULTS:
+        span.set_attribute(ERROR_TYPE, code)
+        span.set_status(StatusCode.ERROR, message)
+    span.end()

@@ -1,0 +1,214 @@
+"""Leases lanes that are due and works on them, so many at a time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from typing import Generic, Protocol, TypeVar
+from uuid import UUID
+
+from services.runtime.lanes.guard import Guard
+from services.runtime.lanes.types import Held, Lease, LeaseLost
+from services.runtime.logs import describe, get_logger
+
+log = get_logger(__name__)
+
+
+class HasLease(Protocol):
+    """A lease, with whatever payload the claim fetched along."""
+
+    @property
+    def lease(self) -> Lease: ...
+
+
+T = TypeVar("T", bound=HasLease)
+
+Claim = Callable[[int], Awaitable[Sequence[T]]]
+"""Leases up to so many lanes."""
+Renew = Callable[[Sequence[Held], timedelta], Awaitable[Collection[UUID]]]
+"""Gives leases at least so long from now; returns those still held."""
+Release = Callable[[Sequence[Lease], timedelta], Awaitable[object]]
+"""Lets leases go with nothing done and no attempt counted; their lanes are due after so long."""
+Work = Callable[[T, Guard], Awaitable[object]]
+"""Works on a lane and settles it.
+
+False says that nothing is left in the lane, so that no claim need follow.
+"""
+
+
+class Dispatcher(Generic[T]):
+    """One per process and kind of lane.
+
+    It claims for all free places in one statement: when woken, when work ends, and every `poll` in case a
+    wake-up was lost. Claims start at least `gather` apart, so that what arrives together is claimed together;
+    the first one after a quiet time leaves at once. Leases last `ttl` and are renewed from a third of it on.
+    Work whose lease is lost has `grace` to notice; then it is cancelled. Work that raises has its lease let
+    go and is due again after a growing delay. All times are in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        claim: Claim[T],
+        renew: Renew,
+        release: Release,
+        work: Work[T],
+        concurrency: int,
+        ttl: float = 60.0,
+        poll: float = 1.0,
+        gather: float = 0.005,
+        drain: float = 10.0,
+        grace: float = 1.0,
+    ) -> None:
+        self._claim, self._renew, self._release, self._work = claim, renew, release, work
+        self._concurrency = concurrency
+        self._ttl, self._poll, self._gather, self._drain, self._grace = ttl, poll, gather, drain, grace
+        self._running: dict[asyncio.Task[None], Guard] = {}
+        self._woken = asyncio.Event()
+        self._freed = asyncio.Event()
+        self._closing = False
+
+    @property
+    def running(self) -> int:
+        """How many lanes are worked on."""
+        return len(self._running)
+
+    def wake(self, after: float = 0.0) -> None:
+        """Something is or will be due: claim then. Cheap; call it as often as you like."""
+        if after > 0:
+            asyncio.get_running_loop().call_later(after, self._woken.set)
+        else:
+            self._woken.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Works until `stop` is set, then lets running work finish for `drain`, and lets go of the rest."""
+        helpers = [asyncio.create_task(self._watch(stop)), asyncio.create_task(self._renew_ageing())]
+        self._woken.set()
+        try:
+            while not stop.is_set():
+                await self._wait_for_reason(stop)
+                if not stop.is_set():
+                    await self._claim_round()
+            if self._running:
+                await asyncio.wait(list(self._running), timeout=self._drain)
+        finally:
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+            await self._let_go()
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._woken.set()
+        self._freed.set()
+
+    async def _wait_for_reason(self, stop: asyncio.Event) -> None:
+        """Waits for a wake-up, the poll or the end, and for a free place."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._poll):
+                await self._woken.wait()
+        while len(self._running) >= self._concurrency and not stop.is_set():
+            self._freed.clear()
+            await self._freed.wait()
+
+    async def _claim_round(self) -> None:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        free = self._concurrency - len(self._running)
+        self._woken.clear()  # before the claim: what comes due while it runs needs another
+        try:
+            claimed = await self._claim(free)
+        except Exception as error:
+            log.warning("lanes cannot be claimed", error=describe(error), again_in=self._poll)
+            await asyncio.sleep(self._poll)
+            self._woken.set()
+            return
+        for item in claimed:
+            self._start(item, Guard(item.lease, expires=started + self._ttl, renew=self._renew_one))
+        if len(claimed) == free:
+            self._woken.set()  # there may be more
+        await asyncio.sleep(max(0.0, started + self._gather - loop.time()))
+
+    def _start(self, item: T, guard: Guard) -> None:
+        task = asyncio.create_task(self._run_work(item, guard))
+        self._running[task] = guard
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._running.pop(task, None)
+        self._freed.set()
+
+    async def _run_work(self, item: T, guard: Guard) -> None:
+        try:
+            if await self._work(item, guard) is not False:
+                self._woken.set()
+        except LeaseLost:
+            log.warning("lease lost", lane_id=str(guard.lease.lane_id), fence=guard.fence)
+        except asyncio.CancelledError:
+            if self._closing:
+                raise
+            if not guard.lost:
+                await self._failed(guard)
+            log.warning("work cancelled", lane_id=str(guard.lease.lane_id), lost=guard.lost)
+        except Exception as error:
+            log.error("work failed", lane_id=str(guard.lease.lane_id), exc_info=error)
+            await self._failed(guard)
+
+    async def _failed(self, guard: Guard) -> None:
+        """Tries again after 1, 2, 4 s and so on up to a minute; the attempt counts."""
+        lease = guard.lease
+        delay = float(min(2 ** min(lease.attempts - 1, 6), 60))
+        await self._try_release([replace(lease, attempts=lease.attempts + 1)], delay)
+        self.wake(delay)
+
+    async def _try_release(self, leases: Sequence[Lease], due_in: float) -> None:
+        try:
+            await self._release(leases, timedelta(seconds=due_in))
+        except Exception as error:
+            log.warning("leases cannot be let go, they will run out", lanes=len(leases), error=describe(error))
+
+    async def _let_go(self) -> None:
+        """Stops what still runs, and makes its lanes due for others at once."""
+        self._closing = True
+        tasks = dict(self._running)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        left = [guard.lease for task, guard in tasks.items() if task.cancelled() and not guard.lost]
+        if left:
+            log.warning("lanes let go unfinished", lanes=len(left))
+            await self._try_release(left, 0.0)
+
+    async def _renew_ageing(self) -> None:
+        """Renews, in one call, all leases that have lived a third of their time.
+
+        Short work never gets there.
+        """
+        while True:
+            await asyncio.sleep(self._ttl / 6)
+            ageing = {task: guard for task, guard in self._running.items() if self._is_ageing(guard)}
+            if not ageing:
+                continue
+            try:
+                await self._renew_guards(ageing.values(), self._ttl)
+            except Exception as error:
+                log.warning("leases cannot be renewed", lanes=len(ageing), error=describe(error))
+            for task, guard in ageing.items():
+                if guard.lost:
+                    asyncio.get_running_loop().call_later(self._grace, task.cancel)
+
+    def _is_ageing(self, guard: Guard) -> bool:
+        return not guard.lost and guard.remaining() <= self._ttl * 2 / 3
+
+    async def _renew_one(self, guard: Guard, seconds: float) -> None:
+        await self._renew_guards([guard], max(self._ttl, seconds + self._grace))
+
+    async def _renew_guards(self, guards: Collection[Guard], seconds: float) -> None:
+        started = asyncio.get_running_loop().time()
+        held = await self._renew([guard.lease.held for guard in guards], timedelta(seconds=seconds))
+        for guard in guards:
+            if guard.lease.lane_id in held:
+                guard.extended(started + seconds)
+            else:
+                guard.lost = True

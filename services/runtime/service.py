@@ -1,0 +1,210 @@
+"""Runs a service: builds it, serves it, and stops it in order."""
+
+import asyncio
+import gc
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from redis.asyncio import Redis
+
+from parley_client.channel import Connection, connect
+from parley_client.tokens import TokenSource
+from services.kernel.clock import Clock, SystemClock
+from services.runtime import logs, process, telemetry
+from services.runtime.app import App, Background
+from services.runtime.keys import Keys, ServiceTokens
+from services.runtime.logs import get_logger
+from services.runtime.postgres import Pool, open_pool
+from services.runtime.redis import make_redis
+from services.runtime.server import Server
+from services.runtime.settings import Settings
+
+__all__ = ["App", "Background", "Build", "Running", "Runtime", "main", "running"]
+
+S = TypeVar("S", bound=Settings)
+log = get_logger(__name__)
+
+
+@dataclass
+class Runtime:
+    """What wiring gets to build a service with. All that it opens is closed when the service stops."""
+
+    name: str
+    settings: Settings
+    clock: Clock
+    tokens: TokenSource
+    keys: Keys
+    _closing: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
+
+    async def postgres(self, schema: str, migrations: Path) -> Pool:
+        """A pool on the service's schema, migrated. Waits for a PostgreSQL that is starting."""
+        pool = await open_pool(
+            self.settings.database_url,
+            name=self.name,
+            schema=schema,
+            migrations=migrations,
+            size=self.settings.postgres_pool_size,
+        )
+        self.on_close(lambda: close_pool(pool))
+        return pool
+
+    def redis(self) -> Redis:
+        """A client that connects when it is first used."""
+        client = make_redis(self.settings.redis_url, self.name)
+        self.on_close(client.aclose)
+        return client
+
+    def connect(self, audience: str) -> Connection:
+        """A connection to another service, at the address that the settings give for it."""
+        connection = connect(self.settings.address_of(audience), audience=audience, tokens=self.tokens)
+        self.on_close(connection.close)
+        return connection
+
+    def on_close(self, closer: Callable[[], Awaitable[None]]) -> None:
+        """Call `closer` when the service has stopped; the last one given is called first."""
+        self._closing.push_async_callback(closer)
+
+    async def close(self) -> None:
+        """Close all that was opened."""
+        await self._closing.aclose()
+
+
+Build = Callable[[Runtime, S], Awaitable[App]]
+"""A service's composition root."""
+
+
+@dataclass
+class Running:
+    """A service that serves."""
+
+    name: str
+    address: str
+    """`host:port` of its gRPC server; empty when it has none."""
+    app: App
+    runtime: Runtime
+    failed: "asyncio.Future[None]"
+    """Gets the exception of a background task that crashes."""
+
+
+@asynccontextmanager
+async def running(
+    name: str,
+    settings: S,
+    build: Build[S],
+    *,
+    port: int = 0,
+    tokens: TokenSource | None = None,
+    clock: Clock | None = None,
+) -> AsyncIterator[Running]:
+    """A service in this process, stopped at the end. `port` 0 takes any free one."""
+    keys = Keys(settings.keys_dir)
+    tokens = tokens or ServiceTokens(name, keys.private(name))
+    runtime = Runtime(name, settings, clock or SystemClock(), tokens, keys)
+    stop = asyncio.Event()
+    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    failed.add_done_callback(lambda future: future.cancelled() or future.exception())
+    server: Server | None = None
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        app = await build(runtime, settings)
+        address = ""
+        background = list(app.background)
+        if app.servicers:
+            server = Server(name, app, settings, keys)
+            ports = await server.start([f"{settings.host}:{port}", *app.extra_ports])
+            address = f"{settings.host}:{ports[0]}"
+            background.append(server.health.watch)
+        tasks = [start_background(work, stop, failed) for work in background]
+        log.info("serving", address=address)
+        yield Running(name, address, app, runtime, failed)
+    finally:
+        stop.set()
+        await drain(server, tasks, settings.drain_seconds)
+        await runtime.close()
+
+
+def start_background(work: Background, stop: asyncio.Event, failed: "asyncio.Future[None]") -> "asyncio.Task[None]":
+    """Run a background task; its crash is given to `failed`."""
+
+    async def run() -> None:
+        try:
+            await work(stop)
+        except Exception as error:
+            log.critical("background task crashed", task=repr(work), exc_info=error)
+            if not failed.done():
+                failed.set_exception(error)
+
+    return asyncio.create_task(run(), name=getattr(work, "__qualname__", repr(work)))
+
+
+async def drain(server: Server | None, tasks: "list[asyncio.Task[None]]", seconds: float) -> None:
+    """Let calls and background work finish, for so many seconds at most."""
+
+    async def finish() -> None:
+        if tasks:
+            _, pending = await asyncio.wait(tasks, timeout=seconds)
+            for task in pending:
+                log.warning("background task did not stop in time", task=task.get_name())
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+
+    await asyncio.gather(finish(), server.stop(seconds) if server else asyncio.sleep(0))
+
+
+async def close_pool(pool: Pool) -> None:
+    """Close a pool; break its connections when somebody does not give one back."""
+    try:
+        await asyncio.wait_for(pool.close(), 5.0)
+    except TimeoutError:
+        pool.terminate()
+
+
+def main(name: str, settings_type: type[S], build: Build[S]) -> None:
+    """Run a service as this process until SIGTERM or SIGINT; then drain and end. Exits with 1 when it fails."""
+    import uvloop
+
+    settings = settings_type()
+    logs.configure(name, settings.log_level)
+    process.die_with_parent()
+    sys.exit(uvloop.run(serve(name, settings, build)))
+
+
+async def serve(name: str, settings: S, build: Build[S]) -> int:
+    """Run a service until it is told to stop or fails; the exit code."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    tracing = None
+    try:
+        tokens = ServiceTokens(name, Keys(settings.keys_dir).private(name))
+        tracing = telemetry.start(name, settings, tokens)
+        async with running(name, settings, build, port=settings.port_of(name), tokens=tokens) as service:
+            spare_the_collector()
+            service.failed.add_done_callback(lambda _: told.set())
+            await told.wait()
+            log.info("stopping")
+            failed = service.failed.done()
+    except Exception as error:
+        log.critical("cannot serve", exc_info=error)
+        return 1
+    finally:
+        if tracing is not None:
+            await tracing.close()
+    log.info("stopped")
+    return int(failed)
+
+
+def spare_the_collector() -> None:
+    """What is loaded by now stays for ever: take it out of every future collection, and collect less often.
+
+    Most of what a message makes is freed by its reference counts; what is left for the collector is little.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)

@@ -1,0 +1,68 @@
+"""Settings that every service has, from `PARLEY_...` in the environment."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """`PARLEY_...`. A service adds its own in a subclass; only `wiring` reads them."""
+
+    model_config = SettingsConfigDict(env_prefix="PARLEY_", populate_by_name=True, extra="ignore", frozen=True)
+
+    home: Path = Path(".parley")
+    """Folder of the local stack's state."""
+    keys_dir: Path = Field(default_factory=lambda values: values["home"] / "keys")
+    """Folder of the keys; `keys` in `home` when not set."""
+    database_url: str = ""
+    """PostgreSQL, for example `postgresql://user@host/parley` or `postgresql://user@/parley?host=/run/folder`."""
+    redis_url: str = ""
+    """Redis, for example `redis://host:6379/0` or `unix:///run/folder/redis.sock`."""
+    redis_prefix: str = "parley"
+    """Begins every key and topic in Redis, so that several stacks can share one."""
+    postgres_pool_size: int = Field(default=6, ge=1)
+    """Connections to PostgreSQL that one process opens at most."""
+
+    host: str = "127.0.0.1"
+    """Address on which servers listen."""
+    context_address: str = "127.0.0.1:50051"
+    """Where the context service answers."""
+    dialog_address: str = "127.0.0.1:50052"
+    """Where the dialog service answers."""
+    limits_address: str = "127.0.0.1:50053"
+    """Where the limits service answers."""
+    delivery_address: str = "127.0.0.1:50054"
+    """Where the delivery service answers."""
+    telemetry_address: str = ""
+    """Where spans are sent; empty for nowhere."""
+    otlp_endpoint: str = Field(default="", validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
+    """A further OTLP endpoint that gets the spans too, for example `http://127.0.0.1:4317`."""
+    otlp_protocol: str = Field(default="grpc", validation_alias="OTEL_EXPORTER_OTLP_PROTOCOL")
+    """`grpc` or `http/protobuf`: what that endpoint speaks."""
+    otlp_headers: str = Field(default="", validation_alias="OTEL_EXPORTER_OTLP_HEADERS")
+    """Headers for that endpoint, as `key=value,key=value`."""
+
+    log_level: str = "info"
+    """`debug`, `info`, `warning` or `error`."""
+    log_message_text: bool = False
+    """Whether logs and spans may hold the text of messages."""
+    trace_ratio: float = Field(default=1.0, ge=0, le=1)
+    """Share of new traces that are recorded."""
+    traces_per_second: float = Field(default=50.0, ge=0)
+    """New traces that one process records in a second at most; 0 for no such cap."""
+
+    default_deadline_seconds: float = Field(default=10.0, gt=0)
+    """Deadline of a unary call that comes without one."""
+    drain_seconds: float = Field(default=10.0, ge=0)
+    """How long a stopping process lets its calls and its background work finish."""
+    check_seconds: float = Field(default=5.0, gt=0)
+    """Time between two checks of what a service needs; they drive its health."""
+
+    def address_of(self, service: str) -> str:
+        """Where a service answers, as `host:port`."""
+        return str(getattr(self, f"{service}_address"))
+
+    def port_of(self, service: str) -> int:
+        """Where this process listens; 0 for any free port. Each service's settings have `<service>_port`."""
+        return int(getattr(self, f"{service}_port", 0))
