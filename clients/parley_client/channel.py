@@ -1,0 +1,108 @@
+"""Connections to services."""
+
+import json
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from parley_client.tokens import TokenSource
+
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+
+# Every mutation has a request id or a dedupe key, so that repeating a call is safe. A method without a name here means
+# all of them. No `timeout`: grpc.aio does not keep it.
+SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.05s",
+                "maxBackoff": "0.5s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+    # When most calls fail, repeating them all only adds load.
+    "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
+}
+
+OPTIONS: tuple[tuple[str, str | int], ...] = (
+    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+    ("grpc.service_config_disable_resolution", 1),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # A server that starts again is found within a moment.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),  # also the time that a connection may take to come about
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.dns_min_time_between_resolutions_ms", 1000),
+    # A peer that vanished without a word is noticed. Servers must allow pings this often.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Connections of one process to one address stay apart: their backoff and their load do not mix.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class Connection:
+    """A channel to one service, and the tokens for it. Clients are made on it; it outlives them."""
+
+    def __init__(self, channel: grpc.aio.Channel, audience: str, tokens: TokenSource) -> None:
+        self.channel = channel
+        self.audience = audience
+        self._tokens = tokens
+        self._token = ""
+        self._authorization: tuple[tuple[str, str], ...] = ()
+
+    def authorization(self) -> tuple[tuple[str, str], ...]:
+        """The metadata that shows who calls."""
+        token = self._tokens.token(self.audience)
+        if token != self._token:
+            self._token, self._authorization = token, (("authorization", f"Bearer {token}"),)
+        return self._authorization
+
+    def metadata(self, traceparent: str, tracestate: str) -> tuple[tuple[str, str], ...]:
+        """The metadata of one call; empty trace headers are left out."""
+        if not traceparent:
+            return self.authorization()
+        if not tracestate:
+            return (*self.authorization(), ("traceparent", traceparent))
+        return (*self.authorization(), ("traceparent", traceparent), ("tracestate", tracestate))
+
+    async def close(self, grace: float | None = None) -> None:
+        """Closes the channel; calls under way get `grace` seconds, and are cancelled then."""
+        await self.channel.close(grace)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def connect(
+    address: str,
+    *,
+    audience: str,
+    tokens: TokenSource,
+    credentials: grpc.ChannelCredentials | None = None,
+) -> Connection:
+    """A connection to `address` (`host:port`, or any gRPC target, `dns:///name:port` for many replicas).
+
+    No I/O before the first call. `audience`: name of the service, for its tokens. `credentials`: for TLS; without them
+    the connection is plain.
+    """
+    if credentials is None:
+        channel = grpc.aio.insecure_channel(address, options=OPTIONS)
+    else:
+        channel = grpc.aio.secure_channel(address, credentials, options=OPTIONS)
+    return Connection(channel, audience, tokens)
