@@ -1,0 +1,138 @@
+"""Rules, whom they count, and what a call asks of them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import IntEnum
+from typing import NamedTuple
+
+from services.kernel.errors import ParleyError, invalid_field
+
+EVERY_TENANT = "*"
+MOST_RULES = 8
+"""Rules that may match one resource of a tenant; a reservation names them all."""
+MOST_EXACT = 1000
+"""Windows of at most so many units keep the time of each; larger ones count by sixtieths of the window."""
+
+
+class Scope(IntEnum):
+    """What a rule counts for; numbers as in the contract."""
+
+    TENANT = 1
+    BOT = 2
+    CHANNEL = 3
+    CONTACT = 4
+
+
+class FailureMode(IntEnum):
+    """What to do while Redis is away; numbers as in the contract."""
+
+    OPEN = 1
+    CLOSED = 2
+    POSTGRES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class DailyQuota:
+    """Units in a calendar day of a time zone."""
+
+    limit: int
+    time_zone: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlidingWindow:
+    """Units in any stretch of `window` milliseconds."""
+
+    limit: int
+    window: int
+
+
+class Selector(NamedTuple):
+    """Whom an override is for: a bot, a channel or a contact."""
+
+    scope: Scope
+    id: str
+
+
+class Override(NamedTuple):
+    """Another limit, and for windows another length in milliseconds, for one bot, channel or contact."""
+
+    limit: int
+    window: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A limit as configured. `overrides` are those that the tenant who asks has made."""
+
+    tenant_id: str
+    rule_id: str
+    resource: str
+    scope: Scope
+    algorithm: DailyQuota | SlidingWindow
+    failure_mode: FailureMode
+    shadow: bool = False
+    overrides: Mapping[Selector, Override] = field(default_factory=dict)
+    updated_at: datetime | None = None
+
+    def override_for(self, subject: "Subject") -> Override | None:
+        """A contact's goes before a channel's, that before a bot's."""
+        for scope in (Scope.CONTACT, Scope.CHANNEL, Scope.BOT):
+            found = self.overrides.get(Selector(scope, subject.value(scope)))
+            if found is not None:
+                return found
+        return None
+
+
+class Subject(NamedTuple):
+    """Whose units are counted."""
+
+    bot_id: str = ""
+    channel_id: str = ""
+    contact_id: str = ""
+
+    def value(self, scope: Scope) -> str:
+        """What tells the counters of a rule with this scope apart; empty when the subject does not say."""
+        if scope is Scope.TENANT:
+            return EVERY_TENANT
+        return (self.bot_id, self.channel_id, self.contact_id)[scope - Scope.BOT]
+
+
+class Rules:
+    """All rules at one moment. A tenant's own rule stands in the place of the one that holds for every tenant."""
+
+    def __init__(
+        self, rules: Iterable[Rule] = (), overrides: Mapping[tuple[str, str], Mapping[Selector, Override]] | None = None
+    ) -> None:
+        """`overrides` by tenant and rule id: a tenant's overrides apply to whichever rule of that id it has."""
+        self._overrides = overrides or {}
+        self._by_tenant: dict[str, dict[str, Rule]] = {}
+        for rule in rules:
+            self._by_tenant.setdefault(rule.tenant_id, {})[rule.rule_id] = rule
+        self._of_tenant: dict[str, dict[str, Rule]] = {}
+        self._matching: dict[tuple[str, str], tuple[Rule, ...]] = {}
+
+    def of(self, tenant_id: str) -> dict[str, Rule]:
+        """The rules that hold for a tenant, by id, in the order of ids."""
+        if tenant_id not in self._of_tenant:
+            merged = self._by_tenant.get(EVERY_TENANT, {}) | self._by_tenant.get(tenant_id, {})
+            self._of_tenant[tenant_id] = {
+                rule_id: replace(merged[rule_id], overrides=self._overrides.get((tenant_id, rule_id), {}))
+                for rule_id in sorted(merged)
+            }
+        return self._of_tenant[tenant_id]
+
+    def matching(self, tenant_id: str, resource: str) -> tuple[Rule, ...]:
+        """The rules that hold for a tenant's use of a resource."""
+        key = (tenant_id, resource)
+        if key not in self._matching:
+            if len(self._matching) > 10_000:  # resources are the caller's words
+                self._matching.clear()
+            self._matching[key] = tuple(rule for rule in self.of(tenant_id).values() if rule.resource == resource)
+        return self._matching[key]
+
+
+def missing_subject(scope: Scope) -> ParleyError:
+    name = f"subject.{scope.name.lower()}_id"
+    return invalid_field(name, "a rule for this resource counts by it, so it must be set")

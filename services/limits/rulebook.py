@@ -1,0 +1,88 @@
+"""The rules as this process knows them, at most a second old, and how far Redis can be trusted."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from services.limits.domain import Rules
+from services.limits.ports import Away, Counters, RuleSource
+from services.runtime.logs import describe, get_logger
+
+log = get_logger(__name__)
+
+_BREATH = 0.05
+"""Seconds between two looks, however often it is poked."""
+
+
+class RuleBook:
+    """Keeps rules in memory. `poke` tells of changes; a look at their revision every `poll` seconds stands behind it.
+
+    It also keeps the epoch. Redis may miss what Postgres has counted after a commit that did not reach it, and after a
+    restart that cost its last second. Either makes a new epoch, and with it every counter is loaded again.
+    """
+
+    def __init__(self, source: RuleSource, counters: Counters, *, poll: float = 1.0, gap: float = 0.5) -> None:
+        """`gap`: seconds between two epochs that this process begins."""
+        self.rules = Rules()
+        self.epoch = 0
+        self._source, self._counters = source, counters
+        self._poll, self._gap = poll, gap
+        self._revision = 0
+        self._poked = asyncio.Event()
+        self._missed = False
+        self._bumped_at = 0.0
+        self.on_change: Callable[[], None] = lambda: None
+
+    def poke(self) -> None:
+        """Look soon."""
+        self._poked.set()
+
+    def redis_missed(self) -> None:
+        """Postgres has counted something that Redis has not heard of."""
+        self._missed = True
+        self._poked.set()
+
+    async def changed(self) -> None:
+        """This process has changed the rules: know it at once, and tell the others."""
+        await self.refresh()
+        self.on_change()
+
+    async def refresh(self) -> None:
+        """Looks now. Raises when Postgres is away."""
+        now = asyncio.get_running_loop().time()
+        if self._missed and now - self._bumped_at >= self._gap:
+            self._missed, self._bumped_at = False, now
+            try:
+                await self._source.bump_epoch()
+            except Exception:
+                self._missed = True
+                raise
+        state = await self._source.state()
+        with suppress(Away):
+            run_id = await self._counters.run_id()
+            if run_id != state.redis_run_id:
+                await self._source.meet_redis(run_id)
+                state = await self._source.state()
+        if state.revision != self._revision:
+            self.rules = await self._source.rules()
+            self._revision = state.revision
+        self.epoch = state.epoch
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Looks every second, and when poked. Keeps the last rules while Postgres is away."""
+        stopping = asyncio.create_task(stop.wait())
+        stopping.add_done_callback(lambda _: self._poked.set())
+        while not stop.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._poked.wait(), self._poll)
+            self._poked.clear()
+            if stop.is_set():
+                break
+            try:
+                await self.refresh()
+                await asyncio.sleep(_BREATH)
+            except Exception as error:
+                log.warning("rules cannot be read; keeping the last ones", error=describe(error))
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(asyncio.shield(stopping), self._poll)
+        stopping.cancel()

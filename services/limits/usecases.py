@@ -1,0 +1,271 @@
+"""Reserve, commit, release: Redis decides, Postgres remembers."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
+
+from parley.limits.v1 import limits_pb2 as pb
+
+from services.kernel.clock import Clock
+from services.kernel.errors import Kind, ParleyError, storage_unavailable
+from services.limits import present
+from services.limits.days import Days
+from services.limits.domain import FailureMode, Subject
+from services.limits.lines import TTL, ask_of, bare_value, line_of, usage_asks
+from services.limits.ports import (
+    ZERO,
+    Answer,
+    Ask,
+    Away,
+    Charged,
+    CounterKey,
+    Counters,
+    Ledger,
+    Settled,
+    Use,
+    Verdict,
+)
+from services.limits.rulebook import RuleBook
+from services.limits.tokens import Origin, Reservation, Tokens, decode_body
+
+RETRY_WHILE_AWAY = 1000
+"""Milliseconds after which to ask again when a rule refuses because Redis is away."""
+
+
+class Limits:
+    """All that is asked about use. Every method takes a batch, and one call is a batch of one."""
+
+    def __init__(self, book: RuleBook, counters: Counters, ledger: Ledger, tokens: Tokens, clock: Clock) -> None:
+        self._book = book
+        self._counters = counters
+        self._ledger = ledger
+        self._tokens = tokens
+        self._clock = clock
+        self._days = Days()
+
+    def _now(self) -> int:
+        return int(self._clock.now().timestamp() * 1000)
+
+    async def reserve(self, requests: Sequence[pb.ReserveRequest]) -> list[pb.ReserveResponse | ParleyError]:
+        """Holds units under all rules that match, or under none."""
+        now = self._now()
+        results: list[pb.ReserveResponse | ParleyError] = [present.UNLIMITED] * len(requests)
+        asks: list[tuple[int, Ask]] = []
+        for index, request in enumerate(requests):
+            try:
+                ask = self._ask(request, now)
+            except ParleyError as error:
+                results[index] = error
+            else:
+                if ask is not None:
+                    asks.append((index, ask))
+        if asks:
+            answers, by_redis = await self._decide([ask for _, ask in asks], now, hold=True)
+            for (index, ask), answer in zip(asks, answers, strict=True):
+                results[index] = self._reserved(ask, answer, _origin(ask, by_redis), now)
+        return results
+
+    async def check(self, request: pb.CheckRequest) -> pb.CheckResponse:
+        """What a Reserve would answer."""
+        now = self._now()
+        ask = ask_of(
+            self._book.rules,
+            self._days,
+            now,
+            tenant_id=request.tenant_id,
+            request_id="",
+            resource=request.resource,
+            subject=_subject(request.subject),
+            units=request.units or 1,
+        )
+        if ask is None:
+            return pb.CheckResponse(allowed=True)
+        [answer], _ = await self._decide([ask], now, hold=False)
+        return present.checked(ask, answer, now)
+
+    async def usage(self, request: pb.GetUsageRequest) -> pb.GetUsageResponse:
+        """Where a subject stands under every rule that matches it."""
+        now = self._now()
+        asks = usage_asks(
+            self._book.rules,
+            self._days,
+            now,
+            tenant_id=request.tenant_id,
+            resource=request.resource,
+            subject=_subject(request.subject),
+        )
+        if not asks:
+            return pb.GetUsageResponse()
+        answers, _ = await self._decide(asks, now, hold=False)
+        found = [present.statuses(ask.lines, answer.uses) for ask, answer in zip(asks, answers, strict=True)]
+        return pb.GetUsageResponse(statuses=sorted(chain(*found), key=lambda status: status.rule_id))
+
+    async def commit(self, requests: Sequence[pb.CommitRequest]) -> list[pb.CommitResponse | ParleyError]:
+        """Charges reservations, each once, on the day on which they were made."""
+        wanted: list[str | ParleyError] = []
+        reservations: dict[str, Reservation] = {}
+        for request in requests:
+            try:
+                reservation = self._tokens.read(request.reservation_id, request.tenant_id)
+            except ParleyError as error:
+                wanted.append(error)
+            else:
+                wanted.append(reservation.body.key)
+                reservations.setdefault(reservation.body.key, reservation)
+        committed = await self._charge(reservations) if reservations else {}
+        results: list[pb.CommitResponse | ParleyError] = []
+        for each in wanted:
+            if isinstance(each, ParleyError):
+                results.append(each)
+            else:
+                results.append(committed[each])
+                committed[each] = pb.CommitResponse(statuses=committed[each].statuses, replayed=True)
+        return results
+
+    async def _charge(self, reservations: dict[str, Reservation]) -> dict[str, pb.CommitResponse]:
+        counted = [each for each in reservations.values() if any(line.is_quota for line in each.body.lines)]
+        charged = await self._ledger.charge(counted) if counted else {}
+        settled: dict[str, Settled] = {}
+        try:
+            items = [(each, charged[key].counts if key in charged else {}) for key, each in reservations.items()]
+            found = await self._counters.commit(items, epoch=self._book.epoch)
+            settled = dict(zip(reservations, found, strict=True))
+        except Away:
+            if counted:
+                self._book.redis_missed()
+        held_here = [key for key, each in reservations.items() if each.origin is Origin.POSTGRES]
+        if held_here:
+            await self._ledger.drop_holds(held_here)
+        return {key: _committed(each, charged.get(key), settled.get(key)) for key, each in reservations.items()}
+
+    async def release(self, request: pb.ReleaseRequest) -> None:
+        """Gives back what a reservation holds; while Redis is away that happens when the hold expires."""
+        reservation = self._tokens.read(request.reservation_id, request.tenant_id)
+        if reservation.origin is Origin.POSTGRES:
+            await self._ledger.drop_holds([reservation.body.key])
+        try:
+            await self._counters.release(reservation)
+        except Away:
+            self._book.poke()
+
+    async def reset(self, request: pb.ResetUsageRequest) -> pb.ResetUsageResponse:
+        """Sets a subject's use under one rule back to zero, with what is held."""
+        now = self._now()
+        rule = self._book.rules.of(request.tenant_id).get(request.rule_id)
+        if rule is None:
+            raise ParleyError(
+                Kind.NOT_FOUND,
+                "RULE_NOT_FOUND",
+                f"There is no rule {request.rule_id!r}.",
+                metadata={"rule_id": request.rule_id},
+            )
+        subject = _subject(request.subject)
+        line = line_of(rule, subject, bare_value(rule, subject), self._days, now, TTL)
+        key = CounterKey(request.tenant_id, line.rule_id, line.value, line.day) if line.is_quota else None
+        version = await self._ledger.reset(request, key)
+        if version is None:
+            return pb.ResetUsageResponse()
+        try:
+            await self._counters.reset(request.tenant_id, line, version, epoch=self._book.epoch)
+        except Away:
+            if not line.is_quota:
+                raise storage_unavailable("Redis") from None
+            self._book.redis_missed()
+        return pb.ResetUsageResponse()
+
+    def _ask(self, request: pb.ReserveRequest, now: int) -> Ask | None:
+        ttl = request.ttl.ToMilliseconds() if request.HasField("ttl") else TTL
+        return ask_of(
+            self._book.rules,
+            self._days,
+            now,
+            tenant_id=request.tenant_id,
+            request_id=request.request_id,
+            resource=request.resource,
+            subject=_subject(request.subject),
+            units=request.units or 1,
+            ttl=max(ttl, 1),
+            max_wait=request.max_wait.ToMilliseconds(),
+        )
+
+    async def _decide(self, asks: list[Ask], now: int, *, hold: bool) -> tuple[list[Answer], bool]:
+        try:
+            return await self._ask_redis(asks, hold=hold), True
+        except Away:
+            self._book.poke()
+            return await self._without_redis(asks, now, hold=hold), False
+
+    async def _ask_redis(self, asks: list[Ask], *, hold: bool) -> list[Answer]:
+        """One call; a second one for asks whose counters Redis does not know, with the counts from Postgres."""
+        epoch = self._book.epoch
+        answers = await self._counters.reserve(asks, hold=hold, epoch=epoch)
+        missing = [index for index, answer in enumerate(answers) if answer.verdict is Verdict.MISSING]
+        if missing:
+            keys = sorted({key for index in missing for key in asks[index].counters()})
+            loads = dict.fromkeys(keys, ZERO) | await self._ledger.used(keys)
+            again = [replace(asks[index], loads=loads) for index in missing]
+            for index, answer in zip(missing, await self._counters.reserve(again, hold=hold, epoch=epoch), strict=True):
+                answers[index] = answer
+        return answers
+
+    async def _without_redis(self, asks: list[Ask], now: int, *, hold: bool) -> list[Answer]:
+        """Each rule as its failure mode says."""
+        answers = [_closed(ask, now) or _open(ask, now) for ask in asks]
+        counted = [
+            index
+            for index, (ask, answer) in enumerate(zip(asks, answers, strict=True))
+            if answer.verdict is Verdict.GRANTED and _counts_in_postgres(ask)
+        ]
+        if counted:
+            decide = self._ledger.reserve if hold else self._ledger.peek
+            for index, answer in zip(counted, await decide([asks[index] for index in counted], now), strict=True):
+                answers[index] = answer
+        return answers
+
+    def _reserved(self, ask: Ask, answer: Answer, origin: Origin, now: int) -> pb.ReserveResponse | ParleyError:
+        if answer.verdict is Verdict.REFUSED:
+            return present.refused(ask, answer, now)
+        if answer.verdict is Verdict.REPLAYED and decode_body(answer.body).digest != ask.digest:
+            message = "The request id was used before with another request; choose a new one."
+            return ParleyError(Kind.EXISTS, "REQUEST_ID_REUSED", message)
+        token = self._tokens.make(answer.body, origin, answer.at, answer.expires)
+        return present.granted(ask, answer, token)
+
+
+def _subject(subject: pb.Subject) -> Subject:
+    return Subject(subject.bot_id, subject.channel_id, subject.contact_id)
+
+
+def _counts_in_postgres(ask: Ask) -> bool:
+    return any(rule.failure_mode is FailureMode.POSTGRES for rule in ask.rules)
+
+
+def _origin(ask: Ask, by_redis: bool) -> Origin:
+    if by_redis:
+        return Origin.REDIS
+    return Origin.POSTGRES if _counts_in_postgres(ask) else Origin.NOBODY
+
+
+def _open(ask: Ask, now: int) -> Answer:
+    """Granted while Redis is away: nobody holds it, but a quota is charged all the same when it is committed."""
+    return Answer(Verdict.GRANTED, at=now, expires=now + ask.ttl, body=ask.body, uses=[Use(0, now)] * len(ask.lines))
+
+
+def _closed(ask: Ask, now: int) -> Answer | None:
+    """A refusal by a rule that allows nothing while Redis is away."""
+    for index, rule in enumerate(ask.rules):
+        if rule.failure_mode is FailureMode.CLOSED and not rule.shadow:
+            uses = [Use(0, now)] * len(ask.lines)
+            return Answer(Verdict.REFUSED, refused_by=index, retry_after=RETRY_WHILE_AWAY, uses=uses)
+    return None
+
+
+def _committed(reservation: Reservation, charged: Charged | None, settled: Settled | None) -> pb.CommitResponse:
+    lines = [(index, line) for index, line in enumerate(reservation.body.lines) if line.is_quota]
+    if charged is None:
+        return pb.CommitResponse(replayed=settled is not None and settled.replayed)
+    uses = [
+        Use(settled.uses[index] if settled is not None else charged.counts[line.rule_id].used) for index, line in lines
+    ]
+    statuses = present.statuses([line for _, line in lines], uses)
+    return pb.CommitResponse(statuses=statuses, replayed=not charged.fresh)

@@ -1,0 +1,53 @@
+"""Composition root of the limits service."""
+
+import asyncio
+from pathlib import Path
+
+from parley.limits.v1 import limits_pb2_grpc
+
+from services.limits.administration import Administration
+from services.limits.postgres import PostgresLedger
+from services.limits.postgres_rules import PostgresRules
+from services.limits.redis import RedisCounters
+from services.limits.rulebook import RuleBook
+from services.limits.servicer import SERVICE, LimitsServicer
+from services.limits.settings import LimitsSettings
+from services.limits.tokens import Tokens
+from services.limits.usecases import Limits
+from services.runtime.service import App, Runtime
+from services.runtime.wakeups import Wakeups
+
+
+async def build(runtime: Runtime, settings: LimitsSettings) -> App:
+    """Put the service together."""
+    pool = await runtime.postgres("limits", Path(__file__).parent / "migrations")
+    client = runtime.redis()
+    counters = RedisCounters(client, settings.redis_prefix, budget=settings.limits_redis_budget_seconds)
+    store, ledger = PostgresRules(pool), PostgresLedger(pool)
+    book = RuleBook(store, counters, poll=settings.limits_poll_seconds)
+    await book.refresh()
+    changes = Wakeups(client, settings.redis_prefix, "limits-rules")
+    book.on_change = changes.publish
+    limits = Limits(book, counters, ledger, Tokens(runtime.keys.derive("limits reservations")), runtime.clock)
+
+    async def listen(stop: asyncio.Event) -> None:
+        await changes.listen(stop, lambda _: book.poke(), book.poke)
+
+    async def postgres() -> None:
+        await pool.fetchval("SELECT 1")
+
+    async def redis() -> None:
+        await client.ping()
+
+    return App(
+        servicers=[
+            (
+                SERVICE,
+                limits_pb2_grpc.add_LimitsServiceServicer_to_server,
+                LimitsServicer(limits, Administration(store, book)),
+            )
+        ],
+        background=[book.run, listen, ledger.tidy],
+        checks={"postgres": postgres, "redis": redis},
+        spared=frozenset({"redis"}),
+    )
