@@ -1,0 +1,75 @@
+-- name: conversations
+-- The documents of many conversations.
+SELECT c.tenant_id, c.conversation_id, c.contact_id, c.version, c.data
+FROM unnest($1::text[], $2::uuid[]) AS wanted (tenant_id, conversation_id)
+JOIN context.conversations c USING (tenant_id, conversation_id);
+
+-- name: contacts
+-- The documents of many contacts.
+SELECT c.tenant_id, c.contact_id, c.version, c.data
+FROM unnest($1::text[], $2::uuid[]) AS wanted (tenant_id, contact_id)
+JOIN context.contacts c USING (tenant_id, contact_id);
+
+-- name: versions
+-- The versions of many conversations.
+SELECT c.tenant_id, c.conversation_id, c.version
+FROM unnest($1::text[], $2::uuid[]) AS wanted (tenant_id, conversation_id)
+JOIN context.conversations c USING (tenant_id, conversation_id);
+
+-- name: write
+-- Write documents over the versions right before them; those that were written come back. In key order, so that
+-- two batches cannot wait for each other.
+INSERT INTO context.conversations AS c (tenant_id, conversation_id, contact_id, version, data, expires_at)
+SELECT tenant_id, conversation_id, contact_id, version, data, to_timestamp(expires_at / 1000.0)
+FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::bigint[], $5::bytea[], $6::bigint[])
+    AS new (tenant_id, conversation_id, contact_id, version, data, expires_at)
+ORDER BY tenant_id, conversation_id
+ON CONFLICT (tenant_id, conversation_id) DO UPDATE
+SET version = excluded.version, data = excluded.data, expires_at = excluded.expires_at
+WHERE c.version = excluded.version - 1
+RETURNING tenant_id, conversation_id;
+
+-- name: lock_conversation
+-- One conversation's document, locked.
+SELECT contact_id, version, data FROM context.conversations
+WHERE tenant_id = $1 AND conversation_id = $2 FOR UPDATE;
+
+-- name: lock_contact
+-- One contact's document, locked.
+SELECT version, data FROM context.contacts WHERE tenant_id = $1 AND contact_id = $2 FOR UPDATE;
+
+-- name: insert_contacts
+-- Rows of contacts that are not there yet.
+INSERT INTO context.contacts (tenant_id, contact_id)
+SELECT tenant_id, contact_id FROM unnest($1::text[], $2::uuid[]) AS new (tenant_id, contact_id)
+ORDER BY tenant_id, contact_id
+ON CONFLICT DO NOTHING;
+
+-- name: write_contact
+-- One contact's document, under its lock.
+UPDATE context.contacts SET version = $3, data = $4, expires_at = to_timestamp($5::bigint / 1000.0)
+WHERE tenant_id = $1 AND contact_id = $2;
+
+-- name: identities
+-- Whose the identities are.
+SELECT i.tenant_id, i.digest, i.contact_id
+FROM unnest($1::text[], $2::bytea[]) AS wanted (tenant_id, digest)
+JOIN context.identities i USING (tenant_id, digest);
+
+-- name: insert_identities
+-- Give identities to contacts; one that somebody has keeps its owner.
+INSERT INTO context.identities (tenant_id, digest, kind, value, contact_id)
+SELECT tenant_id, digest, kind, value, contact_id
+FROM unnest($1::text[], $2::bytea[], $3::smallint[], $4::bytea[], $5::uuid[])
+    AS new (tenant_id, digest, kind, value, contact_id)
+ORDER BY tenant_id, digest
+ON CONFLICT DO NOTHING;
+
+-- name: clear_expired
+-- Empty documents whose time is over, a few at a time; the versions stay.
+WITH due AS (
+    SELECT tenant_id, conversation_id FROM context.conversations
+    WHERE expires_at < now() AND data <> '' LIMIT $1 FOR UPDATE SKIP LOCKED
+)
+UPDATE context.conversations c SET data = '', expires_at = 'infinity'
+FROM due WHERE (c.tenant_id, c.conversation_id) = (due.tenant_id, due.conversation_id);

@@ -1,0 +1,68 @@
+"""What the cache did since the process started."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from parley.context.v1 import context_pb2
+
+KEPT = 1000
+"""So many times are kept for the percentiles."""
+
+
+@dataclass
+class Stats:
+    """Counts hits and misses by level, and the time of reads and saves."""
+
+    hits: Counter[int] = field(default_factory=Counter)
+    misses: Counter[int] = field(default_factory=Counter)
+    reads: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
+    saves: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
+
+    def count(self, level: int, hits: int, misses: int) -> None:
+        """Add to a level's hits and misses."""
+        self.hits[level] += hits
+        self.misses[level] += misses
+
+    @contextmanager
+    def read(self) -> Iterator[None]:
+        """Time a read."""
+        started = time.perf_counter()
+        yield
+        self.reads.append(time.perf_counter() - started)
+
+    @contextmanager
+    def save(self) -> Iterator[None]:
+        """Time a save."""
+        started = time.perf_counter()
+        yield
+        self.saves.append(time.perf_counter() - started)
+
+    def report(self, memory_entries: int) -> context_pb2.GetStatsResponse:
+        """All of it, as the contract has it."""
+        levels = (
+            context_pb2.CACHE_LEVEL_MEMORY,
+            context_pb2.CACHE_LEVEL_REDIS,
+            context_pb2.CACHE_LEVEL_POSTGRES,
+        )
+        return context_pb2.GetStatsResponse(
+            levels=[
+                context_pb2.GetStatsResponse.Level(level=level, hits=self.hits[level], misses=self.misses[level])
+                for level in levels
+            ],
+            memory_entries=memory_entries,
+            read_p50_micros=percentile(self.reads, 0.5),
+            read_p99_micros=percentile(self.reads, 0.99),
+            save_p50_micros=percentile(self.saves, 0.5),
+            save_p99_micros=percentile(self.saves, 0.99),
+        )
+
+
+def percentile(times: deque[float], share: float) -> int:
+    """The time, in microseconds, that `share` of `times` (in seconds) do not exceed; 0 when there are none."""
+    if not times:
+        return 0
+    ordered = sorted(times)
+    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1e6)

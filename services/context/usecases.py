@@ -1,0 +1,201 @@
+"""Read and save what is remembered, many conversations at a time."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from parley.common.v1 import identity_pb2
+from parley.context.v1 import context_pb2
+
+from services.context import domain, identities
+from services.context.domain import Contact, Conversation, Lifetimes
+from services.context.levels import Levels
+from services.context.ports import Key, SealedConversation
+from services.kernel.errors import ParleyError, storage_unavailable
+from services.runtime import crashpoints
+
+SAVE_TRIES = 5
+"""How often a save is repeated when others save the same conversation at the same time."""
+
+
+@dataclass
+class Contexts:
+    """The use cases. `now` gives Unix milliseconds."""
+
+    levels: Levels
+    lifetimes: Lifetimes
+    now: Callable[[], int]
+    seal: Callable[[str, UUID, Conversation], bytes]
+    """The stored bytes of a tenant's conversation. Raises ParleyError TOO_LARGE."""
+
+    async def get(
+        self, requests: Sequence[context_pb2.GetContextRequest]
+    ) -> list[context_pb2.GetContextResponse | ParleyError]:
+        """Answer many reads: memory first, then one round to Redis, then one to Postgres."""
+        with self.levels.stats.read():
+            keys = [Key(request.tenant_id, UUID(request.conversation_id)) for request in requests]
+            least: dict[Key, int] = {}
+            for key, request in zip(keys, requests, strict=True):
+                least[key] = max(least.get(key, 0), request.min_version)
+            found, levels = await self.levels.load(least)
+            failed: dict[Key, ParleyError] = {}
+            new = self._unknown(keys, requests, found, failed)
+            if new:
+                for key, contact_id in (await self.levels.store.resolve(new)).items():
+                    found[key] = Conversation(contact_id)
+            people = {Key(key.tenant_id, conversation.contact_id): None for key, conversation in found.items()}
+            known = await self.levels.load_contacts(list(people))
+        now = self.now()
+        results: list[context_pb2.GetContextResponse | ParleyError] = []
+        for key in keys:
+            conversation = found.get(key)
+            if conversation is None:
+                results.append(failed.get(key) or context_pb2.GetContextResponse())
+                continue
+            contact = known.get(Key(key.tenant_id, conversation.contact_id), Contact())
+            results.append(
+                context_pb2.GetContextResponse(
+                    contact_id=str(conversation.contact_id),
+                    snapshot=domain.snapshot(conversation, contact, now),
+                    version=conversation.version,
+                    level=levels.get(key, context_pb2.CACHE_LEVEL_POSTGRES),
+                )
+            )
+        return results
+
+    def _unknown(
+        self,
+        keys: Sequence[Key],
+        requests: Sequence[context_pb2.GetContextRequest],
+        found: Mapping[Key, Conversation],
+        failed: dict[Key, ParleyError],
+    ) -> dict[Key, list[identity_pb2.Identity]]:
+        new: dict[Key, list[identity_pb2.Identity]] = {}
+        for key, request in zip(keys, requests, strict=True):
+            if key in found or not request.HasField("sender"):
+                continue
+            try:
+                new[key] = identities.all_of(request.sender)
+            except ParleyError as error:
+                failed[key] = error
+        return new
+
+    async def save(
+        self, requests: Sequence[context_pb2.SaveContextRequest]
+    ) -> list[context_pb2.SaveContextResponse | ParleyError]:
+        """Carry out many saves; those of one conversation one after the other."""
+        results: list[context_pb2.SaveContextResponse | ParleyError | None] = [None] * len(requests)
+        with self.levels.stats.save():
+            waiting = list(range(len(requests)))
+            while waiting:
+                taken: set[tuple[str, str]] = set()
+                now_: list[int] = []
+                later: list[int] = []
+                for index in waiting:
+                    conversation = (requests[index].tenant_id, requests[index].conversation_id)
+                    (later if conversation in taken else now_).append(index)
+                    taken.add(conversation)
+                for index, result in zip(
+                    now_, await self._save_round([requests[index] for index in now_]), strict=True
+                ):
+                    results[index] = result
+                waiting = later
+        return [result if result is not None else storage_unavailable("Postgres") for result in results]
+
+    async def _save_round(
+        self, requests: Sequence[context_pb2.SaveContextRequest]
+    ) -> list[context_pb2.SaveContextResponse | ParleyError]:
+        results: dict[int, context_pb2.SaveContextResponse | ParleyError] = {}
+        keys = [Key(request.tenant_id, UUID(request.conversation_id)) for request in requests]
+        bases: dict[Key, Conversation] = {}
+        open_ = []
+        for index, request in enumerate(requests):
+            try:
+                domain.check_mask(request.update_mask)
+            except ParleyError as error:
+                results[index] = error
+            else:
+                open_.append(index)
+        bases, _ = await self.levels.load({keys[index]: 0 for index in open_})
+        for _ in range(SAVE_TRIES):
+            open_ = await self._try_save(requests, keys, bases, open_, results)
+            if not open_:
+                break
+            # Somebody else saved in between: Postgres knows what.
+            stored = await self.levels.store.conversations([keys[index] for index in open_])
+            bases = {key: sealed.document for key, sealed in stored.items()}
+        for index in open_:
+            results[index] = storage_unavailable("Postgres")
+        return [results[index] for index in range(len(requests))]
+
+    async def _try_save(
+        self,
+        requests: Sequence[context_pb2.SaveContextRequest],
+        keys: Sequence[Key],
+        bases: Mapping[Key, Conversation],
+        indexes: Sequence[int],
+        results: dict[int, context_pb2.SaveContextResponse | ParleyError],
+    ) -> list[int]:
+        """One try; the indexes whose base was out of date."""
+        now = self.now()
+        writes: dict[Key, SealedConversation] = {}
+        for index in indexes:
+            request, key = requests[index], keys[index]
+            base = bases.get(key) or Conversation(UUID(request.contact_id))
+            try:
+                if request.request_id in base.requests:
+                    version = base.requests[request.request_id]
+                    results[index] = context_pb2.SaveContextResponse(version=version, replayed=True)
+                elif domain.touches_contact(request) or request.HasField("expected_version"):
+                    # Compared with the truth, not with what a cache holds.
+                    results[index] = await self._save_both(key, request)
+                else:
+                    changed, _ = domain.save(base, Contact(), request, self.lifetimes, now)
+                    writes[key] = SealedConversation(changed, self.seal(key.tenant_id, key.id, changed))
+            except ParleyError as error:
+                results[index] = error
+        done = await self._write(writes)
+        for index in indexes:
+            if keys[index] in done:
+                results[index] = context_pb2.SaveContextResponse(version=done[keys[index]].document.version)
+        return [index for index in indexes if index not in results]
+
+    async def _write(self, writes: Mapping[Key, SealedConversation]) -> Mapping[Key, SealedConversation]:
+        """Write to all levels, the truth first; what was written."""
+        if not writes:
+            return {}
+        crashpoints.reach("context.before_commit")
+        written = await self.levels.store.write(writes)
+        crashpoints.reach("context.after_commit")
+        done = {key: writes[key] for key in written}
+        for key, sealed in done.items():
+            self.levels.memory.put(key, sealed.document.version, sealed.document)
+        await self.levels.cache.put(done, {}, announce=True)
+        crashpoints.reach("context.after_cache")
+        return done
+
+    async def _save_both(self, key: Key, request: context_pb2.SaveContextRequest) -> context_pb2.SaveContextResponse:
+        """A save that changes the contact as well: one transaction under both row locks."""
+        replayed: list[int] = []
+
+        def change(conversation: Conversation, contact: Contact) -> tuple[Conversation, Contact]:
+            if request.request_id in conversation.requests:
+                replayed.append(conversation.requests[request.request_id])
+                return conversation, contact
+            return domain.save(conversation, contact, request, self.lifetimes, self.now())
+
+        person = Key(key.tenant_id, UUID(request.contact_id))
+        conversation, contact = await self.levels.store.write_both(key, person, change)
+        if replayed:
+            return context_pb2.SaveContextResponse(version=replayed[0], replayed=True)
+        self.levels.memory.put(key, conversation.document.version, conversation.document)
+        self.levels.contact_memory.put(person, contact.document.version, contact.document)
+        await self.levels.cache.put({key: conversation}, {person: contact}, announce=True)
+        return context_pb2.SaveContextResponse(version=conversation.document.version)
+
+    async def invalidate(self, request: context_pb2.InvalidateContextRequest) -> None:
+        """Drop a conversation from every process's memory and from Redis."""
+        key = Key(request.tenant_id, UUID(request.conversation_id))
+        self.levels.memory.drop(key)
+        versions = await self.levels.store.versions([key])
+        await self.levels.cache.drop(key, versions.get(key, 0))

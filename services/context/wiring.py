@@ -1,0 +1,60 @@
+"""Composition root of the context service."""
+
+import time
+from pathlib import Path
+
+from parley.context.v1 import context_pb2_grpc
+
+from services.context.domain import Contact, Conversation, Lifetimes
+from services.context.levels import Levels
+from services.context.memory import Memory
+from services.context.postgres import PostgresStore
+from services.context.redis import RedisCache
+from services.context.sealing import Sealing
+from services.context.servicer import ContextServicer
+from services.context.settings import ContextSettings
+from services.context.usecases import Contexts
+from services.runtime.crypto import Sealer
+from services.runtime.service import App, Runtime
+
+
+async def build(runtime: Runtime, settings: ContextSettings) -> App:
+    """Put the service together."""
+    pool = await runtime.postgres("context", Path(__file__).parent / "migrations")
+    client = runtime.redis()
+    sealing = Sealing(Sealer(runtime.keys), runtime.keys.derive("context identities"))
+    conversations = Memory[Conversation](settings.context_memory_entries, settings.context_memory_seconds)
+    contacts = Memory[Contact](settings.context_memory_entries, settings.context_memory_seconds)
+    lifetimes = Lifetimes(
+        dialog=settings.context_dialog_seconds * 1000,
+        messages=settings.context_messages_seconds * 1000,
+        client=settings.context_client_seconds * 1000,
+        preferences=settings.context_preferences_seconds * 1000,
+    )
+    store = PostgresStore(pool, sealing)
+    cache = RedisCache(
+        client,
+        settings.redis_prefix,
+        sealing,
+        conversations,
+        contacts,
+        timeout=settings.context_redis_timeout_seconds,
+        milliseconds=settings.context_messages_seconds * 1000,
+    )
+    levels = Levels(store, cache, conversations, contacts)
+    contexts = Contexts(levels, lifetimes, lambda: time.time_ns() // 1_000_000, sealing.conversation)
+    servicer = ContextServicer(contexts)
+
+    async def postgres() -> None:
+        await pool.fetchval("SELECT 1")
+
+    async def redis() -> None:
+        await client.ping()
+
+    name = "parley.context.v1.ContextService"
+    return App(
+        servicers=[(name, context_pb2_grpc.add_ContextServiceServicer_to_server, servicer)],
+        background=[cache.listen, store.tidy],
+        checks={"postgres": postgres, "redis": redis},
+        spared=frozenset({"redis"}),
+    )
