@@ -1,0 +1,152 @@
+"""What goes into the outbox, and what a worker gets out of it."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+from uuid import UUID
+
+import msgspec
+
+from services.delivery.domain.deliveries import Parts
+
+
+class ReplyState(IntEnum):
+    """What dialog is told of a delivery. The numbers are those of `parley.dialog.v1.ReplyState`."""
+
+    SENT = 2
+    DELIVERED = 3
+    READ = 4
+    DEAD = 5
+
+
+class ProviderStatus(IntEnum):
+    """What a provider reports. The numbers are those of `parley.delivery.v1.ProviderStatus`."""
+
+    SENT = 1
+    DELIVERED = 2
+    READ = 3
+    FAILED = 4
+
+
+class NewDelivery(msgspec.Struct, frozen=True):
+    """One message to store. `cuts` has start and end of each part; None when the text is one part.
+
+    `traceparent` and `tracestate` are those of the span that stores it.
+    """
+
+    delivery_id: UUID
+    tenant_id: str
+    request_id: str
+    channel_key: int
+    channel_id: str
+    conversation_id: UUID
+    chat_id: str
+    message_id: UUID | None
+    reply_index: int
+    text: str
+    cuts: tuple[int, ...] | None
+    traceparent: str
+    tracestate: str
+
+    @property
+    def lane_id(self) -> UUID:
+        return lane_of(self.channel_key, self.conversation_id)
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """Where a message was stored: now, or by an earlier call with the same request id."""
+
+    delivery_id: UUID
+    duplicate: bool
+
+
+class Queued(msgspec.Struct, frozen=True):
+    """A delivery as its worker reads it. `revision` is that of `parts`."""
+
+    delivery_id: UUID
+    tenant_id: str
+    seq: int
+    channel_key: int
+    chat_id: str
+    message_id: UUID | None
+    reply_index: int
+    text: str
+    cuts: tuple[int, ...] | None
+    traceparent: str
+    tracestate: str
+    revision: int
+    parts: Parts
+
+    def part_text(self, index: int) -> str:
+        return part_text(self.text, self.cuts, index)
+
+    def part_id(self, index: int) -> str:
+        return f"{self.delivery_id}.{index}"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """All that is known of a delivery."""
+
+    delivery_id: UUID
+    tenant_id: str
+    channel_key: int
+    channel_id: str
+    conversation_id: UUID
+    chat_id: str
+    request_id: str
+    message_id: UUID | None
+    reply_index: int
+    text: str
+    cuts: tuple[int, ...] | None
+    parts: Parts
+    created_at: datetime
+    sent_at: datetime | None
+    delivered_at: datetime | None
+    read_at: datetime | None
+    traceparent: str
+    tracestate: str
+    lane_id: UUID
+    seq: int
+    revision: int
+
+    def part_text(self, index: int) -> str:
+        return part_text(self.text, self.cuts, index)
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """Something that dialog must hear of a delivery."""
+
+    tenant_id: str
+    delivery_id: UUID
+    message_id: UUID | None
+    reply_index: int
+    state: ReplyState
+    at: datetime
+    error: str = ""
+    traceparent: str = ""
+    tracestate: str = ""
+
+
+def part_text(text: str, cuts: tuple[int, ...] | None, index: int) -> str:
+    """The text of one part."""
+    return text if cuts is None else text[cuts[2 * index] : cuts[2 * index + 1]]
+
+
+def lane_of(channel_key: int, conversation_id: UUID) -> UUID:
+    """The lane of a conversation on a channel.
+
+    It holds the channel's key, so nobody can name a lane of another company's channel by a conversation's id.
+    """
+    name = channel_key.to_bytes(4, "big") + conversation_id.bytes
+    return UUID(bytes=hashlib.blake2b(name, digest_size=16).digest())
+
+
+def part_of(external_id: str) -> tuple[UUID, int] | None:
+    """The delivery and index that `Queued.part_id` named; None for what is no part's id."""
+    head, _, tail = external_id.rpartition(".")
+    try:
+        return UUID(head), int(tail)
+    except ValueError:
+        return None

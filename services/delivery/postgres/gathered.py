@@ -1,0 +1,38 @@
+"""Gathers concurrent writes into batches, each of them one commit."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import asyncpg
+
+from parley_client.coalesce import Coalescer
+from services.runtime.postgres import retry_deadlocks
+
+Req = TypeVar("Req")
+Res = TypeVar("Res")
+
+AWAY = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+)
+"""PostgreSQL cannot be reached, or takes no work."""
+
+
+def gathered(
+    write: Callable[[list[Req]], Awaitable[Sequence[Res | Exception]]], *, max_in_flight: int
+) -> Coalescer[Req, Res]:
+    """A coalescer whose batches are tried again when PostgreSQL chose them to end a deadlock.
+
+    A batch that fails for another reason is written item by item, so that one bad item fails alone; but not when
+    PostgreSQL is away: then each item would only wait for that again, and recovery would wait for all of them.
+    """
+
+    async def send(items: list[Req]) -> Sequence[Res | Exception]:
+        try:
+            return await retry_deadlocks(lambda: write(items))
+        except AWAY as error:
+            return [error] * len(items)
+
+    return Coalescer(send, max_in_flight=max_in_flight, isolate=True)

@@ -1,0 +1,160 @@
+-- name: known
+-- Messages that were stored before.
+SELECT tenant_id, request_id, delivery_id, channel_id, conversation_id, chat_id, text
+FROM unnest($1::text[], $2::text[]) AS asked (tenant_id, request_id)
+JOIN delivery.deliveries USING (tenant_id, request_id);
+
+-- name: store
+-- Stores messages and counts them into their lanes, which give them their sequences (the lanes' own `append`, in the same
+-- statement: a batch costs one round trip). What was stored before, or has no channel any more, is left out.
+WITH new AS MATERIALIZED (
+    SELECT item.*,
+        row_number() OVER (PARTITION BY item.lane_id ORDER BY position) AS nth,
+        count(*) OVER (PARTITION BY item.lane_id) AS count
+    FROM unnest(
+        $1::uuid[], $2::text[], $3::text[], $4::int[], $5::text[], $6::uuid[], $7::text[], $8::uuid[], $9::int[],
+        $10::text[], $11::text[], $12::text[], $13::text[], $14::uuid[]
+    ) WITH ORDINALITY AS item (
+        delivery_id, tenant_id, request_id, channel_key, channel_id, conversation_id, chat_id, message_id, reply_index,
+        text, cuts, traceparent, tracestate, lane_id, position
+    )
+    WHERE EXISTS (SELECT FROM delivery.channels AS channel WHERE channel.channel_key = item.channel_key)
+        AND NOT EXISTS (
+            SELECT FROM delivery.deliveries AS known
+            WHERE known.tenant_id = item.tenant_id AND known.request_id = item.request_id
+        )
+), lane AS (
+    INSERT INTO delivery.lanes AS lane (lane_id, tenant_id, next_seq, pending, due_at)
+    SELECT lane_id, tenant_id, 1 + count, count, statement_timestamp() FROM new WHERE nth = 1 ORDER BY lane_id
+    ON CONFLICT (lane_id) DO UPDATE SET
+        next_seq = lane.next_seq + excluded.pending,
+        pending = lane.pending + excluded.pending,
+        due_at = coalesce(lane.due_at, excluded.due_at),
+        updated_at = statement_timestamp()
+    RETURNING lane_id, next_seq
+)
+INSERT INTO delivery.deliveries (
+    delivery_id, tenant_id, request_id, channel_key, channel_id, conversation_id, chat_id, message_id, reply_index,
+    text, cuts, traceparent, tracestate, lane_id, seq
+)
+SELECT delivery_id, tenant_id, request_id, channel_key, channel_id, conversation_id, chat_id, message_id, reply_index,
+    text, cuts::int[], traceparent, tracestate, lane_id, next_seq - count + nth - 1
+FROM new JOIN lane USING (lane_id)
+RETURNING delivery_id;
+
+-- name: waiting
+-- The first $3 deliveries that wait in each of these lanes, in their order.
+SELECT lane.lane_id, first.*
+FROM unnest($1::uuid[], $2::bigint[]) AS lane (lane_id, done_seq)
+CROSS JOIN LATERAL (
+    SELECT delivery_id, tenant_id, seq, channel_key, chat_id, message_id, reply_index, text, cuts, traceparent,
+        tracestate, revision, parts
+    FROM delivery.deliveries
+    WHERE lane_id = lane.lane_id AND seq > lane.done_seq
+    ORDER BY seq
+    LIMIT $3
+) AS first;
+
+-- name: read
+-- One delivery as its worker reads it.
+SELECT delivery_id, tenant_id, seq, channel_key, chat_id, message_id, reply_index, text, cuts, traceparent, tracestate,
+    revision, parts
+FROM delivery.deliveries
+WHERE tenant_id = $1 AND delivery_id = $2;
+
+-- name: start
+-- Marks deliveries as started, if the lease and the revision are still those that the worker read.
+UPDATE delivery.deliveries AS delivery
+SET state = 2, tries = new.tries, parts = new.parts::json, revision = delivery.revision + 1
+FROM unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::bigint[], $6::int[], $7::text[])
+    AS new (tenant_id, delivery_id, revision, lane_id, fence, tries, parts)
+JOIN delivery.lanes AS lane ON lane.lane_id = new.lane_id
+WHERE delivery.tenant_id = new.tenant_id AND delivery.delivery_id = new.delivery_id
+    AND delivery.revision = new.revision AND lane.fence = new.fence AND lane.lease_until IS NOT NULL
+RETURNING delivery.delivery_id;
+
+-- name: record
+-- Stores what came of calls, if the revision is still the one that the worker read: the parts, which provider ids are
+-- theirs, what dialog must hear of it, and the dead letters; and ends leases (the lanes' own `settle`, in the same
+-- statement), but none that counts a delivery as done whose change was refused.
+WITH new AS MATERIALIZED (
+    SELECT *
+    FROM unnest(
+        $1::text[], $2::uuid[], $3::int[], $4::int[], $5::int[], $6::text[], $7::timestamptz[], $8::int[], $9::int[],
+        $10::text[], $11::int[], $12::timestamptz[], $13::text[], $14::int[]
+    ) AS new (
+        tenant_id, delivery_id, revision, state, tries, parts, sent_at, channel_key, part, provider_message_id,
+        outcome, outcome_at, error, dead
+    )
+), done AS (
+    UPDATE delivery.deliveries AS delivery
+    SET state = new.state, tries = new.tries, parts = new.parts::json, sent_at = new.sent_at,
+        revision = delivery.revision + 1
+    FROM new
+    WHERE delivery.tenant_id = new.tenant_id AND delivery.delivery_id = new.delivery_id
+        AND delivery.revision = new.revision
+    RETURNING new.*
+), ids AS (
+    INSERT INTO delivery.provider_ids AS known (channel_key, provider_message_id, delivery_id, part)
+    SELECT DISTINCT ON (channel_key, provider_message_id) channel_key, provider_message_id, delivery_id, part
+    FROM done WHERE provider_message_id <> ''
+    ORDER BY channel_key, provider_message_id
+    ON CONFLICT (channel_key, provider_message_id)
+        DO UPDATE SET delivery_id = excluded.delivery_id, part = excluded.part
+), letters AS (
+    INSERT INTO delivery.dead (tenant_id, delivery_id, dead_parts)
+    SELECT tenant_id, delivery_id, dead FROM done WHERE dead > 0
+    ORDER BY tenant_id, delivery_id
+    ON CONFLICT (tenant_id, delivery_id) DO UPDATE SET dead_parts = excluded.dead_parts, died_at = now()
+), told AS (
+    INSERT INTO delivery.outcomes (tenant_id, delivery_id, state, at, error)
+    SELECT tenant_id, delivery_id, outcome, outcome_at, error FROM done WHERE outcome > 0
+    RETURNING outcome_id, delivery_id
+), item AS MATERIALIZED (
+    SELECT lane.lane_id, item.done, item.due_in, item.delivery_id
+    FROM unnest($15::uuid[], $16::bigint[], $17::int[], $18::float8[], $19::uuid[])
+        AS item (lane_id, fence, done, due_in, delivery_id)
+    JOIN delivery.lanes AS lane USING (lane_id)
+    WHERE lane.fence = item.fence AND lane.lease_until IS NOT NULL
+        AND (item.delivery_id IS NULL OR item.delivery_id IN (SELECT delivery_id FROM done))
+    ORDER BY lane.lane_id
+    FOR UPDATE OF lane
+), settled AS (
+    UPDATE delivery.lanes AS lane SET
+        done_seq = lane.done_seq + item.done,
+        pending = lane.pending - item.done,
+        due_at = CASE WHEN lane.pending > item.done
+            THEN statement_timestamp() + item.due_in * interval '1 second' END,
+        lease_until = NULL,
+        holder = '',
+        attempts = 0,
+        updated_at = statement_timestamp()
+    FROM item
+    WHERE lane.lane_id = item.lane_id
+    RETURNING item.delivery_id
+)
+SELECT done.delivery_id, told.outcome_id, settled.delivery_id IS NOT NULL AS settled
+FROM done LEFT JOIN told USING (delivery_id) LEFT JOIN settled USING (delivery_id);
+
+-- name: move
+-- Puts a delivery into another lane: beside its conversation's.
+UPDATE delivery.deliveries SET lane_id = $3, seq = $4 WHERE tenant_id = $1 AND delivery_id = $2;
+
+-- name: due_now
+-- What waits for a channel is due at once: it has recovered, was enabled, or is gone.
+UPDATE delivery.lanes AS lane SET due_at = statement_timestamp()
+WHERE lane.lane_id = ANY (ARRAY(
+    SELECT waiting.lane_id
+    FROM delivery.lanes AS waiting
+    JOIN delivery.deliveries AS delivery
+        ON delivery.lane_id = waiting.lane_id AND delivery.seq = waiting.done_seq + 1
+    WHERE waiting.due_at > statement_timestamp() AND waiting.lease_until IS NULL AND delivery.channel_key = $1
+    ORDER BY waiting.lane_id
+    FOR UPDATE OF waiting SKIP LOCKED
+))
+RETURNING lane.lane_id;
+
+-- name: lane_due_now
+-- A lane has something new to do, if nobody works on it already.
+UPDATE delivery.lanes SET due_at = statement_timestamp()
+WHERE lane_id = $1 AND due_at > statement_timestamp() AND lease_until IS NULL;

@@ -1,0 +1,204 @@
+"""What workers read and write: leases with their deliveries, started calls, and what came of them."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from parley_client.coalesce import Coalescer
+from services.delivery.domain import deliveries
+from services.delivery.domain.outbox import Queued
+from services.delivery.domain.parts import PartState
+from services.delivery.postgres.gathered import AWAY, gathered
+from services.delivery.postgres.sending import QUERIES
+from services.delivery.usecases.ports import Change, Claimed, Record, Said, Started
+from services.runtime.crashpoints import reach
+from services.runtime.lanes import Append, Connection, Held, Lanes, Lease
+from services.runtime.postgres import retry_deadlocks
+
+if TYPE_CHECKING:
+    from services.runtime.postgres import Pool
+
+AHEAD = 4
+"""Deliveries of a lane that are read at once."""
+PATIENCE = 20.0
+"""Seconds for which a result waits for PostgreSQL."""
+CHANGE_COLUMNS = 14
+
+
+class PostgresWorkStore:
+    """`WorkStore` on Postgres, and what a dispatcher needs of the lanes. `said` gets outcomes once they are stored."""
+
+    def __init__(self, pool: "Pool", lanes: Lanes, *, holder: str, said: Callable[[Sequence[Said]], None]) -> None:
+        self._pool = pool
+        self._lanes = lanes
+        self._holder = holder
+        self._said = said
+        self._starts: Coalescer[Started, bool] = gathered(self._start_all, max_in_flight=1)
+        self._records: Coalescer[Record, bool] = gathered(self._record_all, max_in_flight=1)
+
+    async def claim(self, limit: int, ttl: timedelta) -> list[Claimed]:
+        """Leases up to `limit` lanes that are due, each with its first deliveries."""
+        async with self._pool.acquire() as conn:
+            leases = await self._lanes.claim(conn, holder=self._holder, limit=limit, ttl=ttl)
+            if not leases:
+                return []
+            rows = await conn.fetch(
+                QUERIES["waiting"],
+                [lease.lane_id for lease in leases],
+                [lease.done_seq for lease in leases],
+                AHEAD,
+            )
+        reach("delivery.after_claim")
+        waiting: dict[UUID, list[Queued]] = {lease.lane_id: [] for lease in leases}
+        for lane_id, *row in rows:
+            waiting[lane_id].append(queued(row))
+        return [Claimed(lease, waiting[lease.lane_id], len(waiting[lease.lane_id]) == AHEAD) for lease in leases]
+
+    async def renew(self, leases: Sequence[Held], ttl: timedelta) -> set[UUID]:
+        async with self._pool.acquire() as conn:
+            return await self._lanes.renew(conn, leases, ttl)
+
+    async def release(self, leases: Sequence[Lease], due_in: timedelta) -> set[UUID]:
+        async with self._pool.acquire() as conn:
+            return await self._lanes.release(conn, leases, due_in=due_in)
+
+    async def start(self, item: Started) -> bool:
+        return await self._starts.submit(item)
+
+    async def record(self, item: Record) -> bool:
+        """Does not give up at once when PostgreSQL is away: a result that is not stored would be sent again."""
+        loop = asyncio.get_running_loop()
+        patient_until = loop.time() + PATIENCE
+        while True:
+            try:
+                return await self._records.submit(item)
+            except AWAY:
+                if loop.time() > patient_until:
+                    raise
+                await asyncio.sleep(0.25)
+
+    async def read(self, tenant_id: str, delivery_id: UUID) -> Queued | None:
+        row = await self._pool.fetchrow(QUERIES["read"], tenant_id, delivery_id)
+        return None if row is None else queued(tuple(row))
+
+    async def due_now(self, channel_key: int) -> int:
+        """What waits for a channel is due at once; returns in how many lanes."""
+        rows = await retry_deadlocks(lambda: self._pool.fetch(QUERIES["due_now"], channel_key))
+        return len(rows)
+
+    async def _start_all(self, items: list[Started]) -> Sequence[bool]:
+        rows = await self._pool.fetch(
+            QUERIES["start"],
+            [item.delivery.tenant_id for item in items],
+            [item.delivery.delivery_id for item in items],
+            [item.revision for item in items],
+            [item.lane_id for item in items],
+            [item.fence for item in items],
+            [deliveries.tries(item.parts) for item in items],
+            [deliveries.to_json(item.parts) for item in items],
+        )
+        started = {row[0] for row in rows}
+        return [item.delivery.delivery_id in started for item in items]
+
+    async def _record_all(self, items: list[Record]) -> Sequence[bool]:
+        stored, said = await self._commit(items)
+        if said:
+            self._said(said)
+        return [item.change is None or item.change.delivery.delivery_id in stored for item in items]
+
+    async def _commit(self, items: Sequence[Record]) -> tuple[set[UUID], list[Said]]:
+        if all(item.beside is None for item in items):
+            stored, said, _ = await self._record(self._pool, items)
+            return stored, said
+        async with self._pool.acquire() as conn, conn.transaction():
+            stored, said, settled = await self._record(conn, items)
+            for item in items:
+                if item.beside is not None and item.change is not None and _id(item.change) in settled:
+                    await self._move(conn, item.change.delivery, item.beside)
+            return stored, said
+
+    async def _record(
+        self, conn: "Connection | Pool", items: Sequence[Record]
+    ) -> tuple[set[UUID], list[Said], set[UUID]]:
+        """The deliveries that were changed, what dialog must hear of them, and those whose lane was settled."""
+        changes = [item.change for item in items if item.change is not None]
+        rows = await conn.fetch(QUERIES["record"], *_change_columns(changes), *_settle_columns(items))
+        outcomes = {_id(change): change.outcome for change in changes}
+        said = []
+        for delivery_id, outcome_id, _ in rows:
+            outcome = outcomes[delivery_id]
+            if outcome_id is not None and outcome is not None:
+                said.append(Said(outcome_id, outcome))
+        return {row[0] for row in rows}, said, {row[0] for row in rows if row[2]}
+
+    async def _move(self, conn: Connection, delivery: Queued, due_in: timedelta) -> None:
+        """Into a lane of its own, which has the delivery's id."""
+        lane_id = delivery.delivery_id
+        seqs = await self._lanes.append(conn, [Append(lane_id, delivery.tenant_id, 1, due_in)])
+        await conn.execute(QUERIES["move"], delivery.tenant_id, lane_id, lane_id, seqs[lane_id])
+
+
+def queued(row: Sequence[Any]) -> Queued:
+    """From the columns that `waiting` and `read` select."""
+    delivery_id, tenant_id, seq, key, chat_id, message_id, index, text, cuts, parent, state, revision, parts = row
+    return Queued(
+        delivery_id,
+        tenant_id,
+        seq,
+        key,
+        chat_id,
+        message_id,
+        index,
+        text,
+        None if cuts is None else tuple(cuts),
+        parent,
+        state,
+        revision,
+        deliveries.from_json(parts, 1 if cuts is None else len(cuts) // 2),
+    )
+
+
+def _id(change: Change) -> UUID:
+    return change.delivery.delivery_id
+
+
+def _change_columns(changes: Sequence[Change]) -> tuple[Sequence[object], ...]:
+    rows = [_row(change) for change in changes]
+    return tuple(zip(*rows, strict=True)) if rows else ((),) * CHANGE_COLUMNS
+
+
+def _settle_columns(items: Sequence[Record]) -> tuple[list[object], ...]:
+    ends = [(item.settle, item.change) for item in items if item.settle is not None]
+    return (
+        [settle.lane_id for settle, _ in ends],
+        [settle.fence for settle, _ in ends],
+        [settle.done for settle, _ in ends],
+        [0.0 if settle.due_in is None else settle.due_in.total_seconds() for settle, _ in ends],
+        [None if change is None else _id(change) for _, change in ends],
+    )
+
+
+def _row(change: Change) -> tuple[object, ...]:
+    delivery, parts, outcome = change.delivery, change.parts, change.outcome
+    sent = parts[change.sent] if change.sent >= 0 else None
+    state = deliveries.state(parts)
+    dead = sum(part.state is PartState.DEAD for part in parts)
+    finished = state is PartState.SENT
+    return (
+        delivery.tenant_id,
+        delivery.delivery_id,
+        change.revision,
+        state,
+        deliveries.tries(parts),
+        deliveries.to_json(parts),
+        datetime.fromtimestamp(deliveries.last_sent(parts) / 1000, UTC) if finished else None,
+        delivery.channel_key,
+        max(change.sent, 0),
+        "" if sent is None else sent.provider_message_id,
+        0 if outcome is None else outcome.state,
+        None if outcome is None else outcome.at,
+        "" if outcome is None else outcome.error,
+        dead,
+    )

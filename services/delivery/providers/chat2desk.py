@@ -1,0 +1,87 @@
+"""Chat2Desk: `POST {api_base}/v1/messages` with the token as it is in `Authorization`."""
+
+from typing import Any
+
+import msgspec
+
+from services.delivery.domain.channels import Channel
+from services.delivery.domain.failures import Failure, FailureKind
+from services.delivery.providers.base import Limits, Outbound, Sent
+from services.delivery.providers.classify import failure_of, failure_without_answer, scrub
+from services.delivery.providers.http import HttpClient
+from services.delivery.providers.wire import Answer, Target
+from services.kernel.clock import Clock
+
+API_BASE = "https://api.chat2desk.com"
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Message(msgspec.Struct):
+    """Body of the call."""
+
+    client_id: str
+    text: str
+    external_id: str
+    type: str = "to_client"
+
+
+class Chat2Desk:
+    """Sends to Chat2Desk clients. `client_id` is the conversation's chat id, `external_id` the part's."""
+
+    limits = Limits(max_text=4096, resource="provider.chat2desk")
+
+    def __init__(self, http: HttpClient, clock: Clock) -> None:
+        self._http = http
+        self._clock = clock
+        self._targets: dict[str, Target] = {}
+
+    @property
+    def timeout(self) -> float:
+        return self._http.timeout
+
+    async def send(self, outbound: Outbound, channel: Channel) -> Sent | Failure:
+        """One call. A 2xx is sent, unless the body says `error`."""
+        body = _encode(_Message(outbound.chat_id, outbound.text, outbound.part_id))
+        headers = {"Authorization": channel.token, "Content-Type": "application/json"}
+        try:
+            target = self._target(channel.api_base)
+        except ValueError as wrong:
+            return Failure(FailureKind.FATAL, 0, f"api_base: {wrong}")
+        result = await self._http.post(target, headers=headers, body=body)
+        if not isinstance(result, Answer):
+            return failure_without_answer(result)
+        answer = _read(result.body)
+        if 200 <= result.status < 300 and answer.get("status") != "error":
+            return Sent(_message_id(answer))
+        error = scrub(_error(answer), (outbound.text, channel.token, outbound.chat_id))
+        if result.status < 300:
+            return Failure(FailureKind.TERMINAL, result.status, error)
+        return failure_of(result.status, result.headers, error, self._clock.now())
+
+    def _target(self, api_base: str) -> Target:
+        target = self._targets.get(api_base)
+        if target is None:
+            if len(self._targets) > 1000:
+                self._targets.clear()
+            target = self._targets[api_base] = Target.of(f"{api_base or API_BASE}/v1/messages")
+        return target
+
+
+def _read(body: bytes) -> dict[str, Any]:
+    try:
+        answer = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _message_id(answer: dict[str, Any]) -> str:
+    data = answer.get("data")
+    found = data.get("message_id", data.get("id")) if isinstance(data, dict) else None
+    return str(found)[:256] if isinstance(found, int | str) else ""
+
+
+def _error(answer: dict[str, Any]) -> str:
+    words = answer.get("message") or answer.get("error") or answer.get("errors") or ""
+    return words if isinstance(words, str) else msgspec.json.encode(words).decode()

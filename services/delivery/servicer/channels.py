@@ -1,0 +1,149 @@
+"""`parley.delivery.v1.ChannelService`."""
+
+import secrets
+from collections.abc import AsyncIterator
+
+from parley.delivery.v1 import channel_pb2 as pb
+from parley.delivery.v1 import channel_pb2_grpc
+
+from services.delivery.domain.channels import Channel, ChannelValues, Provider
+from services.delivery.servicer.protos import channel_message
+from services.delivery.usecases.mirror import ChannelMirror, Event
+from services.delivery.usecases.ports import ChannelStore, Edits
+from services.kernel.errors import FieldViolation, Kind, ParleyError, invalid_field, not_found
+from services.runtime import pages
+from services.runtime.auth import caller, require_tenant
+
+PAGE = 50
+CHANGEABLE = frozenset({"bot_id", "api_base"})
+
+
+class ChannelServicer(channel_pb2_grpc.ChannelServiceServicer):
+    """Requests to use cases, results to responses."""
+
+    def __init__(self, store: ChannelStore, mirror: ChannelMirror) -> None:
+        self._store = store
+        self._mirror = mirror
+
+    async def CreateChannel(self, request: pb.CreateChannelRequest, context: object) -> pb.CreateChannelResponse:
+        _same_tenant(request.tenant_id, request.channel)
+        channel = request.channel
+        values = ChannelValues(
+            bot_id=channel.bot_id,
+            api_base=channel.api_base,
+            token=request.secrets.token,
+            webhook_secret=request.secrets.webhook_secret or secrets.token_urlsafe(24),
+        )
+
+        async def work(edits: Edits) -> pb.CreateChannelResponse:
+            created = await edits.create(request.tenant_id, channel.channel_id, Provider(channel.provider), values)
+            return pb.CreateChannelResponse(channel=channel_message(created))
+
+        response = await self._store.once(request, pb.CreateChannelResponse, "CreateChannel", work)
+        # The kept answer has no secret in it: it comes from where it is sealed.
+        stored = await self._get(channel.channel_id, request.tenant_id)
+        response.webhook_secret = stored.webhook_secret
+        return response
+
+    async def GetChannel(self, request: pb.GetChannelRequest, context: object) -> pb.GetChannelResponse:
+        channel = await self._get(request.channel_id, request.tenant_id)
+        secret = channel.webhook_secret if caller().name == "edge" else ""
+        return pb.GetChannelResponse(channel=channel_message(channel), webhook_secret=secret)
+
+    async def UpdateChannel(self, request: pb.UpdateChannelRequest, context: object) -> pb.UpdateChannelResponse:
+        _same_tenant(request.tenant_id, request.channel)
+        values = _changes(request)
+
+        async def work(edits: Edits) -> pb.UpdateChannelResponse:
+            channel = await edits.update(request.tenant_id, request.channel.channel_id, values)
+            return pb.UpdateChannelResponse(channel=channel_message(channel))
+
+        return await self._store.once(request, pb.UpdateChannelResponse, "UpdateChannel", work)
+
+    async def DeleteChannel(self, request: pb.DeleteChannelRequest, context: object) -> pb.DeleteChannelResponse:
+        async def work(edits: Edits) -> pb.DeleteChannelResponse:
+            await edits.delete(request.tenant_id, request.channel_id)
+            return pb.DeleteChannelResponse()
+
+        return await self._store.once(request, pb.DeleteChannelResponse, "DeleteChannel", work)
+
+    async def ListChannels(self, request: pb.ListChannelsRequest, context: object) -> pb.ListChannelsResponse:
+        filters = (request.tenant_id, request.bot_id)
+        position = pages.decode(request.page_token, "ListChannels", filters)
+        size = request.page_size or PAGE
+        after = str(position[0]) if position else ""
+        found = await self._store.page(*filters, after=after, limit=size + 1)
+        token = ""
+        if len(found) > size:
+            token = pages.encode("ListChannels", filters, (found[size - 1].channel_id,))
+        return pb.ListChannelsResponse(
+            channels=[channel_message(channel) for channel in found[:size]], next_page_token=token
+        )
+
+    async def EnableChannel(self, request: pb.EnableChannelRequest, context: object) -> pb.EnableChannelResponse:
+        async def work(edits: Edits) -> pb.EnableChannelResponse:
+            values = ChannelValues(enabled=True, broken_reason="")
+            channel = await edits.update(request.tenant_id, request.channel_id, values)
+            return pb.EnableChannelResponse(channel=channel_message(channel))
+
+        return await self._store.once(request, pb.EnableChannelResponse, "EnableChannel", work)
+
+    async def DisableChannel(self, request: pb.DisableChannelRequest, context: object) -> pb.DisableChannelResponse:
+        async def work(edits: Edits) -> pb.DisableChannelResponse:
+            channel = await edits.update(request.tenant_id, request.channel_id, ChannelValues(enabled=False))
+            return pb.DisableChannelResponse(channel=channel_message(channel))
+
+        return await self._store.once(request, pb.DisableChannelResponse, "DisableChannel", work)
+
+    async def WatchChannels(
+        self, request: pb.WatchChannelsRequest, context: object
+    ) -> AsyncIterator[pb.WatchChannelsResponse]:
+        require_tenant("")
+        async for events in self._mirror.watch():
+            if events is None:
+                yield pb.WatchChannelsResponse(ready=pb.WatchChannelsResponse.Ready())
+                continue
+            for event in events:
+                yield _event_message(event)
+
+    async def _get(self, channel_id: str, tenant_id: str) -> Channel:
+        channel = await self._store.get(channel_id, tenant_id)
+        if channel is None:
+            raise not_found("CHANNEL_NOT_FOUND", "channel", "channel_id", channel_id)
+        return channel
+
+
+def _event_message(event: Event) -> pb.WatchChannelsResponse:
+    if isinstance(event, Channel):
+        changed = pb.WatchChannelsResponse.Changed(channel=channel_message(event), webhook_secret=event.webhook_secret)
+        return pb.WatchChannelsResponse(changed=changed)
+    return pb.WatchChannelsResponse(deleted=pb.WatchChannelsResponse.Deleted(channel_id=event.channel_id))
+
+
+def _same_tenant(tenant_id: str, channel: pb.Channel) -> None:
+    if channel.tenant_id != tenant_id:
+        raise invalid_field("channel.tenant_id", "must be the request's tenant_id")
+
+
+def _changes(request: pb.UpdateChannelRequest) -> ChannelValues:
+    """What an update changes. A new token clears the mark that the old one has left."""
+    paths = set(request.update_mask.paths)
+    for path in sorted(paths - CHANGEABLE):
+        description = f"names {path!r}, which cannot be changed so"
+        raise ParleyError(
+            Kind.INVALID,
+            "INVALID_UPDATE_MASK",
+            f"update_mask: {description}.",
+            (FieldViolation("update_mask", description),),
+            {"field": path},
+        )
+    given = request.secrets
+    if not paths and not given.token and not given.webhook_secret:
+        raise invalid_field("update_mask", "names nothing, and no secret is given: nothing would change")
+    return ChannelValues(
+        bot_id=request.channel.bot_id if "bot_id" in paths else None,
+        api_base=request.channel.api_base if "api_base" in paths else None,
+        token=given.token or None,
+        webhook_secret=given.webhook_secret or None,
+        broken_reason="" if given.token else None,
+    )

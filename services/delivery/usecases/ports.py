@@ -1,0 +1,201 @@
+"""What the use cases need of stores and of other services."""
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol, TypeVar
+from uuid import UUID
+
+import msgspec
+from google.protobuf.message import Message
+
+from services.delivery.domain.channels import Channel, ChannelValues, Provider
+from services.delivery.domain.deliveries import Parts
+from services.delivery.domain.outbox import Delivery, NewDelivery, Outcome, Queued, Stored
+from services.delivery.domain.parts import PartState
+from services.delivery.domain.statuses import Report
+from services.kernel.errors import ParleyError
+from services.runtime.lanes import Lease, Settle
+
+R = TypeVar("R", bound=Message)
+
+Headers = tuple[str, str]
+"""`traceparent` and `tracestate`; empty without a trace."""
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """A lease with the first deliveries that wait in its lane. `more`: there may be others after them."""
+
+    lease: Lease
+    deliveries: Sequence[Queued]
+    more: bool
+
+
+class Started(msgspec.Struct, frozen=True):
+    """A call that is about to be made: to be stored before it, under the lease's fence."""
+
+    delivery: Queued
+    revision: int
+    parts: Parts
+    lane_id: UUID
+    fence: int
+
+
+class Change(msgspec.Struct, frozen=True):
+    """New parts of a delivery. `sent` is the index of the part that the provider has just taken; -1 for none."""
+
+    delivery: Queued
+    revision: int
+    parts: Parts
+    sent: int = -1
+    outcome: Outcome | None = None
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What a worker found out: a change of a delivery, the end of a lease, or both, stored together.
+
+    `beside`: the delivery leaves its conversation's lane, and is due in a lane of its own after so long.
+    """
+
+    change: Change | None = None
+    settle: Settle | None = None
+    beside: timedelta | None = None
+
+
+class SendStore(Protocol):
+    """Where messages to send are stored."""
+
+    async def store(self, items: Sequence[NewDelivery]) -> Sequence[Stored | ParleyError]:
+        """Stores all that can be stored in one commit; a result per item."""
+
+
+class WorkStore(Protocol):
+    """Where a worker keeps what it does. Both gather concurrent calls into few commits."""
+
+    async def start(self, item: Started) -> bool:
+        """False when the lease is lost or the delivery was changed meanwhile: then nothing was stored."""
+
+    async def record(self, item: Record) -> bool:
+        """False when the delivery was changed meanwhile: then its change was not stored."""
+
+    async def read(self, tenant_id: str, delivery_id: UUID) -> Queued | None:
+        """The delivery as it is now."""
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """A rate's answer: granted for in `wait` seconds, or to be asked again in `wait` seconds."""
+
+    granted: bool
+    wait: float
+
+
+class Rates(Protocol):
+    """How fast a channel may send."""
+
+    async def ask(self, channel: Channel, resource: str) -> Grant:
+        """One call's worth. Never raises, and never takes longer than a second."""
+
+
+class Channels(Protocol):
+    """The channels, mirrored in memory."""
+
+    def by_id(self, channel_id: str) -> Channel | None: ...
+
+    def by_key(self, key: int) -> Channel | None: ...
+
+    async def refresh(self) -> None:
+        """Catches up with the store, for somebody who misses a channel."""
+
+
+class Said(msgspec.Struct, frozen=True):
+    """An outcome in its queue."""
+
+    outcome_id: int
+    outcome: Outcome
+
+
+class OutcomeStore(Protocol):
+    """The outcomes that dialog has not acknowledged."""
+
+    async def older(self, age: timedelta, limit: int) -> Sequence[Said]:
+        """Those that have waited for longer, the oldest first."""
+
+    async def forget(self, outcome_ids: Collection[int]) -> None:
+        """Dialog knows them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which deliveries of a tenant are wanted; empty and None stand for all."""
+
+    tenant_id: str
+    message_id: UUID | None = None
+    channel_id: str = ""
+    part_state: PartState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Numbers of parts; `oldest_waiting` in seconds, None when nothing waits."""
+
+    waiting: int
+    leased_lanes: int
+    retrying: int
+    unknown: int
+    dead: int
+    oldest_waiting: float | None
+
+
+class ReadStore(Protocol):
+    """Deliveries as people look at them."""
+
+    async def get(self, tenant_id: str, delivery_id: UUID) -> Delivery | None: ...
+
+    async def page(self, wanted: Filter, *, before: UUID | None, limit: int) -> Sequence[Delivery]: ...
+
+    async def stats(self, tenant_id: str) -> Stats: ...
+
+
+class StatusStore(Protocol):
+    """What providers say of sent messages."""
+
+    async def report(self, channel: Channel, report: Report, dedupe_key: str) -> bool:
+        """Keeps a status and lets it take effect, now or when its part is known. True when it was kept before."""
+
+
+class Edits(Protocol):
+    """Changes of channels within one transaction."""
+
+    async def create(self, tenant_id: str, channel_id: str, provider: Provider, values: ChannelValues) -> Channel: ...
+
+    async def update(self, tenant_id: str, channel_id: str, values: ChannelValues) -> Channel: ...
+
+    async def delete(self, tenant_id: str, channel_id: str) -> None: ...
+
+
+class ChannelStore(Protocol):
+    """Channels as they are stored."""
+
+    async def get(self, channel_id: str, tenant_id: str) -> Channel | None: ...
+
+    async def page(self, tenant_id: str, bot_id: str, *, after: str, limit: int) -> Sequence[Channel]: ...
+
+    async def once(self, request: Message, response: type[R], method: str, work: Callable[[Edits], Awaitable[R]]) -> R:
+        """Lets `work` change channels in one transaction, once per request id."""
+
+
+class Revives(Protocol):
+    """Queues a delivery's dead parts again, within one transaction."""
+
+    async def revive(
+        self, tenant_id: str, delivery_id: UUID, begin_trace: Callable[[Delivery], Headers]
+    ) -> Delivery: ...
+
+
+class RetryStore(Protocol):
+    """Dead letters."""
+
+    async def once(
+        self, request: Message, response: type[R], method: str, work: Callable[[Revives], Awaitable[R]]
+    ) -> R:
+        """Lets `work` revive a delivery in one transaction, once per request id."""

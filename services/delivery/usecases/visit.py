@@ -1,0 +1,113 @@
+"""A worker's time with one delivery, and what is to be stored at its end."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+from opentelemetry import trace
+
+from services.delivery.domain import deliveries, parts
+from services.delivery.domain.deliveries import Parts
+from services.delivery.domain.outbox import Outcome, Queued, ReplyState
+from services.delivery.domain.parts import Part, PartState
+from services.delivery.domain.retry import RetryPolicy
+from services.delivery.usecases.ports import Change, Record
+from services.runtime.lanes import Lease, Settle
+from services.runtime.logs import get_logger
+
+log = get_logger(__name__)
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """A visit's end. `wait`: the lane was settled, and its head is due in so many seconds; None: all is done."""
+
+    wait: float | None = None
+
+
+DONE = Ended()
+
+
+@dataclass(slots=True)
+class Visit:
+    """A worker's time with one delivery. `revision` is that of the stored row.
+
+    `through` is the lane's sequence up to which all is done when this delivery is; None when the worker goes on
+    to the next one under the same lease.
+    """
+
+    delivery: Queued
+    lease: Lease
+    through: int | None
+    revision: int
+    parts: Parts
+    changed: bool = False
+
+    def set(self, index: int, part: Part) -> None:
+        self.parts = deliveries.with_part(self.parts, index, part)
+        self.changed = True
+
+    def change(self, sent: int = -1, outcome: Outcome | None = None) -> Change | None:
+        """What is to be stored; None when nothing has changed."""
+        if not self.changed:
+            return None
+        return Change(self.delivery, self.revision, self.parts, sent, outcome)
+
+    def stored(self) -> None:
+        self.revision += 1
+        self.changed = False
+
+    @property
+    def beside(self) -> bool:
+        """Whether the delivery has a lane of its own already."""
+        return self.lease.lane_id == self.delivery.delivery_id
+
+    def settle(self, through: int, due_in: float = 0.0) -> Settle:
+        done = through - self.lease.done_seq
+        return Settle(self.lease.lane_id, self.lease.fence, done, timedelta(seconds=due_in))
+
+
+def conclude(visit: Visit, index: int, now: int, policy: RetryPolicy, parked: float) -> tuple[Record, Ended | None]:
+    """What a call to the provider has led to, and how the visit goes on; None: with the next part.
+
+    `now` is in Unix milliseconds; `parked` is for how many seconds the channel's parts wait at least.
+    """
+    part, seq = visit.parts[index], visit.delivery.seq
+    sent = index if part.state is PartState.SENT else -1
+    if deliveries.head(visit.parts) is None:
+        return finish(visit, sent, deliveries.last_error(visit.parts), now), DONE
+    if sent >= 0:
+        return Record(visit.change(sent)), None
+    wait = max((part.due - now) / 1000, parked)
+    if parts.holds_lane(part, now, policy) or visit.beside:
+        return Record(visit.change(), visit.settle(seq - 1, wait)), Ended(wait)
+    log.warning("a part no longer holds its conversation up", part=visit.delivery.part_id(index), tries=part.tries)
+    trace.get_current_span().add_event("retried beside the conversation", {"parley.tries": part.tries})
+    settle = visit.settle(seq if visit.through is None else visit.through)
+    return Record(visit.change(), settle, timedelta(seconds=wait)), Ended(0.0)
+
+
+def finish(visit: Visit, sent: int, error: str, now: int) -> Record:
+    """Nothing is left to send: what is to be stored, and what dialog must hear if that is news.
+
+    `sent` is the index of the part that was just sent, -1 for none; `error` says why a part is dead.
+    """
+    settle = None if visit.through is None else visit.settle(visit.through)
+    if not visit.changed:
+        return Record(settle=settle)
+    delivery = visit.delivery
+    dead = deliveries.state(visit.parts) is PartState.DEAD
+    at = now if dead else deliveries.last_sent(visit.parts)
+    outcome = Outcome(
+        tenant_id=delivery.tenant_id,
+        delivery_id=delivery.delivery_id,
+        message_id=delivery.message_id,
+        reply_index=delivery.reply_index,
+        state=ReplyState.DEAD if dead else ReplyState.SENT,
+        at=datetime.fromtimestamp(at / 1000, UTC),
+        error=(error or "given up") if dead else "",
+        traceparent=delivery.traceparent,
+        tracestate=delivery.tracestate,
+    )
+    if dead:
+        log.error("a delivery is dead", delivery_id=str(delivery.delivery_id), error=outcome.error, alert=True)
+    return Record(visit.change(sent, outcome), settle)

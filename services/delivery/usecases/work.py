@@ -1,0 +1,223 @@
+"""Works on a lane: sends what waits in it, in order, and stores what comes of it."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+
+from services.delivery.domain import deliveries, parts
+from services.delivery.domain.channels import Channel
+from services.delivery.domain.channels import Provider as ProviderKind
+from services.delivery.domain.failures import Failure, FailureKind
+from services.delivery.domain.parts import Part, PartState
+from services.delivery.domain.retry import RetryPolicy
+from services.delivery.providers.base import Outbound, Provider, Sent
+from services.delivery.usecases import spans
+from services.delivery.usecases.gates import Gates
+from services.delivery.usecases.ports import Channels, Claimed, Rates, Record, Started, WorkStore
+from services.delivery.usecases.visit import DONE, Ended, Visit, conclude, finish
+from services.kernel.clock import Clock
+from services.runtime.crashpoints import reach
+from services.runtime.lanes import Guard, LeaseLost, Settle
+from services.runtime.logs import get_logger
+
+log = get_logger(__name__)
+
+PARKED = 600.0
+"""Seconds after which parts of a channel that does not send are looked at again; it wakes them before that."""
+SHORT_WAIT = 0.1
+"""A rate's slot within so many seconds is waited for with the lease in hand."""
+SLOT_LASTS = 15.0
+"""A granted slot is good for so many seconds; later it is asked for again."""
+MARGIN = 3.0
+"""Seconds of lease beyond a call's timeout, for the commits before and after it."""
+CONFLICTS = 3
+"""How often a result is put on top of somebody else's change."""
+
+
+class Worker:
+    """`work` is a dispatcher's. One for all lanes of a process."""
+
+    def __init__(
+        self,
+        *,
+        store: WorkStore,
+        channels: Channels,
+        providers: Mapping[ProviderKind, Provider],
+        rates: Rates,
+        gates: Gates,
+        policy: RetryPolicy,
+        clock: Clock,
+        broken: Callable[[Channel, str], Awaitable[bool]],
+        recovered: Callable[[int], None],
+        later: Callable[[float], None],
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """`broken` marks a channel that the provider refuses; False when it was changed meanwhile.
+
+        `recovered` hears of a channel that works again, `later` in how many seconds a lane is due. `chance` is
+        random in [0, 1).
+        """
+        self._store, self._channels, self._providers = store, channels, providers
+        self._rates, self._gates, self._policy, self._clock = rates, gates, policy, clock
+        self._broken, self._recovered, self._later, self._chance = broken, recovered, later, chance
+
+    async def work(self, claimed: Claimed, guard: Guard) -> bool:
+        """Sends until the head of the lane has to wait or nothing is left, and settles the lease.
+
+        False says that no claim need follow.
+        """
+        lease, waiting = claimed.lease, claimed.deliveries
+        end = lease.done_seq + lease.pending
+        for delivery in waiting:
+            through = None
+            if delivery is waiting[-1]:
+                through = delivery.seq if claimed.more else end
+            visit = Visit(delivery, lease, through, delivery.revision, delivery.parts)
+            ended = await self._deliver(visit, guard)
+            if ended.wait is not None:
+                self._later(ended.wait)
+                return False
+        if not waiting:  # what the lane counts was moved to another lane
+            await self._store.record(Record(settle=Settle(lease.lane_id, lease.fence, lease.pending)))
+        return claimed.more
+
+    async def _deliver(self, visit: Visit, guard: Guard) -> Ended:
+        while (index := deliveries.head(visit.parts)) is not None:
+            part = visit.parts[index]
+            if part.state is PartState.STARTED:
+                log.warning("a part was found started: its outcome is unknown", part=visit.delivery.part_id(index))
+                part = parts.crashed(part, self._policy)
+                visit.set(index, part)
+                continue
+            channel = await self._channel(visit.delivery.channel_key)
+            if channel is None:
+                visit.set(index, parts.killed(part))
+                return await self._over(visit, "the channel was deleted")
+            wait = self._obstacle(part, channel)
+            if wait > 0:
+                return await self._put_off(visit, wait)
+            with spans.processing(visit.delivery):
+                ended = await self._send(visit, index, channel, guard)
+            if ended is not None:
+                return ended
+        return await self._over(visit, deliveries.last_error(visit.parts))
+
+    async def _channel(self, key: int) -> Channel | None:
+        channel = self._channels.by_key(key)
+        if channel is None:
+            await self._channels.refresh()
+            channel = self._channels.by_key(key)
+        return channel
+
+    def _obstacle(self, part: Part, channel: Channel) -> float:
+        """Seconds that the part has to wait before anybody is asked for anything; 0 for none."""
+        now = self._now()
+        if part.due > now:
+            return (part.due - now) / 1000
+        if not channel.sends:
+            return PARKED
+        return self._gates.of(channel.key).wait(now / 1000)
+
+    async def _send(self, visit: Visit, index: int, channel: Channel, guard: Guard) -> Ended | None:
+        """One call, if the channel's rate allows it now. None: go on with the next part."""
+        provider = self._providers[channel.provider]
+        wait = await self._slot(visit, index, channel, provider)
+        if 0 < wait <= SHORT_WAIT:
+            await asyncio.sleep(wait)
+            wait = 0.0
+        wait = wait or self._gates.of(channel.key).admit(self._now() / 1000)
+        if wait > 0:
+            return await self._put_off(visit, wait)
+        await guard.ensure(provider.timeout + MARGIN)
+        visit.set(index, parts.start(visit.parts[index], self._now()))
+        if not await self._start(visit):
+            return await self._read_again(visit)
+        await guard.ensure(provider.timeout)  # the commit may have taken its time
+        reach("delivery.after_started")
+        text = visit.delivery.part_text(index)
+        outbound = Outbound(visit.delivery.part_id(index), visit.delivery.chat_id, text)
+        result = await provider.send(outbound, channel)
+        reach("delivery.after_call")
+        ended = await self._came_of_it(visit, index, channel, result)
+        reach("delivery.after_record")
+        return ended
+
+    async def _slot(self, visit: Visit, index: int, channel: Channel, provider: Provider) -> float:
+        """Seconds until the channel's rate allows the call. A slot that is granted is kept with the part."""
+        part, now = visit.parts[index], self._now()
+        if part.slot and now < part.slot + SLOT_LASTS * 1000:
+            return max(0.0, (part.slot - now) / 1000)
+        grant = await self._rates.ask(channel, provider.limits.resource)
+        if grant.granted and grant.wait > SHORT_WAIT:
+            visit.set(index, parts.granted(part, self._now() + int(grant.wait * 1000)))
+        return grant.wait
+
+    async def _start(self, visit: Visit) -> bool:
+        lease = visit.lease
+        started = Started(visit.delivery, visit.revision, visit.parts, lease.lane_id, lease.fence)
+        if not await self._store.start(started):
+            return False
+        visit.stored()
+        return True
+
+    async def _came_of_it(self, visit: Visit, index: int, channel: Channel, result: Sent | Failure) -> Ended | None:
+        """Stores the result and what follows from it. None: go on with the next part."""
+        now, chance = self._now(), self._chance()
+        parked = await self._learn(channel, result, now)
+        for _ in range(CONFLICTS):
+            visit.set(index, self._after(visit.parts[index], result, now, chance))
+            record, ended = conclude(visit, index, now, self._policy, parked)
+            if await self._store.record(record):
+                visit.stored()
+                return ended
+            # A status or an operator changed the delivery during the call: the result goes on top of that.
+            fresh = await self._store.read(visit.delivery.tenant_id, visit.delivery.delivery_id)
+            if fresh is None or fresh.parts[index].state is not PartState.STARTED:
+                break
+            visit.delivery, visit.parts, visit.revision = fresh, fresh.parts, fresh.revision
+        raise LeaseLost(f"the result of {visit.delivery.part_id(index)} cannot be stored")
+
+    def _after(self, part: Part, result: Sent | Failure, now: int, chance: float) -> Part:
+        if isinstance(result, Sent):
+            return parts.sent(part, now, result.provider_message_id)
+        return parts.failed(part, result, now, self._policy, chance)
+
+    async def _learn(self, channel: Channel, result: Sent | Failure, now: int) -> float:
+        """What the result says of the channel. Returns for how long its parts are parked."""
+        gate = self._gates.of(channel.key)
+        if isinstance(result, Sent) or result.kind is FailureKind.TERMINAL:
+            if gate.answered():
+                self._recovered(channel.key)
+        elif result.kind is FailureKind.FATAL:
+            reason = f"HTTP {result.http_status}: {result.error}" if result.http_status else result.error
+            return PARKED if await self._broken(channel, reason) else 1.0
+        elif result.rate_limited:
+            pause = self._policy.rate_limit_delay if result.retry_after is None else result.retry_after
+            gate.answered()
+            gate.pause(now / 1000 + pause)
+        else:
+            gate.failed(now / 1000)
+        return 0.0
+
+    async def _put_off(self, visit: Visit, wait: float) -> Ended:
+        """The head of the lane waits, and its lease is let go."""
+        settle = visit.settle(visit.delivery.seq - 1, wait)
+        if await self._store.record(Record(visit.change(), settle)):
+            return Ended(wait)
+        return await self._read_again(visit)
+
+    async def _over(self, visit: Visit, error: str) -> Ended:
+        """Nothing is left to send."""
+        record = finish(visit, -1, error, self._now())
+        if record == Record() or await self._store.record(record):
+            return DONE
+        return await self._read_again(visit)
+
+    async def _read_again(self, visit: Visit) -> Ended:
+        """Another worker has the lane, or a status or an operator changed the delivery."""
+        await self._store.record(Record(settle=visit.settle(visit.delivery.seq - 1)))
+        return Ended(0.0)
+
+    def _now(self) -> int:
+        """Unix milliseconds."""
+        return int(self._clock.now().timestamp() * 1000)

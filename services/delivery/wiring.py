@@ -1,0 +1,221 @@
+"""Composition root of the delivery service."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+from parley.delivery.v1 import channel_pb2_grpc, delivery_pb2_grpc
+
+from parley_client.dialog import DialogClient
+from parley_client.limits import LimitsClient
+from services.delivery.domain.breaker import BreakerPolicy
+from services.delivery.domain.channels import Channel
+from services.delivery.domain.channels import Provider as ProviderKind
+from services.delivery.domain.retry import RetryPolicy
+from services.delivery.outcomes import OutcomeReporter
+from services.delivery.postgres.channels import PostgresChannelStore
+from services.delivery.postgres.outcomes import PostgresOutcomeStore
+from services.delivery.postgres.reading import PostgresReadStore
+from services.delivery.postgres.retrying import PostgresRetryStore
+from services.delivery.postgres.sending import PostgresSendStore
+from services.delivery.postgres.statuses import PostgresStatusStore
+from services.delivery.postgres.working import PostgresWorkStore
+from services.delivery.providers.base import Provider
+from services.delivery.providers.chat2desk import Chat2Desk
+from services.delivery.providers.http import HttpClient
+from services.delivery.rates import LimitsRates
+from services.delivery.servicer.channels import ChannelServicer
+from services.delivery.servicer.deliveries import DeliveryServicer
+from services.delivery.settings import DeliverySettings
+from services.delivery.usecases.gates import Gates
+from services.delivery.usecases.mirror import ChannelMirror
+from services.delivery.usecases.ports import Claimed
+from services.delivery.usecases.releases import Releases
+from services.delivery.usecases.send import SendMessages
+from services.delivery.usecases.work import Worker
+from services.runtime.crypto import Sealer
+from services.runtime.lanes import Dispatcher, Lanes
+from services.runtime.logs import describe, get_logger
+from services.runtime.service import App, Runtime
+from services.runtime.wakeups import Wakeups
+
+log = get_logger(__name__)
+
+SWEEP = 2.0
+"""Seconds between two looks at statuses that came too early."""
+TIDY = 3600.0
+GATHER = 0.015
+"""Seconds between two claims under load: lanes that are claimed together share all batches that follow."""
+LONGEST_TIMER = 60.0
+"""A lane that is due later than this is found by the poll."""
+
+
+async def build(runtime: Runtime, settings: DeliverySettings) -> App:
+    """Put the service together."""
+    pool = await runtime.postgres("delivery", Path(__file__).parent / "migrations")
+    redis = runtime.redis()
+    lanes_heard = Wakeups(redis, settings.redis_prefix, "delivery.lanes")
+    channels_heard = Wakeups(redis, settings.redis_prefix, "delivery.channels")
+    lanes = Lanes("delivery")
+    http = HttpClient(timeout=settings.delivery_timeout_seconds, connections=settings.delivery_connections)
+    runtime.on_close(http.close)
+    providers: dict[ProviderKind, Provider] = {ProviderKind.CHAT2DESK: Chat2Desk(http, runtime.clock)}
+
+    def channel_changed() -> None:
+        mirror.nudge()
+        channels_heard.publish()
+
+    channel_store = PostgresChannelStore(pool, Sealer(runtime.keys), changed=channel_changed)
+    mirror = ChannelMirror(channel_store, poll=settings.delivery_channel_poll_seconds)
+    await mirror.refresh()
+
+    reporter = OutcomeReporter(DialogClient(runtime.connect("dialog")), PostgresOutcomeStore(pool))
+    holder = f"{socket.gethostname()}:{os.getpid()}"
+    work_store = PostgresWorkStore(pool, lanes, holder=holder, said=reporter.said)
+    ttl = timedelta(seconds=settings.delivery_lease_seconds)
+
+    def stored() -> None:
+        if dispatcher.running >= settings.delivery_concurrency:
+            lanes_heard.publish()  # this process has its hands full; others may be idle
+        dispatcher.wake()
+
+    def later(seconds: float) -> None:
+        if seconds <= LONGEST_TIMER:
+            dispatcher.wake(seconds)
+
+    async def claim(limit: int) -> Sequence[Claimed]:
+        return await work_store.claim(limit, ttl)
+
+    async def broken(channel: Channel, reason: str) -> bool:
+        marked = await channel_store.mark_broken(channel, reason)
+        if marked:
+            log.error(
+                "the provider refuses a channel: nothing is sent by it until it is enabled again",
+                alert=True,
+                tenant_id=channel.tenant_id,
+                channel_id=channel.channel_id,
+                reason=reason,
+            )
+            await mirror.refresh()
+        return marked
+
+    gates = Gates(
+        BreakerPolicy(
+            failures=settings.delivery_breaker_failures,
+            first_open=settings.delivery_breaker_seconds,
+            probe=settings.delivery_timeout_seconds + 5.0,
+        )
+    )
+    releases = Releases(gates, work_store.due_now, lambda: dispatcher.wake())
+    runtime.on_close(releases.close)
+    mirror.subscribe(releases.changed)
+    worker = Worker(
+        store=work_store,
+        channels=mirror,
+        providers=providers,
+        rates=LimitsRates(
+            LimitsClient(runtime.connect("limits")),
+            max_wait=settings.delivery_rate_max_wait_seconds,
+            per_minute=settings.delivery_rate_alone_per_minute,
+        ),
+        gates=gates,
+        policy=retry_policy(settings),
+        clock=runtime.clock,
+        broken=broken,
+        recovered=releases.recovered,
+        later=later,
+    )
+    dispatcher: Dispatcher[Claimed] = Dispatcher(
+        claim=claim,
+        renew=work_store.renew,
+        release=work_store.release,
+        work=worker.work,
+        concurrency=settings.delivery_concurrency,
+        ttl=settings.delivery_lease_seconds,
+        gather=GATHER,
+        drain=max(0.5, settings.drain_seconds - 1.0),
+    )
+    statuses = PostgresStatusStore(pool, said=reporter.said, due=dispatcher.wake)
+    sends = SendMessages(
+        PostgresSendStore(pool, stored=stored),
+        mirror,
+        {kind: provider.limits for kind, provider in providers.items()},
+    )
+    servicer = DeliveryServicer(
+        sends, mirror, PostgresReadStore(pool), PostgresRetryStore(pool, lanes, stored=stored), statuses
+    )
+
+    async def work(stop: asyncio.Event) -> None:
+        """Sends, and tells dialog; what is sent while draining is told as well."""
+        quiet = asyncio.Event()
+        telling = asyncio.create_task(reporter.run(quiet))
+        try:
+            await dispatcher.run(stop)
+        finally:
+            quiet.set()
+            await telling
+
+    async def hear_lanes(stop: asyncio.Event) -> None:
+        await lanes_heard.listen(stop, lambda _: dispatcher.wake(), dispatcher.wake)
+
+    async def hear_channels(stop: asyncio.Event) -> None:
+        await channels_heard.listen(stop, lambda _: mirror.nudge(), mirror.nudge)
+
+    async def postgres() -> None:
+        await pool.fetchval("SELECT 1")
+
+    return App(
+        servicers=[
+            (
+                "parley.delivery.v1.DeliveryService",
+                delivery_pb2_grpc.add_DeliveryServiceServicer_to_server,
+                servicer,
+            ),
+            (
+                "parley.delivery.v1.ChannelService",
+                channel_pb2_grpc.add_ChannelServiceServicer_to_server,
+                ChannelServicer(channel_store, mirror),
+            ),
+        ],
+        background=[
+            work,
+            mirror.run,
+            hear_lanes,
+            hear_channels,
+            every(SWEEP, statuses.sweep),
+            every(TIDY, statuses.expire),
+            every(TIDY, channel_store.expire),
+        ],
+        checks={"postgres": postgres},
+    )
+
+
+def retry_policy(settings: DeliverySettings) -> RetryPolicy:
+    return RetryPolicy(
+        tries=settings.delivery_tries,
+        first_delay=settings.delivery_first_delay_seconds,
+        longest_delay=settings.delivery_longest_delay_seconds,
+        patience=settings.delivery_patience_seconds,
+        unknown=settings.delivery_unknown_policy,
+        hold_seconds=settings.delivery_hold_seconds,
+    )
+
+
+def every(seconds: float, work: Callable[[], Awaitable[object]]) -> Callable[[asyncio.Event], Awaitable[None]]:
+    """A background task that does `work` now and then; a failure is logged and the next time comes."""
+
+    async def run(stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), seconds)
+                return
+            try:
+                await work()
+            except Exception as error:
+                log.warning("housekeeping failed", work=work.__qualname__, error=describe(error))
+
+    return run
