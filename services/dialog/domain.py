@@ -1,0 +1,217 @@
+"""What dialog talks about: bots, messages, turns and their plans. Pure data; no input or output."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any, Protocol
+
+
+class FailureKind(Enum):
+    """What a failure of a decision means for the message."""
+
+    RETRYABLE = "retryable"
+    """May pass: 429, 5xx, timeout. The decision is tried again."""
+    FATAL = "fatal"
+    """The bot is broken: 401, 403. It is marked so, and operators are alerted."""
+    TERMINAL = "terminal"
+    """Trying again would not help."""
+
+
+class DecisionError(Exception):
+    """A flow could not decide.
+
+    `reason` is the name of an ErrorReason (`MODEL_UNAVAILABLE`, `MODEL_TIMEOUT`, `MODEL_REJECTED`, `INTERNAL`);
+    `retry_after` is in seconds, when the model's endpoint named it.
+    """
+
+    def __init__(self, kind: FailureKind, reason: str, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True)
+class FormSettings:
+    """A form flow: exactly one of the two is set."""
+
+    form_id: str = ""
+    definition_yaml: str = ""
+
+
+@dataclass(frozen=True)
+class AssistantSettings:
+    """An assistant flow. Empty `model` means the service's default."""
+
+    system_prompt: str
+    model: str = ""
+    history_messages: int = 5
+    max_output_tokens: int = 1024
+    timeout: timedelta = timedelta(seconds=30)
+
+
+@dataclass(frozen=True)
+class Bot:
+    """What answers. Empty texts mean the flow's or the language's own."""
+
+    tenant_id: str
+    bot_id: str
+    flow: FormSettings | AssistantSettings
+    locale: str = "en"
+    display_name: str = ""
+    start_message: str = ""
+    help_message: str = ""
+    error_message: str = ""
+    limit_message: str = ""
+    dialog_ttl: timedelta = timedelta(days=30)
+    debounce: timedelta = timedelta(0)
+    owner: str = ""
+    enabled: bool = True
+    broken_reason: str = ""
+    revision: int = 1
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Inbound:
+    """What a person sent, as a flow sees it."""
+
+    message_id: str
+    text: str
+    received_at: datetime
+    button_data: str = ""
+    shared_phone: str = ""
+    attachments: int = 0
+    """How many files came along."""
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """One remembered message; `role` is `user` or `assistant`."""
+
+    role: str
+    text: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Dialog:
+    """Where a dialog stands; the dialog namespace of the context. Slots are plain JSON values."""
+
+    flow: str = ""
+    flow_version: str = ""
+    step: str = ""
+    slots: Mapping[str, Any] = field(default_factory=dict)
+    started_at: datetime | None = None
+    message_count: int = 0
+    thread_id: str = ""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the context service knows when the turn begins."""
+
+    contact_id: str = ""
+    name: str = ""
+    phone: str = ""
+    dialog: Dialog = Dialog()
+    history: Sequence[HistoryEntry] = ()
+    version: int = 0
+
+
+@dataclass(frozen=True)
+class TurnInput:
+    """All that a decision may depend on. Frozen before the first journaled call."""
+
+    turn_id: str
+    bot: Bot
+    messages: Sequence[Inbound]
+    known: Known
+    now: datetime
+    default_region: str = ""
+    """Region of phone numbers written without a country code, for example `KG`."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens and price of model calls."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    price_micros_usd: int = 0
+    calls: int = 0
+
+
+@dataclass(frozen=True)
+class OrderDraft:
+    """An order row to write with the plan."""
+
+    form_id: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A dialog that came to its end, for analytics. `dropoff_step` is empty when completed."""
+
+    completed: bool
+    dropoff_step: str
+    message_count: int
+    duration: timedelta
+
+
+@dataclass(frozen=True)
+class TurnPlan:
+    """What a turn decided. It is committed before any of it leaves the service."""
+
+    replies: Sequence[str]
+    dialog: Dialog | None = None
+    """The dialog namespace after the turn; None leaves it as it is."""
+    remember: Sequence[HistoryEntry] = ()
+    """Entries to add to the messages namespace."""
+    clear_history: bool = False
+    """Empty the messages namespace first (`/refresh`)."""
+    orders: Sequence[OrderDraft] = ()
+    ended: Ended | None = None
+    charge_quota: bool = False
+    """Commit the turn's reservation; otherwise it is released."""
+    usage: Usage = Usage()
+
+
+class Journal(Protocol):
+    """Remembers external calls of a turn: a completed step is never repeated."""
+
+    async def call(
+        self, step: str, request: Mapping[str, Any], run: Callable[[], Awaitable[Mapping[str, Any]]]
+    ) -> Mapping[str, Any]:
+        """Return the stored result of `step`, or run it and store what it returns (JSON values, both ways)."""
+
+
+class Previews(Protocol):
+    """Where text goes while it is made. Nothing may depend on its arriving."""
+
+    async def delta(self, text: str) -> None:
+        """More text."""
+
+    async def reset(self) -> None:
+        """Forget the text so far."""
+
+
+@dataclass(frozen=True)
+class TurnTools:
+    """What a flow may use besides its input."""
+
+    journal: Journal
+    previews: Previews
+
+
+class Flow(Protocol):
+    """Decides. The same input and journal give the same plan."""
+
+    def uses_model(self, turn: TurnInput) -> bool:
+        """Whether this turn will call a model, and so needs a reservation of the daily quota."""
+
+    async def decide(self, turn: TurnInput, tools: TurnTools) -> TurnPlan:
+        """Return what to do. Raises DecisionError."""

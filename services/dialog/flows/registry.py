@@ -1,0 +1,55 @@
+"""Which flow decides for a bot. Adding a flow is a settings class in the domain and a line here."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from services.dialog.domain import AssistantSettings, Bot, Flow, FormSettings
+from services.dialog.flows.assistant import AssistantFlow
+from services.dialog.flows.form import FormFlow
+from services.dialog.flows.form_schema import LoadedForm, load_bundled_form, load_form
+from services.dialog.model import Model
+
+KEPT = 512
+"""Flows of bots that are kept ready; the least recently used goes first."""
+
+
+def make_flows(model: Model, *, kept: int = KEPT) -> Callable[[Bot], Flow]:
+    """A function from a bot to its flow, made ready once and again when the bot's flow or locale changes.
+
+    It raises ParleyError INVALID_FORM or FORM_NOT_FOUND for a form that cannot be loaded; bots are checked by
+    `check_flow` when they are stored.
+    """
+    ready: OrderedDict[tuple[str, str], tuple[Bot, Flow]] = OrderedDict()
+
+    def flow_for(bot: Bot) -> Flow:
+        key = (bot.tenant_id, bot.bot_id)
+        made = ready.get(key)
+        # A bot that is deleted and created again counts its revisions anew.
+        if made and (made[0] is bot or (made[0].flow, made[0].locale) == (bot.flow, bot.locale)):
+            ready.move_to_end(key)
+            return made[1]
+        flow = _make(bot, model)
+        ready[key] = (bot, flow)
+        if len(ready) > kept:
+            ready.popitem(last=False)
+        return flow
+
+    return flow_for
+
+
+def check_flow(settings: FormSettings | AssistantSettings) -> None:
+    """Raise ParleyError INVALID_FORM (the message names the key) or FORM_NOT_FOUND."""
+    if isinstance(settings, FormSettings):
+        _load(settings)
+
+
+def _make(bot: Bot, model: Model) -> Flow:
+    if isinstance(bot.flow, FormSettings):
+        return FormFlow(_load(bot.flow), bot.locale)
+    return AssistantFlow(bot.flow, model)
+
+
+def _load(settings: FormSettings) -> LoadedForm:
+    if settings.definition_yaml:
+        return load_form(settings.definition_yaml)
+    return load_bundled_form(settings.form_id)

@@ -1,0 +1,156 @@
+"""The services that a turn calls, as its use cases see them."""
+
+from collections.abc import Sequence
+from typing import NoReturn
+from uuid import UUID
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+
+from parley.common.v1.content_pb2 import OutboundContent
+from parley.common.v1.identity_pb2 import Sender
+from parley.context.v1 import context_pb2
+from parley.delivery.v1.channel_pb2 import ListChannelsRequest
+from parley.delivery.v1.delivery_pb2 import SendMessageRequest
+from parley.dialog.v1.dialog_pb2 import SubmitMessageRequest
+from parley.limits.v1 import limits_pb2
+
+from parley_client.context import ContextClient
+from parley_client.delivery import ChannelClient, DeliveryClient
+from parley_client.errors import CallError
+from parley_client.limits import LimitsClient
+from services.dialog.domain import Known
+from services.dialog.snapshots import known_from, save_of
+from services.dialog.turns import Plan, Refused, Reserved
+from services.dialog.usecases.ports import Never, NotNow
+from services.kernel.clock import Clock
+
+TIMEOUT = 4.0
+"""Seconds that a call may take; less than the lease that is made sure of before it."""
+RESERVED_FOR = 300
+"""Seconds that a reservation holds without a Commit."""
+RESOURCE = "model.turn"
+
+_NEVER = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.ALREADY_EXISTS,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.PERMISSION_DENIED,
+    }
+)
+
+
+def tell(error: CallError) -> NoReturn:
+    """Raise what a failed call means for a turn: it can never work, or it may work later."""
+    if error.code in _NEVER:
+        raise Never(error.reason or error.code.name, error.message) from error
+    raise NotNow(str(error)) from error
+
+
+class ContextPeer:
+    """The context service."""
+
+    def __init__(self, client: ContextClient) -> None:
+        self._client = client
+
+    async def get(self, tenant_id: str, conversation_id: UUID, sender: Sender, min_version: int) -> Known:
+        request = context_pb2.GetContextRequest(
+            tenant_id=tenant_id, conversation_id=str(conversation_id), sender=sender, min_version=min_version
+        )
+        try:
+            return known_from(await self._client.get_context(request, timeout=TIMEOUT))
+        except CallError as error:
+            tell(error)
+
+    async def save(self, tenant_id: str, conversation_id: UUID, plan: Plan) -> int:
+        try:
+            return (await self._client.save_context(save_of(tenant_id, conversation_id, plan), timeout=TIMEOUT)).version
+        except CallError as error:
+            tell(error)
+
+
+class QuotaPeer:
+    """The limits service, for the quota of model turns."""
+
+    def __init__(self, client: LimitsClient, clock: Clock) -> None:
+        self._client = client
+        self._clock = clock
+
+    async def reserve(self, request: SubmitMessageRequest, contact_id: str, request_id: str) -> Reserved | Refused:
+        call = limits_pb2.ReserveRequest(
+            tenant_id=request.tenant_id,
+            request_id=request_id,
+            resource=RESOURCE,
+            subject=limits_pb2.Subject(bot_id=request.bot_id, channel_id=request.channel_id, contact_id=contact_id),
+            ttl=Duration(seconds=RESERVED_FOR),
+        )
+        try:
+            answer = await self._client.reserve(call, timeout=TIMEOUT)
+        except CallError as error:
+            tell(error)
+        left = [status.remaining for status in answer.statuses if not status.shadow]
+        if answer.granted:
+            return Reserved(answer.reservation_id, min(left, default=None))
+        retry_at = self._clock.now() + answer.retry_after.ToTimedelta()
+        return Refused(answer.refused_by, min(left, default=0), retry_at)
+
+    async def commit(self, tenant_id: str, reservation_id: str) -> None:
+        request = limits_pb2.CommitRequest(tenant_id=tenant_id, reservation_id=reservation_id)
+        try:
+            await self._client.commit(request, timeout=TIMEOUT)
+        except CallError as error:
+            tell(error)
+
+    async def release(self, tenant_id: str, reservation_id: str) -> None:
+        request = limits_pb2.ReleaseRequest(tenant_id=tenant_id, reservation_id=reservation_id)
+        try:
+            await self._client.release(request, timeout=TIMEOUT)
+        except CallError as error:
+            tell(error)
+
+
+class DeliveryPeer:
+    """The delivery service."""
+
+    def __init__(self, client: DeliveryClient) -> None:
+        self._client = client
+
+    async def send(
+        self,
+        request: SubmitMessageRequest,
+        conversation_id: UUID,
+        message_id: UUID,
+        turn_id: UUID,
+        index: int,
+        text: str,
+    ) -> UUID:
+        call = SendMessageRequest(
+            tenant_id=request.tenant_id,
+            channel_id=request.channel_id,
+            conversation_id=str(conversation_id),
+            chat_id=request.chat_id,
+            content=OutboundContent(text=text),
+            request_id=f"{turn_id}/{index}",
+            message_id=str(message_id),
+            reply_index=index,
+        )
+        try:
+            return UUID((await self._client.send_message(call, timeout=TIMEOUT)).delivery_id)
+        except CallError as error:
+            tell(error)
+
+
+class ChannelPeer:
+    """The delivery service's channels."""
+
+    def __init__(self, client: ChannelClient) -> None:
+        self._client = client
+
+    async def of_bot(self, tenant_id: str, bot_id: str) -> Sequence[str]:
+        request = ListChannelsRequest(tenant_id=tenant_id, bot_id=bot_id, page_size=5)
+        response = await self._client.list_channels(request, timeout=TIMEOUT)
+        return [channel.channel_id for channel in response.channels]

@@ -1,0 +1,1 @@
+"""Dialog's stores in PostgreSQL."""

@@ -1,0 +1,183 @@
+"""The inbox: messages in, once each; an operator's retry; the end of dedupe after a week."""
+
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import asyncpg
+from google.protobuf.message import Message
+
+from parley.dialog.v1.dialog_pb2 import RetryMessageResponse
+
+from services.dialog.postgres.database import Database
+from services.dialog.postgres.lanes import load
+from services.dialog.postgres.once import Once
+from services.dialog.turns import State
+from services.dialog.usecases.ports import Added, NewMessage
+from services.kernel.errors import Kind, ParleyError, not_found, wrong_state
+
+if TYPE_CHECKING:
+    from services.runtime.postgres import PoolConnection
+
+DEDUPE_FOR = timedelta(days=7)
+_ROUNDS = 5
+_NOTED_FOR = 60.0
+_NOTED = 20_000
+
+
+class PostgresInbox:
+    """Adds messages in one statement; duplicates cost a second one."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sql = load("inbox")
+        self._once = Once(database)
+        self._noted: OrderedDict[tuple[UUID, str], float] = OrderedDict()
+
+    async def add(self, messages: Sequence[NewMessage]) -> Sequence[Added | Exception]:
+        """Store messages durably, each once per dedupe id. A message that Postgres refuses fails alone."""
+        try:
+            return await self._add(messages)
+        except ParleyError as error:
+            if error.kind is not Kind.INVALID:
+                raise
+            if len(messages) == 1:
+                return [error]
+            return [(await self.add([message]))[0] for message in messages]
+
+    async def _add(self, messages: Sequence[NewMessage]) -> list[Added | Exception]:
+        first: dict[UUID, NewMessage] = {}
+        for message in messages:
+            first.setdefault(message.dedupe_id, message)
+        stored: dict[UUID, Added] = {}
+        for _ in range(_ROUNDS):
+            new = [message for dedupe_id, message in first.items() if dedupe_id not in stored]
+            try:
+                if new:
+                    await self._insert(new)
+            except asyncpg.UniqueViolationError:
+                stored |= await self._find(list(first))
+                continue
+            for message in new:
+                stored[message.dedupe_id] = Added(message.message_id, message.conversation_id, duplicate=False)
+            return [_result(message, stored[message.dedupe_id]) for message in messages]
+        raise RuntimeError("messages are duplicates of messages that are not there")
+
+    async def _insert(self, messages: Sequence[NewMessage]) -> None:
+        waiting = [message for message in messages if not message.request.rejection]
+        behind = Counter(message.conversation_id for message in waiting)
+        tenants = {message.conversation_id: message.request.tenant_id for message in waiting}
+        lanes = list(behind)
+        notes = self._to_note(messages)
+        rows = []
+        for message in messages:
+            request = message.request
+            place = None if request.rejection else behind[message.conversation_id]
+            behind[message.conversation_id] -= place is not None
+            rows.append(
+                (
+                    request.tenant_id,
+                    message.message_id,
+                    message.conversation_id,
+                    place,
+                    request.channel_id,
+                    request.bot_id,
+                    message.dedupe_id,
+                    message.stored,
+                    message.chat,
+                    message.traceparent,
+                    message.tracestate,
+                    request.rejection,
+                )
+            )
+        counts = Counter(message.conversation_id for message in waiting)
+        await self._database.fetch(
+            self._sql["add"],
+            lanes,
+            [tenants[lane] for lane in lanes],
+            [counts[lane] for lane in lanes],
+            [0.0] * len(lanes),
+            [note.conversation_id for note in notes],
+            [note.request.tenant_id for note in notes],
+            [note.request.channel_id for note in notes],
+            [note.request.bot_id for note in notes],
+            [note.request.chat_id for note in notes],
+            *zip(*rows, strict=True),
+        )
+        self._remember(notes)
+
+    async def _find(self, dedupe_ids: Sequence[UUID]) -> dict[UUID, Added]:
+        rows = await self._database.fetch(self._sql["find_duplicates"], dedupe_ids)
+        return {row["dedupe_id"]: Added(row["message_id"], row["conversation_id"], duplicate=True) for row in rows}
+
+    def _to_note(self, messages: Sequence[NewMessage]) -> list[NewMessage]:
+        """One message of each conversation that this process has not noted in the last minute."""
+        now = monotonic()
+        notes: dict[UUID, NewMessage] = {}
+        for message in messages:
+            noted = self._noted.get((message.conversation_id, message.request.bot_id))
+            if noted is None or now - noted > _NOTED_FOR:
+                notes[message.conversation_id] = message
+        return list(notes.values())
+
+    def _remember(self, notes: Sequence[NewMessage]) -> None:
+        now = monotonic()
+        for note in notes:
+            key = (note.conversation_id, note.request.bot_id)
+            self._noted[key] = now
+            self._noted.move_to_end(key)
+        while len(self._noted) > _NOTED:
+            self._noted.popitem(last=False)
+
+    async def retry(
+        self, request: Message, tenant_id: str, message_id: UUID, traceparent: str, tracestate: str
+    ) -> None:
+        """Queue a FAILED or TERMINAL message again, once per request. Raises MESSAGE_NOT_FOUND or WRONG_STATE."""
+        named = (tenant_id, message_id)
+
+        async def work(connection: "PoolConnection") -> RetryMessageResponse:
+            lane = await connection.fetchrow(self._sql["lock_lane"], *named)
+            message = await connection.fetchrow(self._sql["lock_message"], *named)
+            if message is None:
+                raise not_found("MESSAGE_NOT_FOUND", "message", "message_id", str(message_id))
+            state = State(message["state"])
+            if lane is None or message["rejection"] or state not in (State.FAILED, State.TERMINAL):
+                raise _not_retryable("it was rejected" if message["rejection"] else f"it is {state.name}", state)
+            if state is State.FAILED:
+                if lane["leased"]:
+                    raise _not_retryable("a worker is trying again just now", State.PROCESSING)
+                await connection.execute(self._sql["restart_head"], *named, traceparent, tracestate)
+            else:
+                again = ([lane["lane_id"]], [tenant_id], [1], [0.0])
+                await connection.execute(self._sql["requeue"], *again, *named, traceparent, tracestate)
+            return RetryMessageResponse()
+
+        await self._once(request, RetryMessageResponse, "RetryMessage", work)
+
+    async def forget_dedupe_ids(self, now: datetime, step: timedelta = timedelta(minutes=10)) -> bool:
+        """Free the dedupe ids of the next stretch of time that is older than a week; False when there is none left."""
+
+        async def work(connection: "PoolConnection") -> bool:
+            begin = await connection.fetchval(self._sql["forgotten_until"])
+            end = min(begin + step, now - DEDUPE_FOR)
+            if end <= begin:
+                return False
+            await connection.execute(self._sql["forget_dedupe_ids"], begin, end)
+            await connection.execute(self._sql["set_forgotten_until"], end)
+            return True
+
+        return await self._database.transaction(work)
+
+
+def _result(message: NewMessage, added: Added) -> Added:
+    """The first of several messages with one dedupe id is new, the others are its duplicates."""
+    if added.duplicate or added.message_id == message.message_id:
+        return added
+    return Added(added.message_id, added.conversation_id, duplicate=True)
+
+
+def _not_retryable(why: str, state: State) -> ParleyError:
+    return wrong_state(f"Only a FAILED or TERMINAL message can be retried; {why}.", state.name)

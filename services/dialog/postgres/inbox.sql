@@ -1,0 +1,79 @@
+-- name: add
+-- Stores new messages and puts those that have a place on their lanes: $1-$4 are the lanes as `append` takes them, $5-$9
+-- conversations to note, $10 and on the messages. `behind` counts a message's place from the end of what is appended to
+-- its lane now; NULL keeps it off the lane. A dedupe id seen before fails the statement (messages_once).
+WITH lane AS (
+    {append}
+), noted AS (
+    INSERT INTO dialog.conversations AS known (conversation_id, tenant_id, channel_id, bot_id, chat_id)
+    SELECT * FROM unnest($5::uuid[], $6::text[], $7::text[], $8::text[], $9::text[]) AS new (conversation_id)
+    ORDER BY conversation_id
+    ON CONFLICT (conversation_id) DO UPDATE SET active_at = statement_timestamp(), bot_id = excluded.bot_id
+)
+INSERT INTO dialog.messages (
+    tenant_id, message_id, conversation_id, seq, channel_id, bot_id, dedupe_id, request, chat, traceparent, tracestate,
+    received_at, state, rejection, terminal_reason, completed_at
+)
+SELECT
+    new.tenant_id, message_id, conversation_id, next_seq - behind, channel_id, bot_id, dedupe_id, request, chat,
+    traceparent, tracestate, statement_timestamp(), CASE WHEN behind IS NULL THEN 5 ELSE 1 END, rejection,
+    CASE WHEN behind IS NULL THEN 'REJECTED' ELSE '' END,
+    CASE WHEN behind IS NULL THEN statement_timestamp() END
+FROM unnest(
+    $10::text[], $11::uuid[], $12::uuid[], $13::int[], $14::text[], $15::text[], $16::uuid[], $17::bytea[],
+    $18::text[], $19::text[], $20::text[], $21::smallint[]
+) AS new (
+    tenant_id, message_id, conversation_id, behind, channel_id, bot_id, dedupe_id, request, chat, traceparent,
+    tracestate, rejection
+)
+LEFT JOIN lane ON lane.lane_id = new.conversation_id;
+
+-- name: find_duplicates
+SELECT dedupe_id, message_id, conversation_id FROM dialog.messages WHERE dedupe_id = ANY ($1::uuid[]);
+
+-- name: requeue
+-- Gives a dead message a new place at the end of its lane, for an operator's retry.
+WITH lane AS (
+    {append}
+)
+UPDATE dialog.messages AS message SET
+    seq = lane.next_seq - 1, state = 1, attempts = 0, terminal_reason = '', completed_at = NULL,
+    traceparent = $7, tracestate = $8
+FROM lane
+WHERE message.tenant_id = $5 AND message.message_id = $6;
+
+-- name: lock_lane
+-- Before its message: so do all who change both.
+SELECT lane.lane_id, lane.done_seq, lane.lease_until IS NOT NULL AS leased
+FROM dialog.messages AS message JOIN dialog.lanes AS lane ON lane.lane_id = message.conversation_id
+WHERE message.tenant_id = $1 AND message.message_id = $2
+FOR UPDATE OF lane;
+
+-- name: lock_message
+SELECT conversation_id, seq, state, rejection FROM dialog.messages
+WHERE tenant_id = $1 AND message_id = $2
+FOR UPDATE;
+
+-- name: restart_head
+-- Makes a waiting FAILED message due at once, with all its attempts before it.
+WITH head AS (
+    UPDATE dialog.messages SET state = 1, attempts = 0, traceparent = $3, tracestate = $4
+    WHERE tenant_id = $1 AND message_id = $2
+    RETURNING conversation_id, seq
+), dropped AS (
+    DELETE FROM dialog.turns AS turn USING head
+    WHERE turn.conversation_id = head.conversation_id AND turn.last_seq >= head.seq AND turn.state = 1
+)
+UPDATE dialog.lanes AS lane SET due_at = statement_timestamp(), attempts = 0
+FROM head
+WHERE lane.lane_id = head.conversation_id;
+
+-- name: forget_dedupe_ids
+UPDATE dialog.messages SET dedupe_id = NULL
+WHERE received_at >= $1 AND received_at < $2 AND dedupe_id IS NOT NULL;
+
+-- name: forgotten_until
+SELECT done_until FROM dialog.janitor WHERE task = 'dedupe' FOR UPDATE;
+
+-- name: set_forgotten_until
+UPDATE dialog.janitor SET done_until = $1 WHERE task = 'dedupe';

@@ -1,0 +1,21 @@
+-- name: insert
+INSERT INTO dialog.tenants (tenant_id, display_name, time_zone, default_region) VALUES ($1, $2, $3, $4) RETURNING *;
+
+-- name: get
+SELECT * FROM dialog.tenants WHERE tenant_id = $1;
+
+-- name: insert_key
+INSERT INTO dialog.api_keys (key_id, tenant_id, secret_sha256, scopes, channel_id, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6)
+RETURNING *;
+
+-- name: revoke_key
+UPDATE dialog.api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE tenant_id = $1 AND key_id = $2 RETURNING *;
+
+-- name: key
+SELECT * FROM dialog.api_keys WHERE key_id = $1;
+
+-- name: keys
+SELECT * FROM dialog.api_keys
+WHERE tenant_id = $1 AND (created_at, key_id) < ($2, $3)
+ORDER BY created_at DESC, key_id DESC LIMIT $4;

@@ -1,0 +1,151 @@
+-- name: read_claimed
+-- What the worker of a lane needs: its first waiting message, a turn that was begun, and which state of the bot holds.
+SELECT
+    lane.lane_id,
+    message.message_id, message.seq, message.request, message.received_at, message.chat,
+    message.traceparent, message.tracestate, message.tenant_id, message.bot_id,
+    extract(epoch FROM statement_timestamp() - message.received_at)::float8 AS age,
+    turn.turn_id, turn.first_seq, turn.last_seq, turn.state, turn.inputs, turn.plan,
+    bot.stamp
+FROM unnest($1::uuid[], $2::bigint[]) AS lane (lane_id, done_seq)
+JOIN dialog.messages AS message ON message.conversation_id = lane.lane_id AND message.seq = lane.done_seq + 1
+LEFT JOIN LATERAL (
+    SELECT * FROM dialog.turns AS turn
+    WHERE turn.conversation_id = lane.lane_id AND turn.last_seq > lane.done_seq
+    ORDER BY turn.last_seq LIMIT 1
+) AS turn ON true
+LEFT JOIN dialog.bots AS bot ON bot.tenant_id = message.tenant_id AND bot.bot_id = message.bot_id;
+
+-- name: read_bots
+SELECT
+    bot.tenant_id, bot.bot_id, settings, enabled, broken_reason, revision, stamp, bot.created_at, updated_at,
+    tenant.default_region
+FROM unnest($1::text[], $2::text[]) AS wanted (tenant_id, bot_id)
+JOIN dialog.bots AS bot USING (tenant_id, bot_id)
+JOIN dialog.tenants AS tenant USING (tenant_id);
+
+-- name: read_waiting
+-- The messages that wait after $2, without the first, which is known.
+SELECT message_id, seq, request, received_at, chat, traceparent, tracestate, 0::float8 AS age
+FROM dialog.messages
+WHERE conversation_id = $1 AND seq > $2 AND seq <= $3
+ORDER BY seq;
+
+-- name: commit_plans
+-- Commits plans with their rows, for lanes that are still held ($1, $2); returns those.
+WITH held AS MATERIALIZED (
+    {hold}
+), planned AS (
+    INSERT INTO dialog.turns AS turn (
+        conversation_id, last_seq, first_seq, turn_id, tenant_id, message_id, state, outcome, plan,
+        input_tokens, output_tokens, price_micros_usd, model_calls, started_at, generated_at
+    )
+    SELECT
+        conversation_id, last_seq, first_seq, turn_id, tenant_id, message_id, 2, outcome, plan,
+        input_tokens, output_tokens, price_micros_usd, model_calls, started_at, statement_timestamp()
+    FROM unnest(
+        $1::uuid[], $3::bigint[], $4::bigint[], $5::uuid[], $6::text[], $7::uuid[], $8::smallint[], $9::bytea[],
+        $10::bigint[], $11::bigint[], $12::bigint[], $13::int[], $14::timestamptz[]
+    ) AS new (
+        conversation_id, last_seq, first_seq, turn_id, tenant_id, message_id, outcome, plan,
+        input_tokens, output_tokens, price_micros_usd, model_calls, started_at
+    )
+    JOIN held ON held.lane_id = new.conversation_id
+    ON CONFLICT (conversation_id, last_seq) DO UPDATE SET
+        state = 2, outcome = excluded.outcome, plan = excluded.plan, inputs = NULL,
+        input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens,
+        price_micros_usd = excluded.price_micros_usd, model_calls = excluded.model_calls,
+        started_at = excluded.started_at, generated_at = excluded.generated_at
+    WHERE turn.state = 1
+), ordered AS (
+    INSERT INTO dialog.orders (
+        conversation_id, tenant_id, order_id, turn_id, index, bot_id, channel_id, contact_id, message_id, form_id,
+        fields, created_at
+    )
+    SELECT new.*, statement_timestamp() FROM unnest(
+        $15::uuid[], $16::text[], $17::uuid[], $18::uuid[], $19::int[], $20::text[], $21::text[], $22::uuid[],
+        $23::uuid[], $24::text[], $25::jsonb[]
+    ) AS new (conversation_id)
+    JOIN held ON held.lane_id = new.conversation_id
+    ON CONFLICT ON CONSTRAINT orders_once DO NOTHING
+), ended AS (
+    INSERT INTO dialog.dialog_outcomes (
+        conversation_id, turn_id, tenant_id, bot_id, channel_id, completed, dropoff_step, message_count, duration,
+        ended_at
+    )
+    SELECT new.*, statement_timestamp() FROM unnest(
+        $26::uuid[], $27::uuid[], $28::text[], $29::text[], $30::text[], $31::bool[], $32::text[], $33::int[],
+        $34::interval[]
+    ) AS new (conversation_id)
+    JOIN held ON held.lane_id = new.conversation_id
+    ON CONFLICT (turn_id) DO NOTHING
+), met AS (
+    UPDATE dialog.conversations AS known SET contact_id = new.contact_id
+    FROM unnest($35::uuid[], $36::uuid[]) AS new (conversation_id, contact_id)
+    WHERE known.conversation_id = new.conversation_id AND known.contact_id IS DISTINCT FROM new.contact_id
+)
+SELECT lane_id FROM held;
+
+-- name: finish
+-- Ends leases ($1-$6 as `settle` takes them), with the last states of their messages and what became of the replies.
+WITH settled AS (
+    {settle}
+), done AS (
+    UPDATE dialog.messages AS message SET
+        state = item.state, attempts = item.attempts, terminal_reason = item.terminal_reason,
+        last_error = CASE WHEN item.last_error = '' THEN message.last_error ELSE item.last_error END,
+        last_error_at = CASE WHEN item.last_error = '' THEN message.last_error_at ELSE statement_timestamp() END,
+        completed_at = CASE WHEN item.state IN (3, 5) THEN statement_timestamp() END
+    FROM unnest($7::uuid[], $8::text[], $9::uuid[], $10::smallint[], $11::smallint[], $12::text[], $13::text[])
+        AS item (conversation_id, tenant_id, message_id, state, attempts, last_error, terminal_reason)
+    JOIN settled ON settled.lane_id = item.conversation_id
+    WHERE message.tenant_id = item.tenant_id AND message.message_id = item.message_id
+), replied AS (
+    INSERT INTO dialog.replies AS reply (turn_id, index, delivery_id, state, error)
+    SELECT turn_id, index, delivery_id, state, error
+    FROM unnest($14::uuid[], $15::uuid[], $16::int[], $17::uuid[], $18::smallint[], $19::text[])
+        AS item (conversation_id, turn_id, index, delivery_id, state, error)
+    JOIN settled ON settled.lane_id = item.conversation_id
+    -- Delivery may have told of the reply already.
+    ON CONFLICT (turn_id, index) DO UPDATE SET delivery_id = excluded.delivery_id, state = excluded.state
+    WHERE reply.delivery_id IS DISTINCT FROM excluded.delivery_id
+)
+SELECT lane_id, pending FROM settled;
+
+-- name: begin_step
+-- Notes that a call is about to be made, under the lane's fence, and freezes the turn's inputs before its first one.
+-- A step that is done gives its result, and nothing is begun.
+WITH held AS MATERIALIZED (
+    SELECT lane_id FROM dialog.lanes WHERE lane_id = $1 AND fence = $2 AND lease_until IS NOT NULL
+), known AS MATERIALIZED (
+    SELECT result, request_sha256 FROM dialog.journal
+    WHERE turn_id = $3 AND step = $4 AND state = 2
+    ORDER BY try LIMIT 1
+), frozen AS (
+    INSERT INTO dialog.turns (
+        conversation_id, last_seq, first_seq, turn_id, tenant_id, message_id, state, inputs, started_at
+    )
+    SELECT lane_id, $7, $8, $3, $5, $9, 1, $10, $11 FROM held
+    ON CONFLICT (conversation_id, last_seq) DO NOTHING
+), begun AS (
+    INSERT INTO dialog.journal (turn_id, step, try, tenant_id, request_sha256, state)
+    SELECT $3, $4, 1 + (SELECT count(*) FROM dialog.journal WHERE turn_id = $3 AND step = $4), $5, $6, 1
+    FROM held WHERE NOT EXISTS (SELECT FROM known)
+    RETURNING try
+)
+SELECT EXISTS (SELECT FROM held) AS held, (SELECT try FROM begun) AS try, known.result, known.request_sha256
+FROM (SELECT) AS one LEFT JOIN known ON true;
+
+-- name: end_step
+UPDATE dialog.journal SET
+    state = $4, result = $5::json, error = $6, ended_at = statement_timestamp(),
+    model = $7, input_tokens = $8, output_tokens = $9, price_micros_usd = $10
+WHERE turn_id = $1 AND step = $2 AND try = $3;
+
+-- name: lock_bot
+SELECT enabled FROM dialog.bots WHERE tenant_id = $1 AND bot_id = $2 FOR SHARE;
+
+-- name: mark_broken
+-- Unless the bot was changed since the turn was decided.
+UPDATE dialog.bots SET broken_reason = $4, stamp = nextval('dialog.bot_stamps'), updated_at = now()
+WHERE tenant_id = $1 AND bot_id = $2 AND revision = $3 AND broken_reason <> $4;

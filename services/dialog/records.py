@@ -1,0 +1,196 @@
+"""How plans, frozen inputs and bots' settings are stored.
+
+Plans and inputs are MessagePack with a version in front: a process can carry out what an older one has planned. Fields
+are only added, at the end and with a default.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from services.dialog.domain import (
+    AssistantSettings,
+    Bot,
+    Dialog,
+    FormSettings,
+    HistoryEntry,
+    Inbound,
+    Known,
+    TurnInput,
+    TurnPlan,
+)
+from services.dialog.turns import Failure, Outcome, Plan, Refused
+
+_VERSION = 1
+
+
+class _PlanRecord(msgspec.Struct, array_like=True, frozen=True):
+    version: int
+    outcome: int
+    replies: Sequence[str]
+    dialog: Dialog | None
+    remember: Sequence[HistoryEntry]
+    clear_history: bool
+    charge_quota: bool
+    contact_id: str
+    dialog_ttl: float
+    bot_revision: int
+    reservation_id: str
+    remaining: int | None
+    refused: Refused | None
+    failure: Failure | None
+
+
+class _InputsRecord(msgspec.Struct, array_like=True, frozen=True):
+    version: int
+    bot: dict[str, Any]
+    messages: Sequence[Inbound]
+    known: Known
+    now: datetime
+    default_region: str
+
+
+class _BotRecord(msgspec.Struct, omit_defaults=True, frozen=True):
+    """What a bot's owner sets. Times in seconds."""
+
+    form: FormSettings | None = None
+    assistant: AssistantSettings | None = None
+    locale: str = ""
+    display_name: str = ""
+    start_message: str = ""
+    help_message: str = ""
+    error_message: str = ""
+    limit_message: str = ""
+    dialog_ttl: float = 0.0
+    debounce: float = 0.0
+    owner: str = ""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_plan = msgspec.msgpack.Decoder(_PlanRecord).decode
+_decode_inputs = msgspec.msgpack.Decoder(_InputsRecord).decode
+_decode_bot = msgspec.json.Decoder(_BotRecord).decode
+
+
+def pack_plan(plan: Plan) -> bytes:
+    """A plan without its rows (orders, usage), which have tables of their own."""
+    decided = plan.decided
+    return _encode(
+        _PlanRecord(
+            _VERSION,
+            plan.outcome,
+            decided.replies,
+            decided.dialog,
+            decided.remember,
+            decided.clear_history,
+            decided.charge_quota,
+            plan.contact_id,
+            plan.dialog_ttl,
+            plan.bot_revision,
+            plan.reservation_id,
+            plan.remaining,
+            plan.refused,
+            plan.failure,
+        )
+    )
+
+
+def unpack_plan(packed: bytes, *, turn_id: UUID, first_seq: int, last_seq: int) -> Plan:
+    record = _decode_plan(packed)
+    decided = TurnPlan(
+        replies=record.replies,
+        dialog=record.dialog,
+        remember=record.remember,
+        clear_history=record.clear_history,
+        charge_quota=record.charge_quota,
+    )
+    return Plan(
+        turn_id=turn_id,
+        first_seq=first_seq,
+        last_seq=last_seq,
+        outcome=Outcome(record.outcome),
+        decided=decided,
+        contact_id=record.contact_id,
+        dialog_ttl=record.dialog_ttl,
+        bot_revision=record.bot_revision,
+        reservation_id=record.reservation_id,
+        remaining=record.remaining,
+        refused=record.refused,
+        failure=record.failure,
+    )
+
+
+def pack_inputs(inputs: TurnInput) -> bytes:
+    bot = inputs.bot
+    known = {
+        "tenant_id": bot.tenant_id,
+        "bot_id": bot.bot_id,
+        "revision": bot.revision,
+        "settings": settings_of(bot),
+    }
+    return _encode(_InputsRecord(_VERSION, known, inputs.messages, inputs.known, inputs.now, inputs.default_region))
+
+
+def unpack_inputs(packed: bytes, turn_id: UUID) -> TurnInput:
+    record = _decode_inputs(packed)
+    bot = bot_of(record.bot["tenant_id"], record.bot["bot_id"], record.bot["settings"])
+    return TurnInput(
+        turn_id=str(turn_id),
+        bot=replace(bot, revision=record.bot["revision"]),
+        messages=record.messages,
+        known=record.known,
+        now=record.now,
+        default_region=record.default_region,
+    )
+
+
+def settings_of(bot: Bot) -> str:
+    """A bot's settings as JSON; what the service itself keeps of a bot (enabled, revision, times) is not in it."""
+    flow = bot.flow
+    record = _BotRecord(
+        form=flow if isinstance(flow, FormSettings) else None,
+        assistant=flow if isinstance(flow, AssistantSettings) else None,
+        locale=bot.locale,
+        display_name=bot.display_name,
+        start_message=bot.start_message,
+        help_message=bot.help_message,
+        error_message=bot.error_message,
+        limit_message=bot.limit_message,
+        dialog_ttl=bot.dialog_ttl.total_seconds(),
+        debounce=bot.debounce.total_seconds(),
+        owner=bot.owner,
+    )
+    return msgspec.json.encode(record).decode()
+
+
+def bot_of(tenant_id: str, bot_id: str, settings: str) -> Bot:
+    """A bot as `settings_of` has written it, enabled and unbroken."""
+    record = _decode_bot(settings)
+    flow = record.form or record.assistant
+    assert flow is not None, "a bot has a flow"
+    return Bot(
+        tenant_id=tenant_id,
+        bot_id=bot_id,
+        flow=flow,
+        locale=record.locale,
+        display_name=record.display_name,
+        start_message=record.start_message,
+        help_message=record.help_message,
+        error_message=record.error_message,
+        limit_message=record.limit_message,
+        dialog_ttl=timedelta(seconds=record.dialog_ttl),
+        debounce=timedelta(seconds=record.debounce),
+        owner=record.owner,
+    )
+
+
+def plain_json(value: Mapping[str, Any]) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def from_json(text: str) -> Any:
+    return msgspec.json.decode(text)

@@ -1,0 +1,1 @@
+"""Dialog's use of Redis: previews and wake-ups. All of it may get lost."""

@@ -1,0 +1,123 @@
+"""Brings what a turn makes to the caller who waits for it, in this process or, through Redis, in another one.
+
+Nothing depends on its arriving: who waits looks into the store as well.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from uuid import UUID
+
+from redis.asyncio import Redis
+from services.dialog.domain import Previews
+from services.dialog.usecases.chat import Delta, Done, Event, Reset, Waiter
+from services.runtime.wakeups import Wakeups
+
+_KEPT = 1000
+"""Events that wait for a slow caller; deltas beyond that are dropped."""
+
+
+class RedisChats:
+    """Both ends: workers tell, callers hear."""
+
+    def __init__(self, redis: Redis, prefix: str, process: str) -> None:
+        self.process = process
+        self._redis = redis
+        self._prefix = prefix
+        self._waiting: dict[UUID, list[_Queue]] = {}
+        self._others: dict[str, Wakeups] = {}
+        self._told = 0
+
+    def previews(self, process: str, message_id: UUID) -> Previews:
+        """Where the text of a message's reply goes while it is made."""
+        return _Told(self, process, message_id) if process else _Silent()
+
+    def done(self, process: str, message_id: UUID) -> None:
+        self.tell(process, message_id, Done())
+
+    def tell(self, process: str, message_id: UUID, event: Event) -> None:
+        """Tell whoever waits here, and the process that took the call."""
+        self._put(message_id, event)
+        if process != self.process:
+            self._told += 1  # makes each item another one: the same item is told once at a time
+            text = event.text if isinstance(event, Delta) else ""
+            item = json.dumps([message_id.hex, type(event).__name__, text, self._told])
+            self._to(process).publish(item)
+
+    @contextmanager
+    def open(self, message_id: UUID) -> Iterator[Waiter]:
+        """Hear of a message."""
+        queue = _Queue()
+        self._waiting.setdefault(message_id, []).append(queue)
+        try:
+            yield queue
+        finally:
+            queues = self._waiting[message_id]
+            queues.remove(queue)
+            if not queues:
+                del self._waiting[message_id]
+
+    async def listen(self, stop: asyncio.Event) -> None:
+        """Hear from other processes' workers."""
+        await self._to(self.process).listen(stop, self._heard)
+
+    def _heard(self, items: Sequence[str]) -> None:
+        for item in items:
+            message_id, kind, text, _ = json.loads(item)
+            event: Event = Delta(text) if kind == "Delta" else Reset() if kind == "Reset" else Done()
+            self._put(UUID(hex=message_id), event)
+
+    def _put(self, message_id: UUID, event: Event) -> None:
+        for queue in self._waiting.get(message_id, ()):
+            queue.put(event)
+
+    def _to(self, process: str) -> Wakeups:
+        if process not in self._others:
+            if len(self._others) >= _KEPT:
+                self._others.clear()
+            self._others[process] = Wakeups(self._redis, self._prefix, f"chat:{process}")
+        return self._others[process]
+
+
+class _Queue:
+    """Events of one message for one caller."""
+
+    def __init__(self) -> None:
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+
+    def put(self, event: Event) -> None:
+        if self._events.qsize() < _KEPT or isinstance(event, Done):
+            self._events.put_nowait(event)
+
+    async def next(self, timeout: float) -> Event | None:
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._events.get()
+        except TimeoutError:
+            return None
+
+
+class _Told:
+    """Previews for a caller who waits."""
+
+    def __init__(self, chats: RedisChats, process: str, message_id: UUID) -> None:
+        self._chats = chats
+        self._process = process
+        self._message_id = message_id
+
+    async def delta(self, text: str) -> None:
+        self._chats.tell(self._process, self._message_id, Delta(text))
+
+    async def reset(self) -> None:
+        self._chats.tell(self._process, self._message_id, Reset())
+
+
+class _Silent:
+    """Nobody waits."""
+
+    async def delta(self, text: str) -> None:
+        """Nobody hears it."""
+
+    async def reset(self) -> None:
+        """Nobody hears it."""

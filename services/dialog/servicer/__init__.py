@@ -1,0 +1,1 @@
+"""The gRPC services of dialog: request to use case to response."""

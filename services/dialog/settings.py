@@ -1,0 +1,27 @@
+"""Settings of the dialog service."""
+
+from pydantic import Field
+
+from services.runtime.settings import Settings
+
+
+class DialogSettings(Settings):
+    """`PARLEY_DIALOG_...`, besides those of every service."""
+
+    dialog_port: int = 50052
+    """gRPC port; 0 for any free one."""
+    dialog_workers: int = Field(default=64, ge=0)
+    """Turns that one process has in flight at most; 0 for a process that only takes messages in."""
+    dialog_lease_seconds: float = Field(default=20.0, gt=1)
+    """How long a lease lasts; it is renewed from a third of it on. A worker that died is noticed after so long."""
+    dialog_decision_seconds: float = Field(default=330.0, gt=0)
+    """How long a decision may take at most, model calls and all."""
+    dialog_dedupe_sweep_seconds: float = Field(default=60.0, gt=0)
+    """Time between two looks for dedupe keys older than a week."""
+
+    openai_base_url: str = Field(default="https://api.openai.com/v1", validation_alias="OPENAI_BASE_URL")
+    """Where models are asked: any OpenAI-compatible endpoint."""
+    openai_api_key: str = Field(default="", validation_alias="OPENAI_API_KEY", repr=False)
+    """The key for it."""
+    dialog_model: str = "gpt-5-mini"
+    """The model of bots that name none."""

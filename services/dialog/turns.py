@@ -1,0 +1,210 @@
+"""A turn's way: claimed, decided, planned, carried out. Pure data."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import IntEnum
+from typing import Any
+from uuid import UUID
+
+from parley.dialog.v1.dialog_pb2 import SubmitMessageRequest
+
+from services.dialog.domain import Bot, Ended, OrderDraft, TurnInput, TurnPlan, Usage
+from services.runtime.lanes import Lease
+
+
+class Outcome(IntEnum):
+    """What came of a turn. Numbers as in `parley.dialog.v1.TurnOutcome`."""
+
+    ANSWERED = 1
+    LIMITED = 2
+    FAILED = 3
+
+
+class State(IntEnum):
+    """Where a message stands. Numbers as in `parley.dialog.v1.MessageState`."""
+
+    RECEIVED = 1
+    PROCESSING = 2
+    COMPLETED = 3
+    FAILED = 4
+    TERMINAL = 5
+
+
+class ReplyState(IntEnum):
+    """Where a reply stands. Numbers as in `parley.dialog.v1.ReplyState`."""
+
+    QUEUED = 1
+    SENT = 2
+    DELIVERED = 3
+    READ = 4
+    DEAD = 5
+    RETURNED = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A stored message that waits for its turn. `chat` names the process that waits for the reply, "" for none.
+
+    `age` is in seconds, by the database's clock.
+    """
+
+    message_id: UUID
+    seq: int
+    request: SubmitMessageRequest
+    received_at: datetime
+    age: float
+    chat: str
+    traceparent: str
+    tracestate: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A limit said no. `retry_at` is when to come back."""
+
+    rule_id: str
+    remaining: int
+    retry_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """A limit said yes. `remaining` is what is left when this turn is charged; None when no rule counts."""
+
+    reservation_id: str
+    remaining: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """A turn that had begun to call out: it goes on with these inputs."""
+
+    turn_id: UUID
+    first_seq: int
+    last_seq: int
+    inputs: TurnInput
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a turn failed for good. `reason` names an ErrorReason; `fatal` marks the bot broken."""
+
+    reason: str
+    message: str
+    fatal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A plan with all that carrying it out needs. Once committed it never changes."""
+
+    turn_id: UUID
+    first_seq: int
+    last_seq: int
+    outcome: Outcome
+    decided: TurnPlan
+    contact_id: str
+    dialog_ttl: float
+    """Seconds."""
+    bot_revision: int
+    reservation_id: str = ""
+    remaining: int | None = None
+    """What is left of the daily quota after this turn; None when nothing was counted."""
+    refused: Refused | None = None
+    failure: Failure | None = None
+
+
+LONGEST_REPLY = 65_536
+"""Characters of a reply; delivery splits it at the provider's limit."""
+LONGEST_ERROR = 1_000
+
+
+def presentable(plan: TurnPlan) -> TurnPlan:
+    """A plan that other services will take: without empty replies, NULs and what is beyond the longest reply."""
+    replies = [text for text in map(_without_nul, plan.replies) if text]
+    remember = [replace(entry, text=_without_nul(entry.text)) for entry in plan.remember]
+    return replace(plan, replies=replies, remember=remember)
+
+
+def error_text(reason: str, message: object) -> str:
+    """An error as messages keep it."""
+    return _without_nul(f"{reason}: {message}")[:LONGEST_ERROR]
+
+
+def _without_nul(text: str) -> str:
+    return text.replace("\0", "")[:LONGEST_REPLY]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A leased lane with what its worker needs to know. `bot` is None when it does not exist (any more)."""
+
+    lease: Lease
+    head: Waiting
+    bot: Bot | None
+    default_region: str
+    open_turn: Frozen | Plan | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewPlan:
+    """A plan to commit under a lane's fence, with the rows that go along."""
+
+    lease: Lease
+    plan: Plan
+    request: SubmitMessageRequest
+    message_id: UUID
+    """The last message that the turn answers."""
+    started_at: datetime
+
+    @property
+    def orders(self) -> Sequence[OrderDraft]:
+        return self.plan.decided.orders
+
+    @property
+    def ended(self) -> Ended | None:
+        return self.plan.decided.ended
+
+    @property
+    def usage(self) -> Usage:
+        return self.plan.decided.usage
+
+
+@dataclass(frozen=True, slots=True)
+class SentReply:
+    """What became of a reply when the plan was carried out."""
+
+    state: ReplyState
+    delivery_id: UUID | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The end of a turn: all effects are carried out."""
+
+    lease: Lease
+    turn_id: UUID | None
+    message_ids: Sequence[UUID]
+    state: State
+    attempts: int
+    last_error: str = ""
+    terminal_reason: str = ""
+    replies: Sequence[SentReply] = ()
+    data_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepBegun:
+    """A journaled call may be made now."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """A journaled call was made before."""
+
+    result: Mapping[str, Any]
+    same_request: bool

@@ -1,0 +1,1 @@
+"""What dialog can do. Each use case owns its transactions through a port."""

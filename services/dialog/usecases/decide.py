@@ -1,0 +1,223 @@
+"""Decide what to answer: what is known, what is allowed, what the flow says."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from services.dialog import texts
+from services.dialog.domain import (
+    Bot,
+    DecisionError,
+    FailureKind,
+    Flow,
+    FormSettings,
+    Inbound,
+    TurnInput,
+    TurnPlan,
+    TurnTools,
+)
+from services.dialog.turns import Claimed, Failure, Frozen, Outcome, Plan, Refused, Reserved, Waiting, presentable
+from services.dialog.usecases import spans
+from services.dialog.usecases.journal import TurnJournal
+from services.dialog.usecases.ports import Chats, Contexts, FrozenTurn, Never, NotNow, Quota, Turns
+from services.kernel.clock import Clock
+from services.kernel.errors import Kind, ParleyError
+from services.kernel.ids import uuid7
+from services.runtime import crashpoints
+from services.runtime.lanes import Guard, LeaseLost
+from services.runtime.logs import get_logger
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A turn whose inputs are known. All that fails from here on is a failed decision."""
+
+    turn_id: UUID
+    messages: Sequence[Waiting]
+    inputs: TurnInput
+    started_at: datetime
+
+    @property
+    def first(self) -> Waiting:
+        return self.messages[0]
+
+    @property
+    def last(self) -> Waiting:
+        return self.messages[-1]
+
+
+class Decide:
+    """Begins turns and decides them."""
+
+    def __init__(
+        self,
+        turns: Turns,
+        contexts: Contexts,
+        quota: Quota,
+        chats: Chats,
+        flow_for: Callable[[Bot], Flow],
+        clock: Clock,
+        longest: float,
+    ) -> None:
+        """`longest`: seconds that a decision may take."""
+        self._turns = turns
+        self._contexts = contexts
+        self._quota = quota
+        self._chats = chats
+        self._flow_for = flow_for
+        self._clock = clock
+        self._longest = longest
+
+    async def begin(self, claimed: Claimed, bot: Bot) -> Begun:
+        """Find out what the turn is about. A turn that had called out before goes on with the inputs it had. Raises
+        NotNow, and Never when the sender is not acceptable."""
+        now = self._clock.now()
+        frozen = claimed.open_turn if isinstance(claimed.open_turn, Frozen) else None
+        messages: Sequence[Waiting] = [claimed.head]
+        if frozen is not None:
+            if frozen.last_seq > frozen.first_seq:
+                waiting = await self._turns.waiting(claimed)
+                messages = [message for message in waiting if message.seq <= frozen.last_seq]
+            return Begun(frozen.turn_id, messages, frozen.inputs, now)
+        if bot.debounce:
+            messages = await self._turns.waiting(claimed)
+        request, lease = messages[-1].request, claimed.lease
+        known = await self._contexts.get(request.tenant_id, lease.lane_id, request.sender, lease.data_version)
+        crashpoints.reach("dialog.after_get_context")
+        turn_id = uuid7()
+        inputs = TurnInput(
+            turn_id=str(turn_id),
+            bot=bot,
+            messages=[_inbound(message) for message in messages],
+            known=known,
+            now=now,
+            default_region=claimed.default_region,
+        )
+        return Begun(turn_id, messages, inputs, now)
+
+    async def decide(self, claimed: Claimed, begun: Begun, guard: Guard) -> Plan:
+        """The plan of a turn. Raises DecisionError, and NotNow when limits cannot be asked."""
+        try:
+            flow = self._flow_for(begun.inputs.bot)
+            uses_model = flow.uses_model(begun.inputs)
+        except Exception as error:
+            raise self._unexpected(begun, error) from error
+        reserved = Reserved("", None)
+        if uses_model:
+            answer = await self._reserve(claimed, begun)
+            if isinstance(answer, Refused):
+                return limited(begun, answer)
+            reserved = answer
+        try:
+            decided = await self._ask(flow, claimed, begun, guard, uses_model)
+        except BaseException:
+            if reserved.reservation_id:
+                await self._give_back(begun, reserved)
+            raise
+        remaining = reserved.remaining
+        if remaining is not None and not decided.charge_quota:
+            remaining += 1
+        return _plan(
+            begun, Outcome.ANSWERED, presentable(decided), reservation_id=reserved.reservation_id, remaining=remaining
+        )
+
+    async def _reserve(self, claimed: Claimed, begun: Begun) -> Reserved | Refused:
+        """Each attempt at deciding has a reservation of its own."""
+        contact_id = begun.inputs.known.contact_id
+        request_id = f"{begun.turn_id}/{claimed.lease.fence}/reserve"
+        try:
+            answer = await self._quota.reserve(begun.last.request, contact_id, request_id)
+        except Never as error:
+            raise DecisionError(FailureKind.TERMINAL, error.reason, str(error)) from error
+        crashpoints.reach("dialog.after_model_reserve")
+        return answer
+
+    async def _ask(self, flow: Flow, claimed: Claimed, begun: Begun, guard: Guard, uses_model: bool) -> TurnPlan:
+        last = begun.last
+        frozen = FrozenTurn(begun.turn_id, begun.first.seq, last.seq, last.message_id, begun.inputs, begun.started_at)
+        previews = self._chats.previews(last.chat, last.message_id)
+        tools = TurnTools(TurnJournal(self._turns, claimed, frozen, guard), previews)
+        if claimed.lease.attempts > 1:
+            await previews.reset()
+        try:
+            with spans.child("decide form" if isinstance(begun.inputs.bot.flow, FormSettings) else "decide assistant"):
+                if not uses_model:
+                    return await flow.decide(begun.inputs, tools)
+                async with asyncio.timeout(self._longest):
+                    return await flow.decide(begun.inputs, tools)
+        except (DecisionError, LeaseLost):
+            raise
+        except TimeoutError as error:
+            message = f"the decision took longer than {self._longest:g} s"
+            raise DecisionError(FailureKind.RETRYABLE, "MODEL_TIMEOUT", message) from error
+        except ParleyError as error:
+            if error.kind is Kind.UNAVAILABLE:  # the journal's store
+                raise NotNow(str(error)) from error
+            raise self._unexpected(begun, error) from error
+        except Exception as error:
+            raise self._unexpected(begun, error) from error
+
+    async def _give_back(self, begun: Begun, reserved: Reserved) -> None:
+        try:
+            await self._quota.release(begun.last.request.tenant_id, reserved.reservation_id)
+        except (NotNow, Never) as error:
+            log.warning("a reservation is left to expire", turn_id=str(begun.turn_id), error=str(error))
+
+    def _unexpected(self, begun: Begun, error: Exception) -> DecisionError:
+        log.error("a flow failed", turn_id=str(begun.turn_id), bot_id=begun.inputs.bot.bot_id, exc_info=error)
+        return DecisionError(FailureKind.TERMINAL, "INTERNAL", f"unexpected {type(error).__name__}")
+
+
+def limited(begun: Begun, refused: Refused) -> Plan:
+    """A limit refused: the person is told, and nothing has failed."""
+    text = texts.limit_message(begun.inputs.bot)
+    return _plan(begun, Outcome.LIMITED, TurnPlan(replies=[text]), refused=refused, remaining=refused.remaining)
+
+
+def given_up(begun: Begun, failure: Failure) -> Plan:
+    """The turn failed for good: the person gets the bot's error message."""
+    text = texts.error_message(begun.inputs.bot)
+    return _plan(begun, Outcome.FAILED, TurnPlan(replies=[text]), failure=failure)
+
+
+def _plan(
+    begun: Begun,
+    outcome: Outcome,
+    decided: TurnPlan,
+    *,
+    reservation_id: str = "",
+    remaining: int | None = None,
+    refused: Refused | None = None,
+    failure: Failure | None = None,
+) -> Plan:
+    inputs = begun.inputs
+    return Plan(
+        turn_id=begun.turn_id,
+        first_seq=begun.first.seq,
+        last_seq=begun.last.seq,
+        outcome=outcome,
+        decided=decided,
+        contact_id=inputs.known.contact_id,
+        dialog_ttl=inputs.bot.dialog_ttl.total_seconds(),
+        bot_revision=inputs.bot.revision,
+        reservation_id=reservation_id,
+        remaining=remaining,
+        refused=refused,
+        failure=failure,
+    )
+
+
+def _inbound(message: Waiting) -> Inbound:
+    content = message.request.content
+    return Inbound(
+        message_id=str(message.message_id),
+        text=content.text.replace("\0", ""),
+        received_at=message.received_at,
+        button_data=content.button_data.replace("\0", ""),
+        shared_phone=content.shared_phone.replace("\0", ""),
+        attachments=len(content.attachments),
+    )

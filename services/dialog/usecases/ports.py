@@ -1,0 +1,182 @@
+"""What use cases need from outside. Adapters and tests' fakes have these shapes."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+from uuid import UUID
+
+from parley.common.v1.identity_pb2 import Sender
+from parley.dialog.v1.dialog_pb2 import Message, SubmitMessageRequest
+
+from services.dialog.domain import Known, Previews, TurnInput
+from services.dialog.turns import Claimed, Finish, NewPlan, Plan, Refused, Reserved, StepBegun, StepDone, Waiting
+from services.runtime.lanes import Held, Lease
+
+
+class NotNow(Exception):
+    """A service or store that a turn needs is away; later it may work. Nothing was decided."""
+
+
+class Never(Exception):
+    """An effect can never be carried out. `reason` names an ErrorReason."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class NewMessage:
+    """A message to store. `dedupe_id` stands for its tenant, channel and dedupe key."""
+
+    message_id: UUID
+    conversation_id: UUID
+    dedupe_id: UUID
+    request: SubmitMessageRequest
+    stored: bytes
+    """The request as it is kept: without the dedupe key."""
+    traceparent: str = ""
+    tracestate: str = ""
+    chat: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A message as stored; of a duplicate, the first one."""
+
+    message_id: UUID
+    conversation_id: UUID
+    duplicate: bool
+
+
+class Inbox(Protocol):
+    async def add(self, messages: Sequence[NewMessage]) -> Sequence[Added | Exception]:
+        """Store messages durably, each once per dedupe id, and queue them on their lanes. One commit, or few."""
+
+
+class Turns(Protocol):
+    """The worker's store."""
+
+    async def claim(self, limit: int) -> Sequence[Claimed]: ...
+
+    async def renew(self, leases: Sequence[Held], ttl: timedelta) -> Collection[UUID]: ...
+
+    async def release(self, leases: Sequence[Lease], due_in: timedelta) -> object:
+        """Let lanes go with nothing done and no attempt counted."""
+
+    async def waiting(self, claimed: Claimed) -> Sequence[Waiting]:
+        """All messages that waited in the lane when it was claimed, up to a bound."""
+
+    async def commit_plan(self, new: NewPlan) -> None:
+        """Commit a plan with its rows. Raises LeaseLost."""
+
+    async def finish(self, item: Finish) -> int:
+        """End a turn and the lease; how many messages wait in the lane. Raises LeaseLost."""
+
+    async def fail(self, item: Finish, due_in: timedelta) -> None:
+        """End the lease with nothing done: the message is FAILED and tried again. Raises LeaseLost."""
+
+    async def park(self, claimed: Claimed, due_in: timedelta) -> None:
+        """Let a lane wait for its disabled bot, unless that has been enabled meanwhile."""
+
+    async def begin_step(
+        self, claimed: Claimed, frozen: "FrozenTurn", step: str, request_sha256: bytes
+    ) -> StepBegun | StepDone: ...
+
+    async def end_step(self, turn_id: UUID, step: str, number: int, end: "StepEnd") -> None: ...
+
+    async def mark_broken(self, tenant_id: str, bot_id: str, revision: int, reason: str) -> None:
+        """Say why a bot is broken, "" for mended, unless it was changed since that revision."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenTurn:
+    """The inputs of a turn, to be stored before its first journaled call."""
+
+    turn_id: UUID
+    first_seq: int
+    last_seq: int
+    message_id: UUID
+    inputs: TurnInput
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StepEnd:
+    """How a journaled call ended: with a result, or with an error."""
+
+    result: Mapping[str, Any] | None
+    error: str = ""
+
+
+class Contexts(Protocol):
+    """The context service. Raises NotNow and Never."""
+
+    async def get(self, tenant_id: str, conversation_id: UUID, sender: Sender, min_version: int) -> Known: ...
+
+    async def save(self, tenant_id: str, conversation_id: UUID, plan: Plan) -> int:
+        """The conversation's new version."""
+
+
+class Quota(Protocol):
+    """The limits service. Raises NotNow and Never."""
+
+    async def reserve(self, request: SubmitMessageRequest, contact_id: str, request_id: str) -> Reserved | Refused: ...
+
+    async def commit(self, tenant_id: str, reservation_id: str) -> None: ...
+
+    async def release(self, tenant_id: str, reservation_id: str) -> None: ...
+
+
+class Deliveries(Protocol):
+    """The delivery service. Raises NotNow and Never."""
+
+    async def send(
+        self,
+        request: SubmitMessageRequest,
+        conversation_id: UUID,
+        message_id: UUID,
+        turn_id: UUID,
+        index: int,
+        text: str,
+    ) -> UUID:
+        """Hand over one reply; the delivery's id."""
+
+
+class Chats(Protocol):
+    """Callers that wait for a reply, in this process or another one."""
+
+    def previews(self, process: str, message_id: UUID) -> Previews: ...
+
+    def done(self, process: str, message_id: UUID) -> None:
+        """The reply can be read from the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A message as stored, and the plan that answers it; None before it was planned."""
+
+    message: Message
+    plan: Plan | None
+    traceparent: str
+    tracestate: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What delivery says of a reply. `state` is a `parley.dialog.v1.ReplyState`."""
+
+    tenant_id: str
+    message_id: UUID
+    delivery_id: UUID
+    index: int
+    state: int
+    at: datetime
+    error: str
+
+
+class Messages(Protocol):
+    """Reads of one message."""
+
+    async def message(self, tenant_id: str, message_id: UUID) -> Stored | None: ...

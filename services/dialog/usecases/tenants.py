@@ -1,0 +1,148 @@
+"""Keep tenants and their API keys."""
+
+import hmac
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Protocol, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from google.protobuf.message import Message
+
+from parley.dialog.v1 import tenant_pb2
+
+from services.kernel.clock import Clock
+from services.kernel.errors import Kind, ParleyError, already_exists, invalid_field
+from services.runtime import pages
+from services.runtime.auth import ALL, caller, tenant_not_allowed
+
+Response = TypeVar("Response", bound=Message)
+PAGE = 50
+_KEY = re.compile(r"pk_([a-z0-9]{16})_([A-Za-z0-9_-]{43})")
+
+
+@dataclass(frozen=True)
+class StoredKey:
+    """An API key as stored: of its secret only the SHA-256, which is enough for 32 random bytes."""
+
+    key: tenant_pb2.ApiKey
+    secret_sha256: bytes
+
+
+class TenantRows(Protocol):
+    """Tenants and keys within a transaction."""
+
+    async def insert(self, tenant: tenant_pb2.Tenant) -> tenant_pb2.Tenant:
+        """Raises ALREADY_EXISTS."""
+
+    async def insert_key(self, key: StoredKey) -> tenant_pb2.ApiKey:
+        """Raises TENANT_NOT_FOUND."""
+
+    async def revoke_key(self, tenant_id: str, key_id: str) -> tenant_pb2.ApiKey:
+        """Raises API_KEY_NOT_FOUND."""
+
+
+class TenantStore(Protocol):
+    async def once(
+        self,
+        request: Message,
+        response: type[Response],
+        method: str,
+        work: Callable[[TenantRows], Awaitable[Response]],
+    ) -> Response:
+        """Do the work in a transaction, once per request id."""
+
+    async def get(self, tenant_id: str) -> tenant_pb2.Tenant:
+        """Raises TENANT_NOT_FOUND."""
+
+    async def key(self, key_id: str) -> StoredKey | None: ...
+
+    async def keys(
+        self, tenant_id: str, after: tuple[datetime, str] | None, limit: int
+    ) -> Sequence[tuple[datetime, tenant_pb2.ApiKey]]: ...
+
+
+class Tenants:
+    """The use cases of TenantService."""
+
+    def __init__(self, store: TenantStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def create(self, request: tenant_pb2.CreateTenantRequest) -> tenant_pb2.CreateTenantResponse:
+        """Raises ALREADY_EXISTS, INVALID_FIELD, and TENANT_NOT_ALLOWED without a token for every tenant."""
+        if caller().tenants is not ALL:
+            raise tenant_not_allowed("*")
+        tenant = tenant_pb2.Tenant()
+        tenant.CopyFrom(request.tenant)
+        tenant.time_zone = tenant.time_zone or "UTC"
+        try:
+            ZoneInfo(tenant.time_zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise invalid_field("tenant.time_zone", "is not an IANA name, for example Asia/Bishkek") from None
+
+        async def work(rows: TenantRows) -> tenant_pb2.CreateTenantResponse:
+            return tenant_pb2.CreateTenantResponse(tenant=await rows.insert(tenant))
+
+        return await self._store.once(request, tenant_pb2.CreateTenantResponse, "CreateTenant", work)
+
+    async def get(self, request: tenant_pb2.GetTenantRequest) -> tenant_pb2.GetTenantResponse:
+        return tenant_pb2.GetTenantResponse(tenant=await self._store.get(request.tenant_id))
+
+    async def create_key(self, request: tenant_pb2.CreateApiKeyRequest) -> tenant_pb2.CreateApiKeyResponse:
+        """The key is shown here and never again: the repeated call raises ALREADY_EXISTS."""
+        key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
+        api_key = tenant_pb2.ApiKey(
+            key_id=key_id, tenant_id=request.tenant_id, scopes=request.scopes, channel_id=request.channel_id
+        )
+        if request.HasField("expires_at"):
+            api_key.expires_at.CopyFrom(request.expires_at)
+
+        async def work(rows: TenantRows) -> tenant_pb2.CreateApiKeyResponse:
+            stored = await rows.insert_key(StoredKey(api_key, digest(secret)))
+            return tenant_pb2.CreateApiKeyResponse(api_key=stored)
+
+        response = await self._store.once(request, tenant_pb2.CreateApiKeyResponse, "CreateApiKey", work)
+        if response.api_key.key_id != key_id:
+            raise already_exists("API key", response.api_key.key_id)
+        return tenant_pb2.CreateApiKeyResponse(key=f"pk_{key_id}_{secret}", api_key=response.api_key)
+
+    async def list_keys(self, request: tenant_pb2.ListApiKeysRequest) -> tenant_pb2.ListApiKeysResponse:
+        filters = request.tenant_id
+        position = pages.decode(request.page_token, "ListApiKeys", filters)
+        after = (datetime.fromisoformat(str(position[0])), str(position[1])) if position else None
+        size = request.page_size or PAGE
+        rows = await self._store.keys(request.tenant_id, after, size + 1)
+        response = tenant_pb2.ListApiKeysResponse(api_keys=[key for _, key in rows[:size]])
+        if len(rows) > size:
+            created_at, key = rows[size - 1]
+            response.next_page_token = pages.encode("ListApiKeys", filters, [created_at.isoformat(), key.key_id])
+        return response
+
+    async def revoke_key(self, request: tenant_pb2.RevokeApiKeyRequest) -> tenant_pb2.RevokeApiKeyResponse:
+        async def work(rows: TenantRows) -> tenant_pb2.RevokeApiKeyResponse:
+            return tenant_pb2.RevokeApiKeyResponse(api_key=await rows.revoke_key(request.tenant_id, request.key_id))
+
+        return await self._store.once(request, tenant_pb2.RevokeApiKeyResponse, "RevokeApiKey", work)
+
+    async def verify_key(self, request: tenant_pb2.VerifyApiKeyRequest) -> tenant_pb2.VerifyApiKeyResponse:
+        """Whose key it is. Raises INVALID_API_KEY, whatever is wrong with it."""
+        form = _KEY.fullmatch(request.key)
+        stored = await self._store.key(form[1]) if form else None
+        if form is None or stored is None or not self._good(stored, form[2]):
+            message = "The API key is unknown, revoked or expired; `parley keys create --scope chat` makes one."
+            raise ParleyError(Kind.UNAUTHENTICATED, "INVALID_API_KEY", message)
+        return tenant_pb2.VerifyApiKeyResponse(api_key=stored.key)
+
+    def _good(self, stored: StoredKey, secret: str) -> bool:
+        key = stored.key
+        if not hmac.compare_digest(stored.secret_sha256, digest(secret)) or key.HasField("revoked_at"):
+            return False
+        return not key.HasField("expires_at") or key.expires_at.ToMicroseconds() > self._clock.now().timestamp() * 1e6
+
+
+def digest(secret: str) -> bytes:
+    return sha256(secret.encode()).digest()

@@ -1,0 +1,247 @@
+"""One turn from its claim to its end: decide once, commit the plan, carry it out, finish."""
+
+import random
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from services.dialog.domain import Bot, DecisionError, FailureKind, Known, TurnInput
+from services.dialog.retry import ATTEMPTS, TryAgain, after_failure
+from services.dialog.turns import Claimed, Failure, Finish, Frozen, NewPlan, Outcome, Plan, State, Waiting, error_text
+from services.dialog.usecases import spans
+from services.dialog.usecases.decide import Begun, Decide, given_up
+from services.dialog.usecases.effects import Effects
+from services.dialog.usecases.patience import until_stored
+from services.dialog.usecases.ports import Chats, Never, NotNow, Turns
+from services.kernel.clock import Clock
+from services.kernel.errors import Kind, ParleyError
+from services.kernel.ids import uuid7
+from services.runtime import crashpoints
+from services.runtime.lanes import Guard
+from services.runtime.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+log = get_logger(__name__)
+
+PARKED_FOR = timedelta(minutes=1)
+"""How often a lane that waits for its disabled bot is looked at; enabling the bot wakes it at once."""
+AWAY_FOR = 1.0
+"""Seconds after which a turn is begun again whose context or quota could not be asked. No attempt is counted."""
+
+
+class RunTurn:
+    """The work of a leased lane. After a crash at any line it goes on where the last commit left it: a plan that is
+    committed is carried out again and never decided again."""
+
+    def __init__(
+        self,
+        turns: Turns,
+        decide: Decide,
+        effects: Effects,
+        chats: Chats,
+        clock: Clock,
+        wake: "Callable[[float], None]",
+    ) -> None:
+        """`wake` tells the dispatcher after how many seconds a lane will be due."""
+        self._turns = turns
+        self._decide = decide
+        self._effects = effects
+        self._chats = chats
+        self._clock = clock
+        self._wake = wake
+
+    async def __call__(self, claimed: Claimed, guard: Guard) -> bool:
+        """Work on a lane; whether more waits in it now. Raises LeaseLost."""
+        head = claimed.head
+        crashpoints.reach("dialog.after_claim")
+        with spans.consumer("process inbox", head.traceparent, head.tracestate) as span:
+            if span.is_recording():
+                span.set_attributes(_attributes(claimed))
+            try:
+                return await self._run(claimed, guard)
+            except (NotNow, ParleyError) as error:
+                if isinstance(error, ParleyError) and error.kind is not Kind.UNAVAILABLE:
+                    raise
+                log.warning("a turn waits", message_id=str(head.message_id), error=str(error))
+                return await self._later(claimed, AWAY_FOR * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
+
+    async def _run(self, claimed: Claimed, guard: Guard) -> bool:
+        bot = claimed.bot
+        if isinstance(claimed.open_turn, Plan):
+            return await self._carry_out(claimed, claimed.open_turn, await self._answered(claimed), guard)
+        if bot is None:
+            return await self._without_bot(claimed)
+        if not bot.enabled:
+            await self._turns.park(claimed, PARKED_FOR)
+            return False
+        early = bot.debounce.total_seconds() - claimed.head.age
+        if early > 0 and claimed.lease.attempts == 1:
+            return await self._later(claimed, early)
+        # What has killed three workers may have done so anywhere: nothing more is tried with it.
+        given_up_now = claimed.lease.attempts > ATTEMPTS
+        try:
+            begun = self._unknown(claimed, bot) if given_up_now else await self._decide.begin(claimed, bot)
+            new = await self._decided(claimed, begun, guard)
+        except Never as error:
+            begun = self._unknown(claimed, bot)
+            new = self._new_plan(claimed, begun, given_up(begun, Failure(error.reason, str(error))))
+        if new is None:
+            return False
+        plan = await self._commit(claimed, begun, new)
+        return await self._carry_out(claimed, plan, begun.messages, guard)
+
+    async def _commit(self, claimed: Claimed, begun: Begun, new: NewPlan) -> Plan:
+        """Commit a plan, or, when it holds what cannot be stored, one that says sorry; which it was."""
+        with spans.child("commit plan"):
+            try:
+                await until_stored(lambda: self._turns.commit_plan(new))
+                return new.plan
+            except ParleyError as error:
+                log.error("a plan cannot be stored", turn_id=str(begun.turn_id), error=str(error))
+                sorry = given_up(begun, Failure("INTERNAL", f"the plan cannot be stored: {error}"))
+                instead = self._new_plan(claimed, begun, sorry)
+            await until_stored(lambda: self._turns.commit_plan(instead))
+            return sorry
+
+    async def _decided(self, claimed: Claimed, begun: Begun, guard: Guard) -> NewPlan | None:
+        """The turn's plan; None when it failed and is tried again later."""
+        if claimed.lease.attempts > ATTEMPTS:
+            failure = Failure("INTERNAL", f"the worker was lost {ATTEMPTS} times")
+            return self._new_plan(claimed, begun, given_up(begun, failure))
+        try:
+            return self._new_plan(claimed, begun, await self._decide.decide(claimed, begun, guard))
+        except DecisionError as error:
+            what = after_failure(
+                error.kind,
+                claimed.lease.attempts,
+                retry_after=error.retry_after,
+                jitter=random.random(),  # noqa: S311 - no secret
+            )
+            if isinstance(what, TryAgain):
+                await self._failed(claimed, error, what.delay)
+                return None
+            failure = Failure(error.reason, str(error), fatal=error.kind is FailureKind.FATAL)
+            return self._new_plan(claimed, begun, given_up(begun, failure))
+
+    async def _failed(self, claimed: Claimed, error: DecisionError, delay: timedelta) -> None:
+        head = claimed.head
+        log.warning(
+            "a decision failed",
+            message_id=str(head.message_id),
+            reason=error.reason,
+            attempts=claimed.lease.attempts,
+            delay=delay.total_seconds(),
+        )
+        spans.failed(error.reason)
+        item = Finish(
+            lease=claimed.lease,
+            turn_id=None,
+            message_ids=[head.message_id],
+            state=State.FAILED,
+            attempts=claimed.lease.attempts,
+            last_error=error_text(error.reason, error),
+        )
+        await until_stored(lambda: self._turns.fail(item, delay))
+        crashpoints.reach("dialog.after_model_failure")
+        self._wake(delay.total_seconds())
+
+    async def _later(self, claimed: Claimed, seconds: float) -> bool:
+        """Let the lane go for a while; no attempt is counted."""
+        await until_stored(lambda: self._turns.release([claimed.lease], timedelta(seconds=seconds)))
+        self._wake(seconds)
+        return False
+
+    async def _without_bot(self, claimed: Claimed) -> bool:
+        """Nobody can answer: a dead letter, which can be retried once the bot exists."""
+        head = claimed.head
+        spans.failed("BOT_NOT_FOUND")
+        log.error("a message has no bot", message_id=str(head.message_id), bot_id=head.request.bot_id)
+        error = f"BOT_NOT_FOUND: There is no bot {head.request.bot_id!r}."
+        return await self._finish(
+            Finish(
+                lease=claimed.lease,
+                turn_id=None,
+                message_ids=[head.message_id],
+                state=State.TERMINAL,
+                attempts=claimed.lease.attempts,
+                last_error=error,
+                terminal_reason="BOT_NOT_FOUND",
+            ),
+            head,
+        )
+
+    async def _answered(self, claimed: Claimed) -> "Sequence[Waiting]":
+        """The messages of a plan that was committed before."""
+        plan = claimed.open_turn
+        assert isinstance(plan, Plan)
+        if plan.first_seq == plan.last_seq:
+            return [claimed.head]
+        return [message for message in await self._turns.waiting(claimed) if message.seq <= plan.last_seq]
+
+    async def _carry_out(self, claimed: Claimed, plan: Plan, messages: "Sequence[Waiting]", guard: Guard) -> bool:
+        last = messages[-1]
+        for other in messages[1:]:
+            spans.link(other.traceparent, other.tracestate)
+        done = await self._effects.carry_out(plan, last, claimed.lease.lane_id, guard)
+        failure = plan.failure
+        if failure is not None:
+            spans.failed(failure.reason)
+        await self._mark_bot(claimed.bot, plan)
+        return await self._finish(
+            Finish(
+                lease=claimed.lease,
+                turn_id=plan.turn_id,
+                message_ids=[message.message_id for message in messages],
+                state=State.TERMINAL if failure else State.COMPLETED,
+                attempts=claimed.lease.attempts,
+                last_error=error_text(failure.reason, failure.message) if failure else done.error,
+                terminal_reason=failure.reason if failure else "",
+                replies=done.replies,
+                data_version=done.version,
+            ),
+            last,
+        )
+
+    async def _mark_bot(self, bot: Bot | None, plan: Plan) -> None:
+        """A fatal failure breaks the bot that was asked; a model that answers mends it."""
+        if bot is None:
+            return
+        broken = ""
+        if plan.failure is not None and plan.failure.fatal:
+            broken = error_text(plan.failure.reason, plan.failure.message)
+            log.error("a bot is broken", tenant_id=bot.tenant_id, bot_id=bot.bot_id, reason=plan.failure.reason)
+        elif not (bot.broken_reason and plan.outcome is Outcome.ANSWERED and plan.decided.charge_quota):
+            return
+        await self._turns.mark_broken(bot.tenant_id, bot.bot_id, plan.bot_revision, broken)
+
+    async def _finish(self, item: Finish, last: Waiting) -> bool:
+        crashpoints.reach("dialog.before_finish_commit")
+        pending = await until_stored(lambda: self._turns.finish(item))
+        crashpoints.reach("dialog.after_finish_commit")
+        if last.chat:
+            self._chats.done(last.chat, last.message_id)
+        return pending > 0
+
+    def _new_plan(self, claimed: Claimed, begun: Begun, plan: Plan) -> NewPlan:
+        last = begun.last
+        return NewPlan(claimed.lease, plan, last.request, last.message_id, begun.started_at)
+
+    def _unknown(self, claimed: Claimed, bot: Bot) -> Begun:
+        """A turn about whose sender nothing can be known, or nothing is asked any more."""
+        frozen = claimed.open_turn if isinstance(claimed.open_turn, Frozen) else None
+        turn_id = frozen.turn_id if frozen else uuid7()
+        now: datetime = self._clock.now()
+        inputs = TurnInput(turn_id=str(turn_id), bot=bot, messages=[], known=Known(), now=now)
+        return Begun(turn_id, [claimed.head], inputs, now)
+
+
+def _attributes(claimed: Claimed) -> dict[str, str | int]:
+    return {
+        "messaging.operation.name": "process",
+        "messaging.destination.name": "inbox",
+        "parley.tenant_id": claimed.head.request.tenant_id,
+        "parley.message_id": str(claimed.head.message_id),
+        "parley.conversation_id": str(claimed.lease.lane_id),
+        "parley.attempt": claimed.lease.attempts,
+    }

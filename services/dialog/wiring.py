@@ -1,0 +1,124 @@
+"""Composition root of the dialog service."""
+
+import os
+import socket
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from secrets import token_hex
+
+from parley.dialog.v1 import bot_pb2_grpc, dialog_pb2_grpc, order_pb2_grpc, tenant_pb2_grpc
+
+from parley_client.context import ContextClient
+from parley_client.delivery import ChannelClient, DeliveryClient
+from parley_client.limits import LimitsClient
+from services.dialog.domain import Bot, Flow
+from services.dialog.flows.registry import check_flow, make_flows
+from services.dialog.model import open_model
+from services.dialog.peers import ChannelPeer, ContextPeer, DeliveryPeer, QuotaPeer
+from services.dialog.postgres.bots import PostgresBots
+from services.dialog.postgres.database import Database
+from services.dialog.postgres.inbox import PostgresInbox
+from services.dialog.postgres.lanes import SCHEMA
+from services.dialog.postgres.reads import PostgresReads
+from services.dialog.postgres.tenants import PostgresTenants
+from services.dialog.postgres.turns import PostgresTurns
+from services.dialog.redis.chats import RedisChats
+from services.dialog.servicer.bots import BotServicer
+from services.dialog.servicer.dialog import DialogServicer
+from services.dialog.servicer.orders import OrderServicer
+from services.dialog.servicer.tenants import TenantServicer
+from services.dialog.settings import DialogSettings
+from services.dialog.usecases.bots import Bots
+from services.dialog.usecases.chat import Chat
+from services.dialog.usecases.decide import Decide
+from services.dialog.usecases.effects import Effects
+from services.dialog.usecases.messages import Messages
+from services.dialog.usecases.submit import Submit
+from services.dialog.usecases.tenants import Tenants
+from services.dialog.usecases.turns import RunTurn
+from services.dialog.worker import Waker, repeatedly
+from services.runtime.idempotency import Requests
+from services.runtime.lanes import Dispatcher
+from services.runtime.service import App, Background, Runtime
+from services.runtime.wakeups import Wakeups
+
+Flows = Callable[[Bot], Flow]
+
+
+async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | None = None) -> App:
+    """Put the service together. Tests give their own flows."""
+    flow_for = flow_for or await open_flows(runtime, settings)
+    pool = await runtime.postgres(SCHEMA, Path(__file__).parent / "migrations")
+    redis = runtime.redis()
+    database = Database(pool)
+    process = f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
+    inbox, reads, bots = PostgresInbox(database), PostgresReads(database), PostgresBots(database)
+    turns = PostgresTurns(database, process, timedelta(seconds=settings.dialog_lease_seconds))
+    chats = RedisChats(redis, settings.redis_prefix, process)
+    waker = Waker(Wakeups(redis, settings.redis_prefix, "dialog"), settings.dialog_workers)
+
+    contexts = ContextPeer(ContextClient(runtime.connect("context")))
+    quota = QuotaPeer(LimitsClient(runtime.connect("limits")), runtime.clock)
+    to_delivery = runtime.connect("delivery")
+    effects = Effects(contexts, DeliveryPeer(DeliveryClient(to_delivery)), quota)
+    decide = Decide(turns, contexts, quota, chats, flow_for, runtime.clock, settings.dialog_decision_seconds)
+    run_turn = RunTurn(turns, decide, effects, chats, runtime.clock, waker.wake_later)
+
+    submit = Submit(inbox, waker.wake)
+    messages = Messages(reads, inbox.retry, waker.wake)
+    dialog = DialogServicer(submit, Chat(submit, reads, chats, bots, runtime.clock), messages)
+    keeping = Bots(bots, ChannelPeer(ChannelClient(to_delivery)), check_flow, waker.wake)
+    tenants = Tenants(PostgresTenants(database), runtime.clock)
+
+    requests = Requests(SCHEMA)
+    background: list[Background] = [
+        chats.listen,
+        waker.listen,
+        repeatedly(
+            "dedupe ids",
+            lambda: inbox.forget_dedupe_ids(runtime.clock.now()),
+            every=settings.dialog_dedupe_sweep_seconds,
+        ),
+        repeatedly("request ids", lambda: requests.tidy(pool), every=3600.0, soon=3600.0),
+    ]
+    if settings.dialog_workers:
+        dispatcher = Dispatcher(
+            claim=turns.claim,
+            renew=turns.renew,
+            release=turns.release,
+            work=run_turn,
+            concurrency=settings.dialog_workers,
+            ttl=settings.dialog_lease_seconds,
+            drain=settings.drain_seconds * 0.8,
+        )
+        waker.attach(dispatcher)
+        background.append(dispatcher.run)
+
+    async def postgres() -> None:
+        await pool.fetchval("SELECT 1")
+
+    async def ping() -> None:
+        await redis.ping()
+
+    package = "parley.dialog.v1"
+    return App(
+        servicers=[
+            (f"{package}.DialogService", dialog_pb2_grpc.add_DialogServiceServicer_to_server, dialog),
+            (f"{package}.BotService", bot_pb2_grpc.add_BotServiceServicer_to_server, BotServicer(keeping)),
+            (f"{package}.OrderService", order_pb2_grpc.add_OrderServiceServicer_to_server, OrderServicer(messages)),
+            (f"{package}.TenantService", tenant_pb2_grpc.add_TenantServiceServicer_to_server, TenantServicer(tenants)),
+        ],
+        background=background,
+        checks={"postgres": postgres, "redis": ping},
+        spared=frozenset({"redis"}),
+    )
+
+
+async def open_flows(runtime: Runtime, settings: DialogSettings) -> Flows:
+    """The flows, on the model that the settings name."""
+    model = await open_model(
+        base_url=settings.openai_base_url, api_key=settings.openai_api_key, default_model=settings.dialog_model
+    )
+    runtime.on_close(model.close)
+    return make_flows(model)
