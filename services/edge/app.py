@@ -1,0 +1,72 @@
+"""The edge's routes."""
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.edge import pages
+from services.edge.chat import Chat
+from services.edge.health import Health
+from services.edge.problems import Problem
+from services.edge.webhooks import Chat2DeskWebhook
+
+log = structlog.get_logger()
+
+
+def make_app(chat2desk: Chat2DeskWebhook, chat: Chat, health: Health) -> ASGIApp:
+    """The ASGI application. Hot routes come first, as they are matched in order."""
+    router = Router(
+        routes=[
+            Route("/webhooks/chat2desk/{channel_id}", chat2desk),
+            Route("/v1/chat/send", chat.send, methods=["POST"]),
+            Route("/v1/chat/stream", chat.stream, methods=["POST"]),
+            Route("/webhook/chat2desk", chat2desk),
+            Route("/health/live", health.live),
+            Route("/health/ready", health.ready),
+            Route("/health", health.overview),
+            Route("/openapi.json", pages.openapi),
+            Route("/docs", pages.docs),
+            Route("/redoc", pages.to_docs),
+            Route("/", pages.info),
+        ],
+        redirect_slashes=False,
+        default=_not_found,
+    )
+    return _Problems(router)
+
+
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    problem = Problem(404, "ROUTE_NOT_FOUND", "There is nothing here; /docs lists what there is.")
+    await problem.response()(scope, receive, send)
+
+
+class _Problems:
+    """Turns what handlers raise into problem documents."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self  # so that a route tells us of a wrong method, rather than answering by itself
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+            return
+        except Problem as raised:
+            problem = raised
+        except HTTPException as error:
+            reason = "METHOD_NOT_ALLOWED" if error.status_code == 405 else "HTTP"
+            problem = Problem(error.status_code, reason, error.detail)
+        except Exception:
+            if begun:
+                raise
+            log.exception("a request failed", path=scope["path"])
+            problem = Problem(500, "INTERNAL", "Something went wrong on our side; the log has the trace id.")
+        await problem.response()(scope, receive, send)

@@ -1,0 +1,15 @@
+"""Whether a webhook really comes from the provider. Everything here fails closed and compares in constant time."""
+
+import hmac
+
+
+def secret_matches(expected: str, *shown: str | None) -> bool:
+    """Whether one of the shown secrets is the expected one. A channel without a secret matches nothing."""
+    if not expected:
+        return False
+    wanted = expected.encode()
+    matched = False
+    for candidate in shown:
+        if candidate is not None:
+            matched |= hmac.compare_digest(wanted, candidate.encode("utf-8", "surrogateescape"))
+    return matched

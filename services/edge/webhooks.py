@@ -1,0 +1,149 @@
+"""Webhooks in: authentic, parsed, stored by dialog, and only then answered with 200."""
+
+import asyncio
+from urllib.parse import parse_qs
+
+import msgspec
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind, StatusCode
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from parley.delivery.v1 import channel_pb2, delivery_pb2
+from parley.dialog.v1 import dialog_pb2
+
+from parley_client.delivery import DeliveryClient
+from parley_client.dialog import DialogClient
+from parley_client.errors import CallError
+from services.edge.channels import ChannelMirror, Entry
+from services.edge.problems import Problem, from_call_error
+from services.edge.signatures import secret_matches
+from services.edge.translate import chat2desk
+from services.runtime import crashpoints
+
+_tracer = trace.get_tracer("parley.edge")
+DISCARDED_AT_MOST = 32_000_000
+"""Bytes of a body that is too large which are read all the same."""
+
+
+class Chat2DeskWebhook:
+    """`POST /webhooks/chat2desk/{channel_id}`, as an ASGI application: the hot path of the edge."""
+
+    def __init__(
+        self,
+        channels: ChannelMirror,
+        dialog: DialogClient,
+        delivery: DeliveryClient,
+        *,
+        max_body: int,
+        submit_timeout: float,
+        default_channel: str = "",
+    ) -> None:
+        """`max_body` is in bytes, `submit_timeout` in seconds; `default_channel` is for the path without an id."""
+        self._channels = channels
+        self._dialog = dialog
+        self._delivery = delivery
+        self._max_body = max_body
+        self._submit_timeout = submit_timeout
+        self._default_channel = default_channel
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with _tracer.start_as_current_span(
+            "POST /webhooks/chat2desk/{channel_id}", kind=SpanKind.SERVER, record_exception=False
+        ) as span:
+            try:
+                response = await self._answer(scope, receive)
+            except Problem as problem:
+                response = problem.response()
+                if span.is_recording():
+                    span.set_attribute("error.type", problem.reason)
+            if span.is_recording():
+                span.set_attribute("http.request.method", scope["method"])
+                span.set_attribute("http.route", "/webhooks/chat2desk/{channel_id}")
+                span.set_attribute("http.response.status_code", response.status_code)
+                if response.status_code >= 500:
+                    span.set_status(StatusCode.ERROR)
+        await response(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Response:
+        if scope["method"] != "POST":
+            raise Problem(405, "METHOD_NOT_ALLOWED", "Webhooks are sent with POST.")
+        entry = await self._channels.find(scope["path_params"].get("channel_id") or self._default_channel)
+        if entry.channel.provider != channel_pb2.PROVIDER_CHAT2DESK:
+            raise Problem(404, "CHANNEL_NOT_FOUND", "This channel is not a Chat2Desk channel.")
+        body = await read_body(scope, receive, self._max_body)
+        if not secret_matches(entry.webhook_secret, *_shown_secrets(scope)):
+            detail = "The webhook secret is missing or wrong; give it as `?secret=` or header `X-Webhook-Secret`."
+            raise Problem(401, "INVALID_SIGNATURE", detail)
+        return await self._take(entry, chat2desk.translate(entry.channel, body))
+
+    async def _take(self, entry: Entry, meant: chat2desk.Translated) -> Response:
+        if isinstance(meant, chat2desk.Ignored):
+            return _stored(None, False)
+        try:
+            if isinstance(meant, delivery_pb2.ReportStatusRequest):
+                status = await self._delivery.report_status(meant, timeout=self._submit_timeout)
+                return _stored(None, status.duplicate)
+            if not entry.channel.enabled and not meant.rejection:
+                meant.rejection = dialog_pb2.REJECTION_REASON_CHANNEL_DISABLED
+            answer = await submit(self._dialog, meant, self._submit_timeout)
+        except CallError as error:
+            raise from_call_error(error) from None
+        return _stored(answer.message_id, answer.duplicate)
+
+
+async def submit(
+    dialog: DialogClient, request: dialog_pb2.SubmitMessageRequest, timeout: float
+) -> dialog_pb2.SubmitMessageResponse:
+    """Store a message. When this returns, it is committed. Raises CallError."""
+    crashpoints.reach("edge.before_submit")
+    answer = await dialog.submit_message(request, timeout=timeout)
+    crashpoints.reach("edge.after_submit")
+    span = trace.get_current_span()
+    if span.is_recording():
+        span.set_attribute("parley.tenant_id", request.tenant_id)
+        span.set_attribute("parley.channel_id", request.channel_id)
+        span.set_attribute("parley.message_id", answer.message_id)
+        span.set_attribute("parley.duplicate", answer.duplicate)
+    return answer
+
+
+async def read_body(scope: Scope, receive: Receive, most: int) -> bytes:
+    """The whole body. Raises Problem 413 beyond `most` bytes, of which none are kept."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body") and len(body) <= most:
+        message = await receive()
+        body += message.get("body", b"")
+    if message["type"] == "http.disconnect":
+        raise asyncio.CancelledError
+    if len(body) > most:
+        await _discard(receive, message, DISCARDED_AT_MOST)
+        raise _too_large(most)
+    return body
+
+
+async def _discard(receive: Receive, message: Message, most: int) -> None:
+    """Read on for `most` bytes: who is still sending when the connection closes never sees the answer."""
+    while message.get("more_body") and most > 0:
+        message = await receive()
+        most -= len(message.get("body", b""))
+
+
+def _too_large(most: int) -> Problem:
+    return Problem(413, "TOO_LARGE", f"The body is larger than {most:,} bytes.", extra={"limit_bytes": str(most)})
+
+
+def _shown_secrets(scope: Scope) -> list[str | None]:
+    shown: list[str | None] = [
+        value.decode("latin-1") for name, value in scope["headers"] if name == b"x-webhook-secret"
+    ]
+    query: bytes = scope["query_string"]
+    if b"secret=" in query:
+        shown += parse_qs(query.decode("latin-1")).get("secret", [])
+    return shown
+
+
+def _stored(message_id: str | None, duplicate: bool) -> Response:
+    body = msgspec.json.encode({"message_id": message_id, "duplicate": duplicate})
+    return Response(body, media_type="application/json")
