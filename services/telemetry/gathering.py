@@ -1,0 +1,210 @@
+"""Gathers spans by trace, so that a trace becomes one row.
+
+This is the hot path: it looks at five fields of a span, keeps the span's bytes as they are, and makes no Python object
+of an attribute.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Status, TracesData
+
+from services.telemetry.domain import Piece
+
+TENANT = "parley.tenant_id"
+_TENANT_BYTES = TENANT.encode()
+_ERROR = Status.STATUS_CODE_ERROR
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LONGEST_TEXT = 256
+
+
+class Gathered:
+    """What has come of one trace so far."""
+
+    __slots__ = ("ended", "first", "has_error", "last", "name", "scopes", "size", "span_count", "started", "tenant_id")
+
+    def __init__(self, now: float) -> None:
+        self.first = self.last = now
+        self.tenant_id = ""
+        self.name = ""
+        self.started, self.ended = 1 << 64, 0
+        self.size = 0
+        self.span_count = 0
+        self.has_error = False
+        self.scopes: dict[str, list[bytes]] = {}
+
+    def add(self, span: Any, raw: bytes, service: str, tenant_id: str, now: float) -> None:
+        """Take in a span, whose serialised form is `raw`. `tenant_id`: which the span names, if it does."""
+        self.last = now
+        self.span_count += 1
+        self.size += len(raw)
+        started, ended = span.start_time_unix_nano, span.end_time_unix_nano
+        if started < self.started:
+            self.started = started
+        if ended > self.ended:
+            self.ended = ended
+        if tenant_id and not self.tenant_id:
+            self.tenant_id = tenant_id
+        if not span.parent_span_id:
+            self.name = span.name
+        if not self.has_error and span.status.code == _ERROR:
+            self.has_error = True
+        spans = self.scopes.get(service)
+        if spans is None:
+            self.scopes[service] = [raw]
+        else:
+            spans.append(raw)
+
+    def piece(self, trace_id: bytes) -> Piece:
+        """As it is stored."""
+        return Piece(
+            trace_id=trace_id,
+            tenant_id=self.tenant_id,
+            name=_text(self.name),
+            started_at=moment(self.started),
+            ended_at=moment(max(self.started, self.ended)),
+            span_count=self.span_count,
+            has_error=self.has_error,
+            services=tuple(self.scopes),
+            spans=traces_data(self.scopes),
+        )
+
+
+Key = tuple[bytes, str]
+"""A trace id, and the tenant whose own service sent the spans (empty: a service of ours)."""
+
+
+class Gathering:
+    """The traces that are coming in, within a bound of bytes."""
+
+    def __init__(self, *, max_bytes: int, quiet: float, longest: float) -> None:
+        """`quiet`, `longest`: seconds after the last and after the first span when a trace is taken out."""
+        self._max_bytes = max_bytes
+        self._quiet = quiet
+        self._longest = longest
+        self._traces: dict[Key, Gathered] = {}
+        self.bytes = 0
+        self.spans = 0
+
+    def has_room(self, size: int) -> bool:
+        """Whether an export of `size` bytes may come in."""
+        return self.bytes + size <= self._max_bytes
+
+    def add(self, request: ExportTraceServiceRequest, now: float, tenants: frozenset[str] | None) -> int:
+        """Take in an export; how many of its spans were refused: malformed, or not the sender's to tell.
+
+        `tenants`: those that the sender may speak for; None for a service of ours, which may for all.
+        """
+        refused = 0
+        for resource_spans in request.resource_spans:
+            service = _text(_attribute(resource_spans.resource.attributes, "service.name"))
+            for scope in resource_spans.scope_spans:
+                for span in scope.spans:
+                    refused += not self._add(span, service, now, tenants)
+        return refused
+
+    def take(self, now: float, *, everything: bool = False) -> dict[Key, Gathered]:
+        """Take out the traces that seem complete, or everything."""
+        if everything or self.bytes > self._max_bytes // 2:
+            taken, self._traces = self._traces, {}
+        else:
+            taken = {
+                key: each
+                for key, each in self._traces.items()
+                if now - each.last >= self._quiet or now - each.first >= self._longest
+            }
+            for key in taken:
+                del self._traces[key]
+        self.bytes -= sum(each.size for each in taken.values())
+        self.spans -= sum(each.span_count for each in taken.values())
+        return taken
+
+    def of_trace(self, trace_id: bytes) -> list[Piece]:
+        """What is here of a trace."""
+        return pieces_of(self._traces, trace_id)
+
+    def _add(self, span: Any, service: str, now: float, tenants: frozenset[str] | None) -> bool:
+        trace_id = span.trace_id
+        if len(trace_id) != 16 or len(span.span_id) != 8:
+            return False
+        raw = span.SerializeToString()
+        tenant_id = _text(_attribute(span.attributes, TENANT)) if _TENANT_BYTES in raw else ""
+        owner = ""
+        if tenants is not None:
+            owner = tenant_id or (min(tenants) if len(tenants) == 1 else "")
+            if owner not in tenants:
+                return False
+        key = (trace_id, owner)
+        gathered = self._traces.get(key)
+        if gathered is None:
+            gathered = self._traces[key] = Gathered(now)
+            gathered.tenant_id = owner
+        gathered.add(span, raw, service, tenant_id, now)
+        self.bytes += len(raw)
+        self.spans += 1
+        return True
+
+
+def pieces_of(traces: Mapping[Key, Gathered], trace_id: bytes) -> list[Piece]:
+    """The pieces of one trace."""
+    return [each.piece(trace_id) for (found, _), each in traces.items() if found == trace_id]
+
+
+def count(request: ExportTraceServiceRequest) -> int:
+    """How many spans an export has."""
+    return sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
+
+
+def traces_data(scopes: Mapping[str, list[bytes]]) -> bytes:
+    """A serialised TracesData of serialised spans by service.
+
+    The spans are put in place as they are, by the wire format: field 2 of ScopeSpans, a length, the bytes.
+    """
+    found = []
+    for service, spans in scopes.items():
+        resource = Resource()
+        resource.attributes.add(key="service.name").value.string_value = service
+        parts: list[bytes] = []
+        for raw in spans:
+            parts += (b"\x12", varint(len(raw)), raw)
+        scope = b"".join(parts)
+        content = ResourceSpans(resource=resource).SerializeToString() + b"\x12" + varint(len(scope)) + scope
+        found += [b"\x0a", varint(len(content)), content]
+    return b"".join(found)
+
+
+def read(spans: bytes) -> TracesData:
+    """The spans of a piece."""
+    return TracesData.FromString(spans)
+
+
+@lru_cache(maxsize=8192)
+def varint(value: int) -> bytes:
+    """A number as protobuf writes it."""
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def moment(nanoseconds: int) -> datetime:
+    """A time of OTLP; the last it can name is in the year 2554."""
+    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
+
+
+def _attribute(attributes: Any, key: str) -> str:
+    for attribute in attributes:
+        if attribute.key == key:
+            return str(attribute.value.string_value)
+    return ""
+
+
+def _text(text: str) -> str:
+    """What Postgres can store, in a bounded length."""
+    return text.replace("\x00", "")[:_LONGEST_TEXT]

@@ -1,0 +1,206 @@
+"""What the service does: takes spans in, stores them, keeps the days in order, and finds traces."""
+
+import asyncio
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from itertools import islice
+from time import monotonic
+from typing import Protocol, TypeVar
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from services.kernel.clock import Clock
+from services.kernel.errors import not_found
+from services.runtime.logs import describe, get_logger
+from services.telemetry.domain import Filters, Piece, Position, Retention, Summary, Upkeep, upkeep
+from services.telemetry.gathering import Gathered, Gathering, Key, count, pieces_of
+
+log = get_logger(__name__)
+T = TypeVar("T")
+
+WRITE_EVERY = 0.5
+"""Seconds between two looks for traces to store."""
+WRITE_AT_ONCE = 500
+"""Traces in one write; others get their turn on the loop between two."""
+_LONGEST_PAUSE = 30.0
+_TELL_EVERY = 10.0
+
+
+class StoreAway(Exception):
+    """The database cannot be reached; what failed may be tried again."""
+
+
+class StoreRefuses(Exception):
+    """The database does not take these pieces, now or later."""
+
+
+class Store(Protocol):
+    """Where pieces are kept."""
+
+    async def write(self, pieces: Sequence[Piece], now: datetime) -> None:
+        """Store pieces. Raises StoreAway or StoreRefuses."""
+
+    async def of_trace(self, trace_id: bytes) -> list[Piece]:
+        """The pieces of a trace."""
+
+    async def find(self, filters: Filters, after: Position | None, limit: int) -> list[Summary]:
+        """Traces of a tenant, newest first, `limit` at most."""
+
+    async def days(self) -> Mapping[date, bool]:
+        """The days that have a partition, and whether each is thinned. Raises StoreAway."""
+
+    async def keep_up(self, work: Upkeep, slow: timedelta) -> None:
+        """Make, thin out and drop partitions. `slow`: traces that took longer are important. Raises StoreAway."""
+
+
+@dataclass
+class Counts:
+    """What has happened to spans since the process started."""
+
+    received: int = 0
+    stored: int = 0
+    dropped: int = 0
+    """For want of room, or because the database refused them."""
+    refused: int = 0
+    """Malformed, or for a tenant that is not the sender's."""
+
+
+class Sink:
+    """Takes spans in without ever waiting for the database, and stores them beside."""
+
+    def __init__(self, store: Store, gathering: Gathering, clock: Clock) -> None:
+        self._store = store
+        self._gathering = gathering
+        self._clock = clock
+        self._writing: Mapping[Key, Gathered] = {}
+        self._told_at = 0.0
+        self.counts = Counts()
+
+    @property
+    def waiting(self) -> int:
+        """Spans that are not stored yet."""
+        return self._gathering.spans + sum(each.span_count for each in self._writing.values())
+
+    def receive(self, request: ExportTraceServiceRequest, size: int, tenants: frozenset[str] | None) -> int:
+        """Take in an export of `size` bytes; how many of its spans were not taken.
+
+        `tenants`: those that the sender may speak for; None for all.
+        """
+        spans = count(request)
+        self.counts.received += spans
+        if not self._gathering.has_room(size):
+            self._drop(spans, "more came than may wait")
+            return spans
+        refused = self._gathering.add(request, monotonic(), tenants)
+        self.counts.refused += refused
+        return refused
+
+    def of_trace(self, trace_id: bytes) -> list[Piece]:
+        """What has come of a trace and is not stored yet."""
+        return [*self._gathering.of_trace(trace_id), *pieces_of(self._writing, trace_id)]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Store what comes in until `stop` is set, then the rest."""
+        while not stop.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), WRITE_EVERY)
+            await self._write(self._gathering.take(monotonic()), stop)
+        await self._write(self._gathering.take(monotonic(), everything=True), stop)
+
+    async def _write(self, traces: Mapping[Key, Gathered], stop: asyncio.Event) -> None:
+        self._writing = traces
+        try:
+            for some in batched(traces.items(), WRITE_AT_ONCE):
+                spans = sum(each.span_count for _, each in some)
+                try:
+                    await self._store_pieces([each.piece(trace_id) for (trace_id, _), each in some], stop)
+                    self.counts.stored += spans
+                except (StoreAway, StoreRefuses) as error:
+                    self._drop(spans, describe(error))
+        finally:
+            self._writing = {}
+
+    async def _store_pieces(self, pieces: Sequence[Piece], stop: asyncio.Event) -> None:
+        """Store pieces, however long the database is away, unless the process is stopping: then it is tried once."""
+        pause = 0.1
+        while True:
+            try:
+                return await self._store.write(pieces, self._clock.now())
+            except StoreAway:
+                if stop.is_set():
+                    raise
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _drop(self, spans: int, why: str) -> None:
+        self.counts.dropped += spans
+        if monotonic() - self._told_at > _TELL_EVERY:
+            self._told_at = monotonic()
+            log.warning("spans are dropped", why=why, dropped_so_far=self.counts.dropped)
+
+
+class Traces:
+    """Finds what was stored."""
+
+    def __init__(self, store: Store, sink: Sink) -> None:
+        self._store = store
+        self._sink = sink
+
+    async def get(self, tenant_id: str, trace_id: bytes) -> list[Piece]:
+        """The pieces of a tenant's trace. Raises TRACE_NOT_FOUND, also when it is another tenant's."""
+        waiting = self._sink.of_trace(trace_id)
+        pieces = visible([*await self._store.of_trace(trace_id), *waiting], tenant_id)
+        if not pieces:
+            raise not_found("TRACE_NOT_FOUND", "trace", "trace_id", trace_id.hex())
+        return pieces
+
+    async def find(self, filters: Filters, after: Position | None, limit: int) -> list[Summary]:
+        """Traces of a tenant, newest first. What came in the last seconds may be missing."""
+        return await self._store.find(filters, after, limit)
+
+
+def visible(pieces: Collection[Piece], tenant_id: str) -> list[Piece]:
+    """What a tenant may see of a trace: nothing unless the trace names it; all of it unless it names others too."""
+    named = {piece.tenant_id for piece in pieces} - {""}
+    if tenant_id not in named:
+        return []
+    return [piece for piece in pieces if piece.tenant_id == tenant_id or (not piece.tenant_id and len(named) == 1)]
+
+
+class Upkeeper:
+    """Keeps the daily partitions in order."""
+
+    def __init__(self, store: Store, retention: Retention, clock: Clock, *, every: float = 600.0) -> None:
+        """`every`: seconds between two looks."""
+        self._store = store
+        self._retention = retention
+        self._clock = clock
+        self._every = every
+
+    async def look(self) -> None:
+        """Do what is to be done now."""
+        today = self._clock.now().date()
+        work = upkeep(today, await self._store.days(), self._retention)
+        if work.create or work.thin or work.drop:
+            await self._store.keep_up(work, self._retention.slow)
+            log.info("partitions", created=len(work.create), thinned=len(work.thin), dropped=len(work.drop))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look now and then until `stop` is set."""
+        while not stop.is_set():
+            try:
+                await self.look()
+            except StoreAway as error:
+                log.warning("partitions were not looked after", error=describe(error))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), self._every)
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items, the last one shorter."""
+    rest = iter(items)
+    while some := list(islice(rest, size)):
+        yield some
