@@ -1,0 +1,105 @@
+"""The person's side: sends webhooks to the edge as Chat2Desk does."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from services.simulator.calls import CallLog, Query
+from services.simulator.chat2desk import CHANNEL, PROVIDER
+from services.simulator.faults import Faults
+from services.simulator.http import HttpError, Reply, Request, json_response
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+
+TIMEOUT = 10.0
+LONGEST_WAIT = 60.0
+
+
+class Say(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of `POST /say`."""
+
+    webhook_url: str
+    client_id: int | str
+    text: str = ""
+    message_id: int | str | None = None
+    name: str = "Тест"
+    phone: str = ""
+    attachments: list[dict[str, Any]] = []
+    hook_type: str = "inbox"
+    copies: int = 1
+    delay: float = 0.0
+    wait: float = 0.0
+
+
+class Person:
+    """Speaks to a bot over the edge's webhook."""
+
+    def __init__(self, calls: CallLog, faults: Faults) -> None:
+        self._calls = calls
+        self._faults = faults
+        self._session: ClientSession | None = None
+
+    async def say(self, request: Request) -> Reply:
+        """`POST /say`: the answers to the webhooks, and with `wait` the replies that came within so many seconds."""
+        try:
+            said = msgspec.json.decode(request.body, type=Say)
+        except msgspec.DecodeError as error:
+            raise HttpError(400, str(error)) from error
+        if not said.webhook_url.startswith(("http://", "https://")):
+            raise HttpError(400, "webhook_url: must be an http address")
+        client_id = str(said.client_id)
+        fault = self._faults.take(PROVIDER, client_id=client_id, text=said.text, webhook=True)
+        query = Query(PROVIDER, client_id, since=self._calls.last_id, accepted=True)
+        payload = msgspec.json.encode(self._payload(said))
+        await asyncio.sleep(min(max(said.delay, 0.0), LONGEST_WAIT))
+        copies = max(said.copies, 1) + (1 if fault else 0)
+        answers = await asyncio.gather(*(self._post(said.webhook_url, payload) for _ in range(copies)))
+        if said.wait > 0:
+            await self._calls.wait(query, 1, min(said.wait, LONGEST_WAIT))
+        replies = [call.text for call in self._calls.find(query, 100)]
+        return json_response({"webhooks": answers, "replies": replies, "since": query.since})
+
+    async def close(self) -> None:
+        if self._session:
+            await self._session.close()
+
+    async def _post(self, url: str, payload: bytes) -> dict[str, Any]:
+        """One webhook. A failure is an answer with status 0."""
+        from aiohttp import ClientError, ClientSession, ClientTimeout
+
+        if self._session is None:
+            self._session = ClientSession(timeout=ClientTimeout(total=TIMEOUT))
+        try:
+            async with self._session.post(url, data=payload, headers={"content-type": "application/json"}) as answer:
+                return {"status": answer.status, "body": await answer.text()}
+        except (ClientError, TimeoutError) as error:
+            return {"status": 0, "body": f"{type(error).__name__}: {error}"}
+
+    def _payload(self, said: Say) -> dict[str, Any]:
+        """An inbox hook as Chat2Desk sends it."""
+        message_id = said.message_id or self._calls.next_message_id()
+        return {
+            "message_id": message_id,
+            "type": "from_client" if said.hook_type == "inbox" else "to_client",
+            "text": said.text or None,
+            "transport": "whatsapp",
+            "client_id": said.client_id,
+            "operator_id": None,
+            "dialog_id": said.client_id,
+            "channel_id": CHANNEL,
+            "photo": None,
+            "audio": None,
+            "pdf": None,
+            "client": {"id": said.client_id, "phone": said.phone or None, "name": said.name},
+            "hook_type": said.hook_type,
+            "request_id": int(time.time()),
+            "attachments": said.attachments,
+            "is_new_request": False,
+            "is_new_client": False,
+            "extra_data": {},
+            "event_time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }

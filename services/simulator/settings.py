@@ -1,0 +1,12 @@
+"""Settings of the simulator."""
+
+from services.runtime.settings import Settings
+
+
+class SimulatorSettings(Settings):
+    """`PARLEY_SIMULATOR_...`, besides those of every service."""
+
+    simulator_port: int = 8090
+    """HTTP port; 0 for any free one."""
+    simulator_calls: int = 20_000
+    """Calls that are remembered; the oldest go first."""
