@@ -1,0 +1,1 @@
+"""The `parley` command: the local stack, and what goes on in it."""

@@ -1,0 +1,200 @@
+"""The checks of `parley doctor`: each looks at one thing and says what to do about it."""
+
+import os
+import shutil
+import socket
+import stat
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from parley_cli import local
+from parley_cli.faults import Fault
+
+Level = Literal["ok", "warning", "error"]
+PATIENCE = 5.0
+DISK_WANTED = 1024**3
+"""Bytes."""
+CLOCK_TOLERANCE = 30.0
+DEFAULT_PORTS = {"edge": 8080, "context": 50051, "dialog": 50052, "limits": 50053, "delivery": 50054}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found; `todo` is empty when there is nothing to do."""
+
+    name: str
+    level: Level
+    message: str
+    todo: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def examine() -> list[Finding]:
+    """All checks. What only makes sense with a running stack is left out without one."""
+    findings = [python(), disk(local.home()), keys(local.home() / "keys")]
+    try:
+        stack = local.stack()
+    except Fault as fault:
+        findings.append(Finding("stack", "warning", fault.message, fault.hint))
+        return [*findings, *ports(os.environ), *model({})]
+    findings.append(Finding("stack", "ok", f"{stack['state']}, process {stack['pid']}, in {stack['home']}"))
+    return [*findings, *processes(stack), *stores(stack), *model(stack)]
+
+
+def python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding("python", "ok", f"{version} in {sys.prefix}")
+
+
+def disk(home: Path) -> Finding:
+    """Room for the databases."""
+    folder = next(path for path in (home, *home.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    words = f"{free / 1024**3:.1f} GiB free at {folder}"
+    if free < DISK_WANTED:
+        return Finding("disk", "error", words, "Free some space, or move the state with PARLEY_HOME.")
+    return Finding("disk", "ok", words)
+
+
+def keys(folder: Path) -> Finding:
+    """Keys are for their owner only."""
+    if not folder.is_dir():
+        return Finding("keys", "ok", f"none in {folder} yet; the first start makes them")
+    open_to_others = [path for path in (folder, *folder.iterdir()) if stat.S_IMODE(path.stat().st_mode) & 0o077]
+    if open_to_others:
+        names = " ".join(str(path) for path in open_to_others)
+        return Finding("keys", "error", f"others can read {names}", f"chmod go= {names}")
+    return Finding("keys", "ok", f"readable by their owner only, in {folder}")
+
+
+def ports(environment: Mapping[str, str]) -> list[Finding]:
+    """Whether the stack could take its ports."""
+    findings = []
+    for name, default in DEFAULT_PORTS.items():
+        variable = f"PARLEY_{name.upper()}_PORT"
+        given = environment.get(variable, "")
+        port = int(given) if given.isdecimal() else default
+        if port and not is_free(port):
+            findings.append(
+                Finding(
+                    "ports", "error", f"{port} for {name} is in use", f"Stop what listens there, or set {variable}."
+                )
+            )
+    return findings or [Finding("ports", "ok", "all free")]
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def processes(stack: Mapping[str, Any]) -> list[Finding]:
+    """Every process of the stack."""
+    findings = []
+    for process in stack["processes"]:
+        name, restarts = process["name"], process["restarts"]
+        if not process["healthy"]:
+            todo = f"See {process['log']}."
+            findings.append(Finding(name, "error", f"unhealthy at {process['address']}", todo))
+        elif restarts:
+            todo = f"See {process['log']} for why."
+            findings.append(Finding(name, "warning", f"healthy, but was started again {restarts} times", todo))
+        else:
+            findings.append(Finding(name, "ok", f"healthy at {process['address']}"))
+    return findings
+
+
+def stores(stack: Mapping[str, Any]) -> list[Finding]:
+    """PostgreSQL and Redis, as the services reach them."""
+    url = stack.get("urls", {}).get("edge")
+    if not url:
+        return []
+    answer = fetch(f"{url}/health")
+    if answer is None:
+        return [Finding("health", "error", f"{url}/health does not answer", "`parley status` shows what runs.")]
+    return [
+        Finding(name, "ok", "reached by the services")
+        if answer.get(name) == "ok"
+        else Finding(
+            name, "error", f"the services say: {answer.get(name, 'unknown')}", f"Check {variable} and its server."
+        )
+        for name, variable in (("postgres", "PARLEY_DATABASE_URL"), ("redis", "PARLEY_REDIS_URL"))
+    ]
+
+
+def fetch(url: str) -> dict[str, Any] | None:
+    """A JSON page, whatever its status; None when there is none."""
+    import json
+
+    try:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:  # noqa: S310 - the stack's own address
+            body = answer.read()
+    except urllib.error.HTTPError as error:
+        body = error.read()
+    except OSError:
+        return None
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def model(stack: Mapping[str, Any]) -> list[Finding]:
+    """The model's endpoint, and with its `Date` header this machine's clock."""
+    given = os.environ.get("OPENAI_BASE_URL", "").rstrip("/")
+    key = os.environ.get("OPENAI_API_KEY", "")
+    simulator = stack.get("urls", {}).get("simulator", "")
+    if not (given or key):
+        if not simulator:
+            return [Finding("model", "ok", "the simulator's scripted one; set OPENAI_API_KEY for a real one")]
+        return ask_model(f"{simulator}/openai/v1", "scripted", "the simulator's scripted one")
+    base = given or "https://api.openai.com/v1"
+    return ask_model(base, key, base)
+
+
+def ask_model(base: str, key: str, words: str) -> list[Finding]:
+    request = urllib.request.Request(f"{base}/models", headers={"Authorization": f"Bearer {key}"})  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310 - the operator's own setting
+            status, date = answer.status, answer.headers.get("Date", "")
+    except urllib.error.HTTPError as error:
+        status, date = error.code, error.headers.get("Date", "")
+    except (OSError, ValueError) as error:
+        return [
+            Finding("model", "error", f"{words} cannot be reached: {error}", "Check OPENAI_BASE_URL and the network.")
+        ]
+    return [judge_model(status, words), *clock(date)]
+
+
+def judge_model(status: int, words: str) -> Finding:
+    if status in (401, 403):
+        return Finding("model", "error", f"{words} refuses the key ({status})", "Check OPENAI_API_KEY.")
+    if status >= 500:
+        return Finding("model", "warning", f"{words} answers {status}", "It may pass; messages are tried again.")
+    return Finding("model", "ok", f"{words} answers")
+
+
+def clock(date: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> list[Finding]:
+    """This machine's clock against an HTTP `Date` header; tokens and quotas need it to be right."""
+    try:
+        difference = abs((parsedate_to_datetime(date) - now()).total_seconds())
+    except (TypeError, ValueError):
+        return []
+    if difference > CLOCK_TOLERANCE:
+        return [Finding("clock", "error", f"differs by {difference:.0f} s from the model's endpoint", "Set it by NTP.")]
+    return [Finding("clock", "ok", "agrees with the model's endpoint")]

@@ -1,0 +1,111 @@
+"""The options that make and change a bot."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from google.protobuf.duration_pb2 import Duration
+
+from parley.dialog.v1 import bot_pb2
+
+from parley_cli.faults import Fault
+
+DEFAULT_FORM = "water-order"
+
+BotId = Annotated[str, typer.Argument(help="The bot's id.")]
+Name = Annotated[str | None, typer.Option("--name", help="Name that people see.")]
+Locale = Annotated[str | None, typer.Option(help="Language of its texts, for example ru or en.")]
+Form = Annotated[
+    str | None, typer.Option("--form", help=f"form: one that comes along ({DEFAULT_FORM}), or a YAML file of your own.")
+]
+FormFile = Annotated[Path | None, typer.Option("--form-file", help="form: a YAML file of your own, whatever its name.")]
+Prompt = Annotated[str | None, typer.Option("--prompt", help="assistant: what the model is told.")]
+PromptFile = Annotated[Path | None, typer.Option("--prompt-file", help="assistant: the same, from a file.")]
+Model = Annotated[str | None, typer.Option("--model", help="assistant: the model's name.")]
+History = Annotated[int | None, typer.Option("--history", help="assistant: how many messages it sees.")]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="assistant: the longest answer.")]
+ModelTimeout = Annotated[float | None, typer.Option("--model-timeout", help="assistant: seconds for a model call.")]
+Start = Annotated[str | None, typer.Option("--start-message", help="Answer to /start.")]
+Help = Annotated[str | None, typer.Option("--help-message", help="Answer to /help.")]
+Error = Annotated[str | None, typer.Option("--error-message", help="What a person gets when a turn fails.")]
+Limit = Annotated[str | None, typer.Option("--limit-message", help="What a person gets over a limit.")]
+DialogTtl = Annotated[float | None, typer.Option("--dialog-ttl", help="Seconds a silent dialog is remembered.")]
+Debounce = Annotated[float | None, typer.Option("--debounce", help="Seconds to wait for further messages.")]
+Owner = Annotated[str | None, typer.Option("--owner", help="Who answers for it.")]
+
+PLAIN = {
+    "name": "display_name",
+    "locale": "locale",
+    "start_message": "start_message",
+    "help_message": "help_message",
+    "error_message": "error_message",
+    "limit_message": "limit_message",
+    "owner": "owner",
+}
+DURATIONS = {"dialog_ttl": "dialog_ttl", "debounce": "debounce"}
+
+Setter = Callable[[bot_pb2.Bot, Any], None]
+
+
+def set_form(bot: bot_pb2.Bot, form: str) -> None:
+    """A form by its id; by its file when it looks like one, as no id has a dot or a slash."""
+    if "." in form or "/" in form:
+        bot.form.definition_yaml = read(Path(form), "--form")
+    else:
+        bot.form.form_id = form
+
+
+def set_assistant(field: str) -> Setter:
+    return lambda bot, value: setattr(bot.assistant, field, value)
+
+
+OF_FLOW: dict[str, tuple[str, Setter]] = {
+    "form": ("form", set_form),
+    "form_file": ("form", lambda bot, path: setattr(bot.form, "definition_yaml", read(path, "--form-file"))),
+    "prompt": ("assistant", set_assistant("system_prompt")),
+    "prompt_file": (
+        "assistant",
+        lambda bot, path: setattr(bot.assistant, "system_prompt", read(path, "--prompt-file")),
+    ),
+    "model": ("assistant", set_assistant("model")),
+    "history": ("assistant", set_assistant("history_messages")),
+    "max_tokens": ("assistant", set_assistant("max_output_tokens")),
+    "model_timeout": ("assistant", lambda bot, value: bot.assistant.timeout.CopyFrom(seconds(value))),
+}
+
+
+def apply(bot: bot_pb2.Bot, options: dict[str, Any]) -> list[str]:
+    """Put the options that were given into the bot; the update mask for them. Raises `Fault`."""
+    mask = set()
+    given = {name: value for name, value in options.items() if value is not None}
+    for option, field in PLAIN.items():
+        if option in given:
+            setattr(bot, field, given[option])
+            mask.add(field)
+    for option, field in DURATIONS.items():
+        if option in given:
+            getattr(bot, field).CopyFrom(seconds(given[option]))
+            mask.add(field)
+    for option, (flow, put) in OF_FLOW.items():
+        if option in given:
+            if bot.WhichOneof("flow") != flow:
+                raise Fault(f"--{option.replace('_', '-')} is for bots of flow {flow}")
+            put(bot, given[option])
+            mask.add(flow)
+    return sorted(mask)
+
+
+def seconds(value: float) -> Duration:
+    duration = Duration()
+    duration.FromMilliseconds(round(value * 1000))
+    return duration
+
+
+def read(path: Path, option: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise Fault(f"{option} {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise Fault(f"{option} {path} is not text in UTF-8: {error}") from error

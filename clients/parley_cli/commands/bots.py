@@ -1,0 +1,203 @@
+"""`parley bots`: what answers."""
+
+from typing import Annotated, Any
+from uuid import uuid4
+
+import typer
+from google.protobuf.field_mask_pb2 import FieldMask
+from rich.text import Text
+
+from parley.dialog.v1 import bot_pb2
+
+from parley_cli.commands.bot_options import (
+    DEFAULT_FORM,
+    BotId,
+    Debounce,
+    DialogTtl,
+    Error,
+    Form,
+    FormFile,
+    Help,
+    History,
+    Limit,
+    Locale,
+    MaxTokens,
+    Model,
+    ModelTimeout,
+    Name,
+    Owner,
+    Prompt,
+    PromptFile,
+    Start,
+    apply,
+)
+from parley_cli.faults import Fault
+from parley_cli.local import perform
+from parley_cli.output import DEFAULT_TENANT, Json, Tenant, as_dict, print_fields, print_json, print_table
+
+app = typer.Typer(help="What answers.", no_args_is_help=True)
+
+FLOWS = ("form", "assistant")
+LATER = ("two_stage", "react")
+DEFAULT_PROMPT = "You are a helpful assistant. Answer briefly, in the language of the question."
+
+
+@app.command("create")
+def create(
+    bot_id: Annotated[str, typer.Option("--id", help="Its id, unique in the tenant.")],
+    flow: Annotated[str, typer.Option("--flow", help="form, assistant, two_stage or react.")],
+    name: Name = None,
+    locale: Locale = None,
+    form: Form = None,
+    form_file: FormFile = None,
+    prompt: Prompt = None,
+    prompt_file: PromptFile = None,
+    model: Model = None,
+    history: History = None,
+    max_tokens: MaxTokens = None,
+    model_timeout: ModelTimeout = None,
+    start_message: Start = None,
+    help_message: Help = None,
+    error_message: Error = None,
+    limit_message: Limit = None,
+    dialog_ttl: DialogTtl = None,
+    debounce: Debounce = None,
+    owner: Owner = None,
+    tenant: Tenant = DEFAULT_TENANT,
+    as_json: Json = False,
+) -> None:
+    """Create a bot."""
+    given = locals()
+    check_flow(flow)
+    bot = bot_pb2.Bot(tenant_id=tenant, bot_id=bot_id)
+    if flow == "form":
+        bot.form.form_id = DEFAULT_FORM
+    else:
+        bot.assistant.system_prompt = DEFAULT_PROMPT
+    apply(bot, given)
+    request = bot_pb2.CreateBotRequest(tenant_id=tenant, bot=bot, request_id=f"cli-{uuid4()}")
+    made = perform(tenant, lambda session: session.bots.create_bot(request)).bot
+    show_one(made, as_json=as_json)
+
+
+@app.command("update")
+def update(
+    bot_id: BotId,
+    name: Name = None,
+    locale: Locale = None,
+    form: Form = None,
+    form_file: FormFile = None,
+    prompt: Prompt = None,
+    prompt_file: PromptFile = None,
+    model: Model = None,
+    history: History = None,
+    max_tokens: MaxTokens = None,
+    model_timeout: ModelTimeout = None,
+    start_message: Start = None,
+    help_message: Help = None,
+    error_message: Error = None,
+    limit_message: Limit = None,
+    dialog_ttl: DialogTtl = None,
+    debounce: Debounce = None,
+    owner: Owner = None,
+    tenant: Tenant = DEFAULT_TENANT,
+    as_json: Json = False,
+) -> None:
+    """Change what is given; it holds for the next turn."""
+    given = locals()
+
+    async def work(session: Any) -> bot_pb2.Bot:
+        get = bot_pb2.GetBotRequest(tenant_id=tenant, bot_id=bot_id)
+        bot: bot_pb2.Bot = (await session.bots.get_bot(get)).bot
+        mask = apply(bot, given)
+        if not mask:
+            raise Fault("nothing to change", "`parley bots update --help` says what can be changed.")
+        request = bot_pb2.UpdateBotRequest(
+            tenant_id=tenant, bot=bot, update_mask=FieldMask(paths=mask), request_id=f"cli-{uuid4()}"
+        )
+        updated: bot_pb2.Bot = (await session.bots.update_bot(request)).bot
+        return updated
+
+    show_one(perform(tenant, work), as_json=as_json)
+
+
+@app.command("list")
+def list_bots(tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
+    """List a tenant's bots."""
+    request = bot_pb2.ListBotsRequest(tenant_id=tenant, page_size=500)
+    bots = perform(tenant, lambda session: session.bots.list_bots(request)).bots
+    if as_json:
+        print_json([describe(bot) for bot in bots])
+        return
+    rows = [(bot.bot_id, bot.WhichOneof("flow"), bot.display_name, bot.locale, state_of(bot)) for bot in bots]
+    print_table(("id", "flow", "name", "locale", "state"), rows, empty="no bots")
+
+
+@app.command("show")
+def show(bot_id: BotId, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
+    """Show a bot."""
+    request = bot_pb2.GetBotRequest(tenant_id=tenant, bot_id=bot_id)
+    show_one(perform(tenant, lambda session: session.bots.get_bot(request)).bot, as_json=as_json)
+
+
+@app.command("enable")
+def enable(bot_id: BotId, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
+    """Let a bot answer; clears its broken mark."""
+    request = bot_pb2.EnableBotRequest(tenant_id=tenant, bot_id=bot_id, request_id=f"cli-{uuid4()}")
+    show_one(perform(tenant, lambda session: session.bots.enable_bot(request)).bot, as_json=as_json)
+
+
+@app.command("disable")
+def disable(bot_id: BotId, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
+    """Stop a bot from answering; messages wait."""
+    request = bot_pb2.DisableBotRequest(tenant_id=tenant, bot_id=bot_id, request_id=f"cli-{uuid4()}")
+    show_one(perform(tenant, lambda session: session.bots.disable_bot(request)).bot, as_json=as_json)
+
+
+@app.command("delete")
+def delete(bot_id: BotId, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
+    """Delete a bot; its history stays."""
+    request = bot_pb2.DeleteBotRequest(tenant_id=tenant, bot_id=bot_id, request_id=f"cli-{uuid4()}")
+    perform(tenant, lambda session: session.bots.delete_bot(request))
+    if as_json:
+        print_json({"id": bot_id, "bot_id": bot_id, "deleted": True})
+    else:
+        typer.echo(f"{bot_id} is deleted")
+
+
+def check_flow(flow: str) -> None:
+    """Raise `Fault` for a flow that this version does not have."""
+    if flow in LATER:
+        raise Fault(f"--flow {flow} is not available in this version", "Use form or assistant.")
+    if flow not in FLOWS:
+        raise Fault(f"--flow {flow!r} is not known", f"Flows are {', '.join(FLOWS)}.")
+
+
+def describe(bot: bot_pb2.Bot) -> dict[str, Any]:
+    return as_dict(bot, id="bot_id") | {"flow": bot.WhichOneof("flow")}
+
+
+def state_of(bot: bot_pb2.Bot) -> Text:
+    if bot.broken_reason:
+        return Text(f"broken: {bot.broken_reason}", style="red")
+    return Text("enabled", style="green") if bot.enabled else Text("disabled", style="yellow")
+
+
+def show_one(bot: bot_pb2.Bot, *, as_json: bool) -> None:
+    if as_json:
+        print_json(describe(bot))
+        return
+    print_fields(
+        {
+            "id": bot.bot_id,
+            "name": bot.display_name,
+            "flow": bot.WhichOneof("flow"),
+            "form": bot.form.form_id or ("its own" if bot.form.definition_yaml else ""),
+            "prompt": bot.assistant.system_prompt,
+            "model": bot.assistant.model,
+            "locale": bot.locale,
+            "state": state_of(bot),
+            "owner": bot.owner,
+            "revision": bot.revision,
+        }
+    )

@@ -1,0 +1,79 @@
+"""Failures as a person at a terminal wants them: what is wrong, where, and what to do next."""
+
+import sys
+from typing import Any
+
+import grpc
+import typer
+from typer.core import TyperGroup
+
+from parley_client.errors import CallError
+
+NEXT_STEP = {
+    "INVALID_FIELD": "Correct the field and try again; `--help` says what the options take.",
+    "INVALID_FORM": "Correct the form's YAML where the message says.",
+    "INVALID_TOKEN": "The stack makes the token: is it the stack of this PARLEY_HOME? `parley doctor` looks.",
+    "TENANT_NOT_ALLOWED": "Choose another tenant with --tenant.",
+    "TENANT_NOT_FOUND": "Choose an existing tenant with --tenant; the demo's is `demo`.",
+    "BOT_NOT_FOUND": "`parley bots list` shows what there is.",
+    "CHANNEL_NOT_FOUND": "`parley channels list` shows what there is.",
+    "MESSAGE_NOT_FOUND": "`parley messages list` shows the latest ones.",
+    "RULE_NOT_FOUND": "`parley limits show` shows what there is.",
+    "API_KEY_NOT_FOUND": "`parley keys list` shows what there is.",
+    "FORM_NOT_FOUND": "The form that comes along is `water-order`; give one of your own with --form-file.",
+    "ALREADY_EXISTS": "Choose another id, or use the `update` command.",
+    "WRONG_STATE": "`parley messages show` says in which state it is; only FAILED and TERMINAL ones can be retried.",
+    "BOT_DISABLED": "`parley bots enable` lets it answer again.",
+    "CHANNEL_DISABLED": "`parley channels enable` opens it again.",
+    "IN_USE": "Delete or change what uses it first.",
+    "LIMIT_EXCEEDED": "Wait, or raise the limit with `parley limits set`.",
+    "STORAGE_UNAVAILABLE": "`parley status` shows whether the stores run.",
+    "MODEL_UNAVAILABLE": "`parley doctor` checks the model's endpoint.",
+    "MODEL_REJECTED": "Check OPENAI_API_KEY and OPENAI_BASE_URL; `parley doctor` checks the endpoint.",
+    "STILL_WORKING": "The turn goes on: `parley messages show` has the reply when it is there.",
+    "INTERNAL": "The service's log in the stack's home, under logs/, says more.",
+}
+
+
+class Fault(Exception):
+    """A failure that is told in one or two lines: what is wrong, and what to do next."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class Commands(TyperGroup):
+    """Commands whose failures go to standard error, with exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CallError as error:
+            tell(explain(error))
+        except Fault as fault:
+            tell(fault)
+        except BrokenPipeError:  # whoever read our output has seen enough
+            sys.stderr.close()
+        raise typer.Exit(1)
+
+
+def explain(error: CallError) -> Fault:
+    """A failed call in words."""
+    lines = [f"{error.message} [{error.reason or error.code.name}]"]
+    told = (f"{name}: {description}" for name, description in error.fields)
+    lines += [f"  {line}" for line in told if line not in error.message]
+    if error.retry_after is not None:
+        lines.append(f"  Try again in {error.retry_after:g} s.")
+    hint = NEXT_STEP.get(error.reason, "")
+    if not error.reason and error.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        hint = "`parley status` shows which service is away."
+    return Fault("\n".join(lines), hint)
+
+
+def tell(fault: Fault) -> None:
+    """Print a failure to standard error."""
+    typer.secho(f"error: {fault.message}", err=True, fg="red")
+    if fault.hint:
+        typer.echo(fault.hint, err=True)

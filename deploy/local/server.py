@@ -1,0 +1,159 @@
+"""What embedded servers have in common: data in one folder, a start after any crash, an end with their parent."""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from deploy.local.sockets import socket_dir
+
+LEASH = Path(__file__).with_name("leash.py")
+POLL = 0.02
+
+
+class ServerFailed(RuntimeError):
+    """An embedded server did not start; the message holds the end of its log."""
+
+
+def leashed(command: Sequence[object], *, on_orphaned: str = "SIGKILL", drop_root: bool = False) -> list[str]:
+    """The command, run so that it gets `on_orphaned` when its parent dies, and not as root if asked."""
+    options = ["--on-orphaned", on_orphaned, *(["--drop-root"] if drop_root else [])]
+    return [sys.executable, "-I", "-S", str(LEASH), *options, "--", *map(str, command)]
+
+
+def package_folder(name: str) -> Path:
+    """Where an installed package lies, found without importing it."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ServerFailed(f"the package {name} is not installed: run make setup")
+    return Path(spec.origin).parent
+
+
+class EmbeddedServer(ABC):
+    """A server with its data in one folder.
+
+    `prepare`, `command` and `ready` are for a supervisor, which starts the process itself; `start` and the
+    rest are for whoever has none. All times are in seconds.
+    """
+
+    name: str
+    program: str
+    stop_signal: signal.Signals
+
+    def __init__(self, data_dir: Path, *, log: Path | None = None) -> None:
+        self.data_dir = data_dir.resolve()
+        self.log = log or self.data_dir.with_name(f"{self.data_dir.name}.log")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._sockets: Path | None = None
+
+    @property
+    def sockets(self) -> Path:
+        self._sockets = self._sockets or socket_dir(self.data_dir)
+        return self._sockets
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """How clients reach it."""
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process, or None when it does not run (or was not started by this object)."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Create the data if there is none, and put away what a crash has left. Not while it runs."""
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """What to run, leashed to its parent."""
+
+    @abstractmethod
+    def ready(self) -> bool:
+        """Whether it takes connections now."""
+
+    def start(self, within: float = 60.0) -> None:
+        """Start it and wait until it takes connections; nothing when it runs. Raises `ServerFailed`."""
+        if self.pid is not None:
+            return
+        self.prepare()
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        deadline = time.monotonic() + within
+        while not self.ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise ServerFailed(f"{self.name} did not start; the end of {self.log}:\n{tail(self.log)}")
+            time.sleep(POLL)
+
+    def stop(self, within: float = 15.0) -> None:
+        """Stop it cleanly; kill it when that takes too long."""
+        if self._process is not None and self.pid is not None:
+            self._process.send_signal(self.stop_signal)
+            try:
+                self._process.wait(within)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        self._process = None
+        self.forget_sockets()
+
+    def restart(self) -> None:
+        """Stop it cleanly and start it again on the same data."""
+        self.stop()
+        self.start()
+
+    def kill(self) -> None:
+        """Crash it: SIGKILL to the server and all its processes, with no chance to flush."""
+        if self._process is not None:
+            doomed = [self._process.pid] if self.pid is not None else []
+            doomed += [process.pid for process in self.leftovers()]
+            for pid in doomed:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def forget_sockets(self) -> None:
+        """Remove the folder of sockets, once it is empty and the server has stopped."""
+        with suppress(OSError):
+            self.sockets.rmdir()
+        self._sockets = None
+
+    def leftovers(self) -> list[psutil.Process]:
+        """The server's processes that work in this data folder now, whoever started them."""
+        found = []
+        for process in psutil.process_iter(["name"]):
+            with suppress(psutil.Error):
+                if process.info["name"] == self.program and process.cwd() == str(self.data_dir):
+                    found.append(process)
+        return found
+
+    def end_leftovers(self, within: float = 20.0) -> None:
+        """End servers that somebody else left on this data, cleanly when they let us."""
+        for order in (self.stop_signal, signal.SIGKILL):
+            left = self.leftovers()
+            for process in left:
+                if process.ppid() not in {other.pid for other in left}:  # a server ends its own workers
+                    with suppress(psutil.Error):
+                        process.send_signal(order)
+            if not psutil.wait_procs(left, timeout=within)[1]:
+                return
+        raise ServerFailed(f"{self.name} on {self.data_dir} runs already and does not stop")
+
+
+def tail(path: Path, lines: int = 15) -> str:
+    """The last lines of a log, or a word that there is none."""
+    with suppress(OSError):
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+    return "(no log)"

@@ -1,0 +1,171 @@
+"""Which processes the stack consists of, and what each is told in its environment."""
+
+import importlib.util
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from deploy.local.embedded import EmbeddedPostgres, EmbeddedRedis
+from deploy.local.home import ROOT, Home
+from deploy.local.ports import LOOPBACK, PORTS, Port
+from deploy.local.probes import Probe, calling, grpc_health, http_ok
+from deploy.local.process import BACKOFF_LONGEST, Spec
+from deploy.local.server import EmbeddedServer, leashed
+
+
+@dataclass(frozen=True)
+class Service:
+    """How one of our services takes part. `stage`: lower ones stop first; `drain`: seconds it may take for that."""
+
+    name: str
+    stage: int
+    drain: float
+    http_probe: str = ""
+    """Path that answers 200 when it is well; empty for gRPC health."""
+
+
+STORES_STAGE = 4
+KILL_AFTER_DRAIN = 0.5
+"""Seconds between the end of the time for draining and the kill."""
+
+# Inwards: no new messages, then no new turns, then no new sends, then what all of these call. The times add up to less
+# than 15 seconds with the stores' own; what is not finished by then is taken over at the next start.
+SERVICES = (
+    Service("edge", stage=0, drain=2.5, http_probe="/health/live"),
+    Service("console", stage=0, drain=1.0, http_probe="/health/live"),
+    Service("dialog", stage=1, drain=4.5),
+    Service("delivery", stage=2, drain=3.0),
+    Service("context", stage=3, drain=1.0),
+    Service("limits", stage=3, drain=1.0),
+    Service("telemetry", stage=3, drain=1.0),
+    Service("simulator", stage=3, drain=0.5, http_probe="/health"),
+)
+GRPC = ("context", "dialog", "limits", "delivery", "telemetry")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One stack: where its state, its ports and its stores are."""
+
+    home: Home
+    ports: Mapping[str, int]
+    database_url: str
+    redis_url: str
+    given: Mapping[str, str]
+    """The environment that the stack was started with."""
+
+    def address(self, name: str) -> str:
+        """`host:port` of a service."""
+        return f"{LOOPBACK}:{self.ports[name]}"
+
+    def url(self, name: str) -> str:
+        """Where an HTTP service answers."""
+        return f"http://{self.address(name)}"
+
+
+def present() -> list[Service]:
+    """The services that this tree has."""
+    return [service for service in SERVICES if has_service(service.name)]
+
+
+def ports_of(services: Collection[Service]) -> dict[str, Port]:
+    """The ports that these services take."""
+    names = {service.name for service in services} | set(GRPC) | {"otlp"}
+    return {name: port for name, port in PORTS.items() if name in names}
+
+
+def has_service(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(f"services.{name}.__main__") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def environment(layout: Layout, service: Service) -> dict[str, str]:
+    """What a service is told: addresses, stores, and its own drain time."""
+    values = {
+        "PARLEY_HOME": str(layout.home.path),
+        "PARLEY_HOST": LOOPBACK,
+        "PARLEY_DATABASE_URL": layout.database_url,
+        "PARLEY_REDIS_URL": layout.redis_url,
+        "PARLEY_DRAIN_SECONDS": str(drain_of(layout, service)),
+        "PARLEY_EDGE_CHAT2DESK_CHANNEL": layout.given.get("PARLEY_EDGE_CHAT2DESK_CHANNEL") or "demo-chat2desk",
+        "PYTHONUNBUFFERED": "1",
+    }
+    values |= {f"PARLEY_{name.upper()}_PORT": str(port) for name, port in layout.ports.items()}
+    values |= {f"PARLEY_{name.upper()}_ADDRESS": layout.address(name) for name in GRPC}
+    if service.name == "telemetry":
+        values["PARLEY_TELEMETRY_ADDRESS"] = ""  # it does not trace itself
+    if service.name == "context":
+        # One process serves everybody here, and 5,000 conversations of a few kilobytes are little.
+        values["PARLEY_CONTEXT_MEMORY_ENTRIES"] = layout.given.get("PARLEY_CONTEXT_MEMORY_ENTRIES") or "5000"
+    if service.name == "dialog":
+        values |= model_environment(layout)
+    return values
+
+
+def model_environment(layout: Layout) -> dict[str, str]:
+    """Where models are asked: as given; with neither key nor address, the simulator's scripted one."""
+    if layout.given.get("OPENAI_API_KEY") or layout.given.get("OPENAI_BASE_URL"):
+        return {}
+    return {"OPENAI_BASE_URL": f"{layout.url('simulator')}/openai/v1", "OPENAI_API_KEY": "scripted"}
+
+
+def drain_of(layout: Layout, service: Service) -> float:
+    given = layout.given.get("PARLEY_DRAIN_SECONDS", "")
+    return float(given) if given else service.drain
+
+
+def service_spec(layout: Layout, service: Service) -> Spec:
+    """How to run one of our services."""
+    probe: Probe = (
+        http_ok(LOOPBACK, layout.ports[service.name], service.http_probe)
+        if service.http_probe
+        else grpc_health(layout.address(service.name))
+    )
+    command = leashed([sys.executable, "-m", f"services.{service.name}"])
+    return Spec(
+        name=service.name,
+        command=lambda: command,
+        probe=probe,
+        log=layout.home.log(service.name),
+        address=layout.address(service.name),
+        environment=environment(layout, service),
+        folder=ROOT,
+        stop_within=drain_of(layout, service) + KILL_AFTER_DRAIN,
+        stage=service.stage,
+        longest_pause=float(layout.given.get("PARLEY_RESTART_LONGEST_SECONDS") or BACKOFF_LONGEST),
+        needs=frozenset({"postgres", "redis"}),
+    )
+
+
+def store_specs(servers: list[EmbeddedServer]) -> list[Spec]:
+    """How to run the embedded stores."""
+    return [
+        Spec(
+            name=server.name,
+            command=server.command,
+            probe=calling(server.ready),
+            log=server.log,
+            address=str(server.sockets),
+            prepare=server.prepare,
+            stop_signal=server.stop_signal,
+            stop_within=1.5,
+            stage=STORES_STAGE,
+        )
+        for server in servers
+    ]
+
+
+def stores(home: Home, given: Mapping[str, str]) -> tuple[list[EmbeddedServer], str, str]:
+    """The servers to start, and the URLs of PostgreSQL and Redis: those given, else embedded ones."""
+    started: list[EmbeddedServer] = []
+    urls = []
+    for variable, kind in (("PARLEY_DATABASE_URL", EmbeddedPostgres), ("PARLEY_REDIS_URL", EmbeddedRedis)):
+        url = given.get(variable, "").strip()
+        if not url:
+            server: EmbeddedServer = kind(home.path / kind.name, log=home.log(kind.name))
+            started.append(server)
+            url = server.url
+        urls.append(url)
+    return started, urls[0], urls[1]

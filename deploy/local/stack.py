@@ -1,0 +1,189 @@
+"""`parley up`: the whole stack in the foreground."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from deploy.local.home import Home, read_json, write_json, write_private
+from deploy.local.ports import choose_within
+from deploy.local.services import Layout, ports_of, present, service_spec, store_specs, stores
+from deploy.local.supervisor import StartFailed, Supervisor
+from deploy.local.terminal import LogView, Terminal, last_words
+from deploy.local.tokens import operator_token
+from deploy.local.welcome import welcome
+from parley_client.errors import CallError
+from parley_client.tokens import StaticToken
+from services.runtime.keys import Keys, ensure_keys
+
+START_WITHIN = 60.0
+AFTER_A_CRASH = 8.0
+"""Seconds that services of a supervisor that was killed may take to end."""
+TOKEN_LIFETIME, TOKEN_RENEWAL = 3600.0, 900.0
+
+
+class Stack:
+    """Starts everything, writes down what runs, and stops it again."""
+
+    def __init__(self, home: Home, given: Mapping[str, str], terminal: Terminal) -> None:
+        self.home = home
+        self.terminal = terminal
+        self.keys: Keys = ensure_keys(home.keys)
+        self.servers, database_url, redis_url = stores(home, given)
+        services = present()
+        left = read_json(home.stack_file) or {}
+        patience = 0.0 if left.get("state", "stopped") == "stopped" else AFTER_A_CRASH
+        ports = choose_within(patience, given, ports_of(services))
+        self.layout = Layout(home, ports, database_url, redis_url, given)
+        self.specs = [service_spec(self.layout, service) for service in services]
+        self.supervisor = Supervisor(report=terminal.report, changed=self.write_state)
+        self.state = "starting"
+        self.started_at = datetime.now(UTC)
+        self.demo: dict[str, Any] = {}
+
+    async def start(self, *, demo: bool) -> None:
+        """Bring everything up. Raises `StartFailed` or `CallError`."""
+        self.renew_token()
+        # All at once: services import their code while the stores start, and wait for them.
+        await self.supervisor.start([*store_specs(self.servers), *self.specs], START_WITHIN)
+        if demo and {"dialog", "delivery"} <= self.layout.ports.keys():
+            await self.seed()
+        self.state = "ready"
+        self.write_state()
+
+    async def seed(self) -> None:
+        """Make the demo tenant, if it is not there."""
+        from deploy.local.demo import seed
+
+        simulator = self.layout.url("simulator") if "simulator" in self.layout.ports else ""
+        self.demo = await seed(
+            self.home,
+            dialog=self.layout.address("dialog"),
+            delivery=self.layout.address("delivery"),
+            simulator_url=simulator,
+            tokens=StaticToken(self.renew_token()),
+        )
+
+    async def stop(self) -> None:
+        """Stop everything in order."""
+        self.state = "stopping"
+        self.write_state()
+        await self.supervisor.stop()
+        for server in self.servers:
+            server.forget_sockets()
+        self.home.token_file.unlink(missing_ok=True)
+        self.state = "stopped"
+        self.write_state()
+
+    def renew_token(self) -> str:
+        """Write a new operator's token for the command line."""
+        token = operator_token(self.keys, issuer="operator", tenants=["*"], seconds=TOKEN_LIFETIME)
+        write_private(self.home.token_file, token)
+        return token
+
+    async def keep_token_fresh(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            await asyncio.sleep(TOKEN_RENEWAL)
+            self.renew_token()
+
+    def write_state(self) -> None:
+        """Write `stack.json`, which the command line reads."""
+        write_json(self.home.stack_file, self.describe())
+
+    def describe(self) -> dict[str, Any]:
+        """What runs, without any secret."""
+        return {
+            "state": self.state,
+            "pid": os.getpid(),
+            "home": str(self.home.path),
+            "started_at": self.started_at.isoformat(),
+            "tenant": "demo",
+            "urls": {
+                name: self.layout.url(name) for name in ("edge", "console", "simulator") if name in self.layout.ports
+            },
+            "addresses": {name: self.layout.address(name) for name in self.layout.ports},
+            "processes": [
+                {
+                    "name": process.spec.name,
+                    "address": process.spec.address,
+                    "pid": process.pid,
+                    "healthy": process.healthy,
+                    "restarts": process.restarts,
+                    "log": str(process.spec.log),
+                }
+                for process in self.supervisor.processes.values()
+            ],
+        }
+
+
+async def up(home: Home, given: Mapping[str, str], *, demo: bool, as_json: bool) -> int:
+    """Run the stack until a signal. Returns the exit code."""
+    began = time.monotonic()
+    terminal = Terminal()
+    stack = Stack(home, given, terminal)
+    logs = {spec.name: spec.log for spec in stack.specs} | {server.name: server.log for server in stack.servers}
+    stop = stop_on_signals(stack, terminal)
+    helpers: list[asyncio.Task[None]] = []
+    starting = asyncio.create_task(stack.start(demo=demo))
+    stopped = asyncio.create_task(stop.wait())
+    code = 0
+    try:
+        await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            # Only now: while all start at once, each complains that the others are not there.
+            helpers += [asyncio.create_task(LogView(logs, terminal).run())]
+            helpers += [asyncio.create_task(stack.keep_token_fresh())]
+            if as_json:
+                print(json.dumps(stack.describe(), ensure_ascii=False, indent=2), flush=True)
+            else:
+                welcome(stack.describe(), stack.demo, time.monotonic() - began)
+            await stopped
+    except (StartFailed, CallError) as failure:
+        code = 1
+        terminal.report("parley", "error", f"the stack did not start: {failure}")
+        if isinstance(failure, StartFailed):
+            log = home.log(failure.name)
+            terminal.report(failure.name, "error", f"{last_words(log)} (see {log})")
+    finally:
+        for task in (starting, stopped, *helpers):
+            task.cancel()
+            with suppress(asyncio.CancelledError, StartFailed, CallError):
+                await task
+        await stack.stop()
+    return code
+
+
+def stop_on_signals(stack: Stack, terminal: Terminal) -> asyncio.Event:
+    """The event that the first signal sets; the second one kills everything."""
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            terminal.report("parley", "warning", "killing everything")
+            stack.supervisor.kill()
+        else:
+            terminal.report("parley", "", "stopping; press Ctrl-C again to kill everything")
+            stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    return stop
+
+
+def run(home: Home, *, demo: bool, as_json: bool) -> int:
+    """Take the home and run the stack in it. Raises what `parley up` explains."""
+    home.create()
+    lock = home.lock()
+    try:
+        return asyncio.run(up(home, dict(os.environ), demo=demo, as_json=as_json))
+    finally:
+        os.close(lock)
+        sys.stdout.flush()
