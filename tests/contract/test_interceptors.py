@@ -1,0 +1,18 @@
+"""The order of the interceptors is part of what servers promise."""
+
+from pathlib import Path
+
+from services.runtime.interceptors.auth import Auth
+from services.runtime.interceptors.deadline import Deadline
+from services.runtime.interceptors.defaults import interceptors
+from services.runtime.interceptors.errors import Errors
+from services.runtime.interceptors.streams import Streams
+from services.runtime.interceptors.tracing import Tracing
+from services.runtime.interceptors.validation import Validation
+from services.runtime.keys import Keys
+from services.runtime.verifier import Verifier
+
+
+def test_interceptors_stand_in_their_order(keys_dir: Path) -> None:
+    chain = interceptors({}, Verifier(Keys(keys_dir), "limits"), Streams({}), 10)
+    assert [type(each) for each in chain] == [Tracing, Errors, Deadline, Auth, Validation, Streams]

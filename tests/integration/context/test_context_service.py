@@ -1,0 +1,297 @@
+"""CTX-2, CTX-3, CTX-5, CTX-8, CTX-9: the context service over gRPC, with real stores."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from parley.common.v1 import identity_pb2
+from parley.context.v1 import context_pb2
+
+from deploy.local.embedded import EmbeddedRedis
+from parley_client import errors
+from parley_client.channel import connect
+from parley_client.context import ContextClient
+from parley_client.tokens import TokenSource
+from services.context.settings import ContextSettings
+from services.context.wiring import build
+from services.runtime.service import running
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+async def start(
+    make_settings: Callable[..., Any], tokens_as: Callable[..., TokenSource]
+) -> AsyncIterator[Callable[..., Any]]:
+    """Starts another context process on the same stores, and gives a client of it."""
+    async with AsyncExitStack() as stack:
+
+        async def one(tenants: tuple[str, ...] = ("*",), **overrides: Any) -> ContextClient:
+            settings = make_settings(ContextSettings, **overrides)
+            service = await stack.enter_async_context(running("context", settings, build))
+            connection = connect(service.address, audience="context", tokens=tokens_as("dialog", tenants=tenants))
+            return ContextClient(await stack.enter_async_context(connection))
+
+        yield one
+
+
+def sender(value: str = "551", phone: str = "") -> identity_pb2.Sender:
+    kinds = identity_pb2
+    result = identity_pb2.Sender(identity=identity_pb2.Identity(kind=kinds.IDENTITY_KIND_CHAT2DESK, value=value))
+    if phone:
+        result.also_known_as.add(kind=kinds.IDENTITY_KIND_PHONE, value=phone)
+    return result
+
+
+def read(conversation: str, who: identity_pb2.Sender | None = None, **more: Any) -> context_pb2.GetContextRequest:
+    return context_pb2.GetContextRequest(tenant_id="demo", conversation_id=conversation, sender=who, **more)
+
+
+def step(conversation: str, contact: str, name: str, **more: Any) -> context_pb2.SaveContextRequest:
+    return context_pb2.SaveContextRequest(
+        tenant_id="demo",
+        conversation_id=conversation,
+        contact_id=contact,
+        request_id=more.pop("request_id", str(uuid4())),
+        changes=context_pb2.Snapshot(dialog=context_pb2.DialogData(step=name)),
+        update_mask=FieldMask(paths=["dialog"]),
+        **more,
+    )
+
+
+async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_person_is_one_contact_in_all_conversations(start: Start) -> None:
+    client: ContextClient = await start()
+    first = await client.get_context(read(str(uuid4()), sender("551", "996555123456")))
+    again = await client.get_context(read(str(uuid4()), sender("551")))
+    by_phone = await client.get_context(read(str(uuid4()), sender("other", "+996 555 123456")))
+    stranger = await client.get_context(read(str(uuid4()), sender("552")))
+    assert first.contact_id == again.contact_id == by_phone.contact_id != stranger.contact_id
+    assert first.version == 0
+
+
+async def test_the_same_new_person_seen_at_once_is_one_contact(start: Start) -> None:
+    clients = [await start(), await start()]
+    reads = [client.get_context(read(str(uuid4()), sender("551"))) for client in clients for _ in range(20)]
+    assert len({answer.contact_id for answer in await asyncio.gather(*reads)}) == 1
+
+
+async def test_what_was_saved_is_read_with_its_version(start: Start) -> None:
+    client: ContextClient = await start()
+    conversation = str(uuid4())
+    contact = (await client.get_context(read(conversation, sender()))).contact_id
+    saved = await client.save_context(step(conversation, contact, "waiting_phone"))
+    answer = await client.get_context(read(conversation, sender(), min_version=saved.version))
+    assert (answer.version, answer.snapshot.dialog.step) == (1, "waiting_phone")
+    assert answer.level == context_pb2.CACHE_LEVEL_MEMORY
+
+
+async def test_a_repeated_request_id_saves_once(start: Start) -> None:
+    client: ContextClient = await start()
+    conversation, contact = str(uuid4()), str(uuid4())
+    first = await client.save_context(step(conversation, contact, "one", request_id="t/0"))
+    other = await client.save_context(step(conversation, contact, "two", request_id="t/1"))
+    replay = await client.save_context(step(conversation, contact, "one", request_id="t/0"))
+    answer = await client.get_context(read(conversation))
+    assert (first.version, other.version, replay.version) == (1, 2, 1)
+    assert (replay.replayed, answer.snapshot.dialog.step) == (True, "two")
+
+
+async def test_an_expected_version_that_has_passed_is_a_conflict(start: Start) -> None:
+    client: ContextClient = await start()
+    conversation, contact = str(uuid4()), str(uuid4())
+    await client.save_context(step(conversation, contact, "one", expected_version=0))
+    with pytest.raises(errors.Aborted) as caught:
+        await client.save_context(step(conversation, contact, "two", expected_version=0))
+    assert caught.value.reason == "VERSION_MISMATCH"
+
+
+async def test_two_processes_saving_at_once_lose_nothing(start: Start) -> None:
+    clients = [await start(), await start()]
+    conversation, contact = str(uuid4()), str(uuid4())
+
+    async def add(number: int) -> None:
+        entry = context_pb2.HistoryEntry(role=context_pb2.ROLE_USER, text=str(number))
+        await clients[number % 2].save_context(
+            context_pb2.SaveContextRequest(
+                tenant_id="demo",
+                conversation_id=conversation,
+                contact_id=contact,
+                request_id=f"r{number}",
+                append_messages=[entry],
+            )
+        )
+
+    for start_at in range(0, 40, 4):
+        await asyncio.gather(*(add(number) for number in range(start_at, start_at + 4)))
+    answer = await clients[0].get_context(read(conversation, min_version=40))
+    assert sorted(int(entry.text) for entry in answer.snapshot.messages.entries) == list(range(40))
+    assert answer.version == 40
+
+
+async def test_a_save_in_one_process_is_seen_in_the_memory_of_the_other(start: Start) -> None:
+    here, there = await start(), await start()
+    conversation, contact = str(uuid4()), str(uuid4())
+    await here.save_context(step(conversation, contact, "one"))
+    await there.get_context(read(conversation))
+    assert (await there.get_context(read(conversation))).level == context_pb2.CACHE_LEVEL_MEMORY
+    await here.save_context(step(conversation, contact, "two"))
+
+    async def seen() -> bool:
+        return bool((await there.get_context(read(conversation))).snapshot.dialog.step == "two")
+
+    await until(seen, 1.0)
+
+
+async def test_the_version_asked_for_is_given_even_before_the_invalidation(start: Start) -> None:
+    here, there = await start(), await start()
+    conversation, contact = str(uuid4()), str(uuid4())
+    for number in range(1, 30):
+        saved = await here.save_context(step(conversation, contact, f"s{number}"))
+        answer = await there.get_context(read(conversation, min_version=saved.version))
+        assert answer.snapshot.dialog.step == f"s{number}"
+
+
+async def test_another_process_reads_from_redis_first(start: Start) -> None:
+    here, there = await start(), await start()
+    conversation, contact = str(uuid4()), str(uuid4())
+    await here.save_context(step(conversation, contact, "one"))
+    assert (await there.get_context(read(conversation))).level == context_pb2.CACHE_LEVEL_REDIS
+
+
+async def test_after_invalidation_everybody_reads_postgres(start: Start, postgres_url: str) -> None:
+    here, there = await start(), await start()
+    conversation, contact = str(uuid4()), str(uuid4())
+    await here.save_context(step(conversation, contact, "one"))
+    await there.get_context(read(conversation))
+    request = context_pb2.InvalidateContextRequest(
+        tenant_id="demo", conversation_id=conversation, request_id=str(uuid4())
+    )
+    await here.invalidate_context(request)
+
+    async def from_postgres() -> bool:
+        return bool((await there.get_context(read(conversation))).level == context_pb2.CACHE_LEVEL_POSTGRES)
+
+    assert (await here.get_context(read(conversation))).snapshot.dialog.step == "one"
+    await here.invalidate_context(request)
+    await until(from_postgres, 2.0)
+
+
+async def test_client_data_is_saved_with_the_dialog_or_not_at_all(start: Start) -> None:
+    client: ContextClient = await start()
+    conversation = str(uuid4())
+    contact = (await client.get_context(read(conversation, sender()))).contact_id
+    request = step(conversation, contact, "one")
+    request.update_mask.paths.append("client.name")
+    request.changes.client.name = "Айгуль"
+    await client.save_context(request)
+    elsewhere = await client.get_context(read(str(uuid4()), sender()))
+    assert elsewhere.snapshot.client.name == "Айгуль"
+    assert not elsewhere.snapshot.HasField("dialog")
+
+
+async def test_another_tenants_context_cannot_be_read(start: Start) -> None:
+    mine, theirs = await start(), await start(tenants=("other",))
+    conversation, contact = str(uuid4()), str(uuid4())
+    await mine.save_context(step(conversation, contact, "one"))
+    with pytest.raises(errors.PermissionDenied) as caught:
+        await theirs.get_context(read(conversation))
+    assert caught.value.reason == "TENANT_NOT_ALLOWED"
+    request = read(conversation)
+    request.tenant_id = "other"
+    answer = await theirs.get_context(request)
+    assert (answer.contact_id, answer.version) == ("", 0)
+
+
+async def test_nothing_is_stored_in_clear(start: Start, postgres_url: str, redis_server: EmbeddedRedis) -> None:
+    client: ContextClient = await start()
+    conversation = str(uuid4())
+    contact = (await client.get_context(read(conversation, sender("551", "+996555987654")))).contact_id
+    await client.save_context(step(conversation, contact, "secret-step-name"))
+    connection = await asyncpg.connect(postgres_url)
+    try:
+        stored = [
+            str(bytes(row[0]))
+            for table, column in (("conversations", "data"), ("identities", "value"), ("identities", "digest"))
+            for row in await connection.fetch(f"SELECT {column} FROM context.{table}")
+        ]
+    finally:
+        await connection.close()
+    assert stored
+    assert not [text for text in stored if "secret-step-name" in text or "996555987654" in text]
+
+
+async def test_bad_fields_are_named(start: Start) -> None:
+    client: ContextClient = await start()
+    with pytest.raises(errors.InvalidArgument) as caught:
+        await client.get_context(context_pb2.GetContextRequest(tenant_id="demo", conversation_id="no"))
+    assert [name for name, _ in caught.value.fields] == ["conversation_id"]
+    request = step(str(uuid4()), str(uuid4()), "one")
+    request.update_mask.paths[:] = ["dialog.nothing"]
+    with pytest.raises(errors.InvalidArgument) as wrong_mask:
+        await client.save_context(request)
+    assert wrong_mask.value.reason == "INVALID_UPDATE_MASK"
+
+
+@asynccontextmanager
+async def own_redis(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedRedis]:
+    server = EmbeddedRedis(tmp_path_factory.mktemp("own-redis") / "data")
+    await asyncio.to_thread(server.start)
+    try:
+        yield server
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+async def test_without_redis_reads_and_saves_go_on_and_nothing_stale_is_served(
+    start: Start, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    async with own_redis(tmp_path_factory) as redis:
+        here, there = await start(redis_url=redis.url), await start(redis_url=redis.url)
+        conversation, contact = str(uuid4()), str(uuid4())
+        await here.save_context(step(conversation, contact, "one"))
+        await there.get_context(read(conversation))
+        await asyncio.to_thread(redis.stop)
+        await here.save_context(step(conversation, contact, "two"))
+
+        async def fresh() -> bool:
+            return bool((await there.get_context(read(conversation))).snapshot.dialog.step == "two")
+
+        await until(fresh, 5.0)
+        await here.save_context(step(conversation, contact, "three"))
+        assert (await there.get_context(read(conversation))).snapshot.dialog.step == "three"
+        await asyncio.to_thread(redis.start)
+
+        async def heard() -> bool:
+            await here.save_context(step(conversation, contact, "four"))
+            first = await there.get_context(read(conversation))
+            second = await there.get_context(read(conversation))
+            return bool(first.snapshot.dialog.step == "four" and second.level == context_pb2.CACHE_LEVEL_MEMORY)
+
+        await until(heard, 10.0)
+
+
+async def test_stats_count_the_levels(make_settings: Callable[..., Any], tokens_as: Callable[..., TokenSource]) -> None:
+    settings = make_settings(ContextSettings)
+    async with running("context", settings, build) as service:
+        async with connect(service.address, audience="context", tokens=tokens_as("operator")) as connection:
+            client = ContextClient(connection)
+            conversation = str(uuid4())
+            await client.save_context(step(conversation, str(uuid4()), "one"))
+            for _ in range(3):
+                await client.get_context(read(conversation))
+            stats = await client.get_stats(context_pb2.GetStatsRequest())
+    memory = next(level for level in stats.levels if level.level == context_pb2.CACHE_LEVEL_MEMORY)
+    assert memory.hits >= 3
+    assert stats.read_p50_micros > 0

@@ -1,0 +1,237 @@
+"""The process dies at each point between two steps; the next one goes on, and says what it cannot know."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from parley.delivery.v1 import delivery_pb2
+
+from deploy.local.embedded import EmbeddedPostgres
+from parley_client.errors import CallError
+from tests.integration.delivery.conftest import SENT, Call, Delivery, World, message, until
+
+ROOT = Path(__file__).parents[3]
+
+
+class Process:
+    """`python -m services.delivery` on the test's stores."""
+
+    def __init__(self, world: World, **environment: str) -> None:
+        settings = world.settings(
+            delivery_timeout_seconds=1.0, delivery_lease_seconds=5.0, drain_seconds=5.0, **environment
+        )
+        names = type(settings).model_fields
+        self._environment = {
+            **os.environ,
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'gen'}:{ROOT / 'clients'}",
+            **{f"PARLEY_{name.upper()}": _text(getattr(settings, name)) for name in names if name != "otlp_endpoint"},
+            "PARLEY_KEYS_DIR": str(settings.keys_dir),
+            "PARLEY_CRASH_FOLDER": str(settings.home / "armed"),
+        }
+        self._armed = settings.home / "armed"
+        self._environment.pop("PARLEY_KEYS_DIR_OVERRIDE", None)
+        self.process: asyncio.subprocess.Process | None = None
+        self.address = ""
+
+    async def start(self, crash_at: str = "", **environment: str) -> None:
+        if crash_at:
+            await asyncio.to_thread(self._arm, crash_at)
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "services.delivery",
+            cwd=ROOT,
+            env={
+                **self._environment,
+                "PARLEY_DELIVERY_PORT": "0",
+                **environment,
+            },
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            if b'"serving"' in line:
+                self.address = line.split(b'"address": "')[1].split(b'"')[0].decode()
+                break
+        self._drain = asyncio.create_task(self.process.stdout.read())
+
+    def _arm(self, point: str) -> None:
+        self._armed.mkdir(exist_ok=True)
+        (self._armed / point).touch()
+
+    async def died(self) -> int:
+        assert self.process is not None
+        return await asyncio.wait_for(self.process.wait(), 15)
+
+    async def stop(self) -> int:
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+        return await self.died()
+
+
+def _text(value: object) -> str:
+    return str(getattr(value, "value", value))
+
+
+@asynccontextmanager
+async def started(world: World, crash_at: str = "") -> AsyncIterator[Delivery]:
+    process = Process(world)
+    await process.start(crash_at)
+    try:
+        async with AsyncExitStack() as stack:
+            yield Delivery(world, process.address, stack)
+    finally:
+        await process.stop()
+
+
+@pytest.mark.parametrize(
+    ("point", "texts", "possibly_duplicate"),
+    [
+        ("delivery.after_stored", ["text"], False),
+        ("delivery.after_claim", ["text"], False),
+        ("delivery.after_started", ["text"], True),
+        ("delivery.after_call", ["text", "text"], True),
+        ("delivery.after_record", ["text"], False),
+        ("delivery.after_told", ["text"], False),
+    ],
+)
+async def test_after_a_crash_the_next_process_goes_on(
+    world: World, point: str, texts: list[str], possibly_duplicate: bool
+) -> None:
+    process = Process(world)
+    await process.start(crash_at=point)
+    request = message("text")
+    async with AsyncExitStack() as stack:
+        dying = Delivery(world, process.address, stack)
+        await dying.create_channel()
+        try:
+            await dying.client.send_message(request, timeout=3.0)
+        except CallError:
+            assert point == "delivery.after_stored"
+        assert await process.died() == -signal.SIGKILL
+    async with started(world) as delivery:
+        answer = await delivery.client.send_message(request)
+        assert answer.duplicate
+        sent = await delivery.until_state(answer.delivery_id, SENT, seconds=20)
+        assert world.receiver.texts() == texts
+        assert sent.parts[0].possibly_duplicate == possibly_duplicate
+        await until(lambda: "SENT" in world.dialog.states(answer.delivery_id))
+        after = await delivery.client.send_message(message("after"))
+        await delivery.until_state(after.delivery_id, SENT)
+
+
+async def test_a_call_that_was_never_made_is_told_apart_by_its_missing_end(world: World) -> None:
+    process = Process(world)
+    await process.start(crash_at="delivery.after_started")
+    async with AsyncExitStack() as stack:
+        dying = Delivery(world, process.address, stack)
+        await dying.create_channel()
+        answer = await dying.client.send_message(message("text"))
+        await process.died()
+    async with started(world) as delivery:
+        sent = await delivery.until_state(answer.delivery_id, SENT, seconds=20)
+        first, second = sent.parts[0].attempts
+        assert first.failure == delivery_pb2.FAILURE_KIND_UNKNOWN_OUTCOME
+        assert not first.HasField("ended_at")
+        assert second.http_status == 200
+
+
+async def test_told_to_stop_it_finishes_its_call_and_lets_the_rest_go(world: World) -> None:
+    process = Process(world)
+    await process.start()
+    release = asyncio.Event()
+
+    async def slow(call: Call) -> object:
+        await release.wait()
+        return world.receiver.ok()
+
+    world.receiver.answer = slow  # type: ignore[assignment]
+    async with AsyncExitStack() as stack:
+        delivery = Delivery(world, process.address, stack)
+        await delivery.create_channel()
+        first = await delivery.client.send_message(message("first"))
+        second = await delivery.client.send_message(message("second"))
+        await until(lambda: world.receiver.calls)
+        assert process.process is not None
+        process.process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.3)
+        release.set()
+        assert await process.died() == 0
+    world.receiver.answer = None
+    async with started(world) as delivery:
+        sent = await delivery.until_state(first.delivery_id, SENT)
+        assert [attempt.http_status for attempt in sent.parts[0].attempts] == [200]
+        await delivery.until_state(second.delivery_id, SENT, seconds=4)
+    assert world.receiver.texts() == ["first", "second"]
+
+
+async def test_a_worker_that_was_stopped_for_long_sends_nothing_twice_knowingly(world: World) -> None:
+    """SIGSTOP for longer than the lease: another worker goes on, and the first one finds its lease lost."""
+    process = Process(world)
+    await process.start(PARLEY_DELIVERY_LEASE_SECONDS="2.0")
+    async with AsyncExitStack() as stack:
+        first = Delivery(world, process.address, stack)
+        await first.create_channel()
+        stopped = process.process
+        assert stopped is not None
+
+        async def stop_worker(call: Call) -> object:
+            world.receiver.answer = None
+            stopped.send_signal(signal.SIGSTOP)
+            return world.receiver.ok()
+
+        world.receiver.answer = stop_worker  # type: ignore[assignment]
+        answer = await first.client.send_message(message("text"))
+        await until(lambda: world.receiver.calls)
+        async with started(world) as second:
+            sent = await second.until_state(answer.delivery_id, SENT, seconds=20)
+            assert sent.parts[0].possibly_duplicate
+            stopped.send_signal(signal.SIGCONT)
+            after = await second.client.send_message(message("after"))
+            await second.until_state(after.delivery_id, SENT)
+            assert (await second.get(answer.delivery_id)).parts == sent.parts
+            assert await process.stop() == 0
+    assert world.receiver.texts() == ["text", "text", "after"]
+
+
+async def test_a_restart_of_postgres_delays_and_loses_nothing(world: World, tmp_path: Path) -> None:
+    server = EmbeddedPostgres(tmp_path / "own", durable=True)
+    server.start()
+    try:
+        async with world.serving(database_url=server.url_of("postgres"), drain_seconds=8.0) as delivery:
+            await delivery.create_channel()
+            client = delivery.client
+            acknowledged = []
+
+            async def talk(chat: int) -> None:
+                for number in range(15):
+                    request = message(f"{number}", chat=f"chat-{chat}")
+                    async with asyncio.timeout(40):
+                        while True:
+                            try:
+                                answer = await client.send_message(request)
+                                break
+                            except CallError:
+                                await asyncio.sleep(0.2)
+                    acknowledged.append(answer.delivery_id)
+
+            talking = asyncio.gather(*[talk(chat) for chat in range(6)])
+            await until(lambda: len(acknowledged) > 20)
+            await asyncio.to_thread(server.stop)
+            await asyncio.to_thread(server.start)
+            await talking
+            for delivery_id in acknowledged:
+                await delivery.until_state(delivery_id, SENT, seconds=40)
+            for chat in range(6):
+                texts = list(dict.fromkeys(world.receiver.texts(f"chat-{chat}")))
+                assert texts == [str(number) for number in range(15)]
+            await until(lambda: {told.delivery_id for told in world.dialog.told} == set(acknowledged))
+    finally:
+        await asyncio.to_thread(server.stop)

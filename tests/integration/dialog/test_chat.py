@@ -1,0 +1,139 @@
+"""EDGE-5: an answer at once."""
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from parley.common.v1 import identity_pb2
+from parley.dialog.v1 import bot_pb2, dialog_pb2
+
+from parley_client.dialog import DialogClient
+from parley_client.errors import (
+    AlreadyExists,
+    CallError,
+    DeadlineExceeded,
+    FailedPrecondition,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
+from services.dialog.domain import DecisionError, FailureKind
+from tests.integration.dialog.conftest import BOT, TENANT, World, until
+
+
+def asking(text: str = "hi there", user: str = "u1", request_id: str = "", **fields: Any) -> dialog_pb2.ChatRequest:
+    request = dialog_pb2.ChatRequest(
+        tenant_id=TENANT, channel_id="api", bot_id=BOT, request_id=request_id or str(uuid4())
+    )
+    request.sender.identity.kind = identity_pb2.IDENTITY_KIND_EXTERNAL
+    request.sender.identity.value = user
+    request.content.text = text
+    for name, value in fields.items():
+        setattr(request, name, value)
+    return request
+
+
+async def talk(
+    world: World, request: dialog_pb2.ChatRequest, *, timeout: float = 10.0, process: int = 0
+) -> list[dialog_pb2.ChatResponse]:
+    client = DialogClient(world.connection("edge", process=process))
+    return [event async for event in client.chat(request, timeout=timeout)]
+
+
+def shape(events: list[dialog_pb2.ChatResponse]) -> list[str | None]:
+    return [event.WhichOneof("event") for event in events]
+
+
+async def test_a_chat_streams_previews_and_ends_with_the_stored_reply(dialog: World) -> None:
+    dialog.flow.model = True
+    events = await talk(dialog, asking())
+    assert shape(events) == ["accepted", "delta", "delta", "final"]
+    final = events[-1].final
+    assert final.reply == "1: model says hi there"
+    assert final.remaining_today == 29
+    assert not dialog.delivery.sent
+    message = await dialog.message(final.message_id)
+    assert message.replies[0].state == dialog_pb2.REPLY_STATE_RETURNED
+    assert not message.replies[0].delivery_id
+
+
+async def test_previews_reach_a_caller_at_another_process(world: World) -> None:
+    await world.start(dialog_workers=0)
+    await world.start()
+    await world.prepare()
+    world.flow.model = True
+    world.flow.held = asyncio.Event()
+    task = asyncio.create_task(talk(world, asking()))
+    await until(lambda: _value(world.flow.asked))
+    world.flow.held.set()
+    assert shape(await task) == ["accepted", "delta", "delta", "final"]
+
+
+async def _value(value: object) -> object:
+    return value
+
+
+async def test_the_same_request_id_fetches_the_same_reply(dialog: World) -> None:
+    first = await talk(dialog, asking(request_id="k"))
+    again = await talk(dialog, asking(request_id="k"))
+    assert shape(again) == ["accepted", "final"]
+    assert again[0].accepted.duplicate
+    assert again[-1].final == first[-1].final
+    assert len(dialog.flow.asked) == 1
+    with pytest.raises(AlreadyExists) as raised:
+        await talk(dialog, asking("something else", request_id="k"))
+    assert raised.value.reason == "REQUEST_ID_REUSED"
+    other_person = await talk(dialog, asking(user="u2", request_id="k"))
+    assert not other_person[0].accepted.duplicate
+
+
+async def test_at_the_deadline_the_turn_goes_on_and_its_result_can_be_fetched(dialog: World) -> None:
+    dialog.flow.held = asyncio.Event()
+    with pytest.raises(DeadlineExceeded) as raised:
+        await talk(dialog, asking(request_id="k"), timeout=0.8)
+    assert raised.value.reason == "STILL_WORKING"
+    message_id = raised.value.metadata["message_id"]
+    dialog.flow.held.set()
+    events = await talk(dialog, asking(request_id="k"))
+    assert events[-1].final.message_id == message_id
+    assert len(dialog.flow.asked) == 1
+
+
+async def test_over_the_limit_says_when_to_come_back(dialog: World) -> None:
+    dialog.flow.model = True
+    dialog.limits.allowed = 0
+    with pytest.raises(ResourceExhausted) as raised:
+        await talk(dialog, asking())
+    error = raised.value
+    assert error.reason == "LIMIT_EXCEEDED"
+    assert error.metadata == {"rule_id": "daily-quota", "remaining": "0"}
+    assert error.retry_after is not None
+    assert 3500 < error.retry_after <= 3600
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "code"),
+    [
+        (FailureKind.TERMINAL, "MODEL_REJECTED", FailedPrecondition),
+        (FailureKind.RETRYABLE, "MODEL_UNAVAILABLE", Unavailable),
+        (FailureKind.RETRYABLE, "MODEL_TIMEOUT", DeadlineExceeded),
+    ],
+)
+async def test_a_failed_model_is_told(dialog: World, kind: FailureKind, reason: str, code: type[CallError]) -> None:
+    dialog.flow.script = [DecisionError(kind, reason, "no") for _ in range(3)]
+    with pytest.raises(code) as raised:
+        await talk(dialog, asking(), timeout=20)
+    assert raised.value.reason == reason
+    assert raised.value.metadata["message_id"]
+
+
+async def test_nobody_waits_for_a_bot_that_does_not_answer(dialog: World) -> None:
+    with pytest.raises(NotFound) as missing:
+        await talk(dialog, asking(bot_id="nobody"))
+    assert missing.value.reason == "BOT_NOT_FOUND"
+    await dialog.bots.disable_bot(bot_pb2.DisableBotRequest(tenant_id=TENANT, bot_id=BOT, request_id="r"))
+    with pytest.raises(FailedPrecondition) as disabled:
+        await talk(dialog, asking())
+    assert disabled.value.reason == "BOT_DISABLED"

@@ -1,0 +1,185 @@
+"""A worker dies between two lines: the turn goes on elsewhere, and nothing happens twice."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from parley.dialog.v1 import dialog_pb2
+
+from services.dialog.domain import Dialog, OrderDraft, TurnInput, TurnPlan, TurnTools
+from services.dialog.usecases import journal, patience
+from services.runtime import crashpoints
+from tests.integration.dialog.conftest import FakeFlow, World, until
+
+BEFORE_PLAN = ["after_claim", "before_plan_commit"]
+AFTER_PLAN = [
+    "after_plan_commit",
+    "before_effects",
+    "after_save_context",
+    "after_send_message",
+    "after_effects",
+    "before_finish_commit",
+    "after_finish_commit",
+]
+MODEL = ["after_model_reserve", "before_model_call", "after_model_call", "after_journal_commit", "after_model_charge"]
+
+
+class Died(BaseException):
+    """Passes every handler, as a power cut does."""
+
+
+@pytest.fixture
+def deaths(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Points at which the next worker dies; each works once."""
+    armed: list[str] = []
+
+    def reach(name: str) -> None:
+        if name in armed:
+            armed.remove(name)
+            raise Died(name)
+
+    monkeypatch.setattr(crashpoints, "reach", reach)
+    # So that the short leases of these tests stay short.
+    monkeypatch.setattr(patience, "LEASE_FOR_AN_EFFECT", 0.3)
+    monkeypatch.setattr(journal, "LEASE_FOR_A_CALL", 0.3)
+    yield armed
+    assert not armed, f"not reached: {armed}"
+
+
+class Ordering(FakeFlow):
+    """Writes an order with each turn, and asks a model when told to."""
+
+    async def echo(self, turn: TurnInput, tools: TurnTools) -> TurnPlan:
+        plan = await super().echo(turn, tools)
+        draft = OrderDraft("water-order", {"text": turn.messages[0].text})
+        return TurnPlan(
+            replies=[*plan.replies, "bye"], dialog=plan.dialog, orders=[draft], charge_quota=plan.charge_quota
+        )
+
+
+async def die_and_go_on(world: World, deaths: list[str], point: str, *, model: bool = False) -> tuple[Ordering, Any]:
+    flow = Ordering()
+    flow.model = model
+    await world.start(flow=flow, dialog_lease_seconds=2.0)
+    await world.prepare()
+    deaths.append(f"dialog.{point}")
+    response = await world.submit("one")
+    message = await world.ends(response.message_id, seconds=20)
+    later = await world.submit("two")
+    await world.ends(later.message_id)
+    said = "model says " if model else ""
+    assert world.delivery.texts() == [f"1: {said}one", "bye", f"2: {said}two", "bye"]
+    assert await world.database.fetchval("SELECT count(*) FROM dialog.orders") == 2
+    assert len(world.context.saved) == 2
+    assert world.context.stale_reads == 0
+    return flow, message
+
+
+@pytest.mark.parametrize("point", BEFORE_PLAN)
+async def test_before_its_plan_is_committed_a_turn_is_decided_again(
+    world: World, deaths: list[str], point: str
+) -> None:
+    _, message = await die_and_go_on(world, deaths, point)
+    assert message.attempts >= 2
+
+
+@pytest.mark.parametrize("point", AFTER_PLAN)
+async def test_a_committed_plan_is_carried_out_again_and_never_decided_again(
+    world: World, deaths: list[str], point: str
+) -> None:
+    flow, _ = await die_and_go_on(world, deaths, point)
+    assert [turn.messages[0].text for turn in flow.asked] == ["one", "two"]
+
+
+@pytest.mark.parametrize("point", MODEL)
+async def test_a_model_turn_goes_on_after_a_crash(world: World, deaths: list[str], point: str) -> None:
+    flow, _ = await die_and_go_on(world, deaths, point, model=True)
+    assert len(world.limits.committed) == 2
+    calls = {"after_model_call": 3}.get(point, 2)
+    assert flow.model_calls == calls
+    rows = await world.database.fetch("SELECT state, count(*) FROM dialog.journal GROUP BY state ORDER BY state")
+    begun = {"before_model_call": 1, "after_model_call": 1}.get(point, 0)
+    assert {row["state"]: row["count"] for row in rows} == ({1: begun} if begun else {}) | {2: 2}
+
+
+async def test_a_turn_that_had_called_out_goes_on_with_the_inputs_it_had(world: World, deaths: list[str]) -> None:
+    flow = FakeFlow()
+    flow.model = True
+    await world.start(flow=flow, dialog_lease_seconds=1.5)
+    await world.prepare()
+    deaths.append("dialog.after_model_call")
+    response = await world.submit("one")
+    await until(lambda: _true(not deaths))
+    conversation = world.context.snapshots[response.conversation_id]
+    conversation.dialog.slots.update({"count": 41})
+    await world.ends(response.message_id, seconds=20)
+    first, again = flow.asked
+    bot = replace(first.bot, created_at=None, updated_at=None)  # no decision depends on these
+    assert replace(again, bot=bot) == replace(first, bot=bot)
+    assert again.bot == bot
+    assert world.delivery.texts() == ["1: model says one"]
+
+
+async def _true(value: object) -> object:
+    return value
+
+
+async def test_a_worker_that_lost_its_lease_changes_nothing(world: World) -> None:
+    slow, fast = FakeFlow(), FakeFlow()
+    slow.held = asyncio.Event()
+    await world.start(flow=slow)
+    await world.prepare()
+    response = await world.submit("one")
+    await until(lambda: _true(slow.asked))
+    slow.script = [TurnPlan(replies=["from the past"], dialog=Dialog(step="past"), orders=[OrderDraft("x", {})])]
+    await world.start(flow=fast)
+    await world.database.execute(
+        "UPDATE dialog.lanes SET lease_until = now() - $1::interval, due_at = now() - $1::interval",
+        timedelta(seconds=1),
+    )
+    message = await world.ends(response.message_id)
+    slow.held.set()
+    await until(lambda: _true(not slow.script))
+    await world.ends((await world.submit("two")).message_id)
+    assert [text.partition(": ")[2] for text in world.delivery.texts()] == ["one", "two"]
+    assert await world.database.fetchval("SELECT count(*) FROM dialog.orders") == 0
+    assert (await world.message(response.message_id)).turn_id == message.turn_id
+
+
+async def test_a_message_that_kills_its_workers_is_given_up(world: World, deaths: list[str]) -> None:
+    await world.start(dialog_lease_seconds=1.2)
+    await world.prepare()
+    deaths.extend(["dialog.after_claim"] * 3)
+    response = await world.submit("poison")
+    dead = await world.ends(response.message_id, dialog_pb2.MESSAGE_STATE_TERMINAL, seconds=30)
+    assert not world.flow.asked
+    assert world.delivery.texts() == ["sorry"]
+    assert "lost" in dead.last_error
+    await world.ends((await world.submit("fine")).message_id)
+
+
+async def test_a_stopping_process_finishes_its_turns_and_others_take_the_rest(world: World) -> None:
+    first = FakeFlow()
+    first.held = asyncio.Event()
+    service = await world.start(flow=first)
+    await world.prepare()
+    response = await world.submit("one")
+    await until(lambda: _true(first.asked))
+    await world.start()
+    stopping = asyncio.get_running_loop().create_task(_stop(service))
+    first.held.set()
+    message = await world.ends(response.message_id)
+    await stopping
+    assert message.attempts == 1
+    assert world.delivery.texts() == ["1: one"]
+
+
+async def _stop(service: Any) -> None:
+    """Ask the dispatcher of a process to stop, as SIGTERM does."""
+    stop = asyncio.Event()
+    stop.set()
+    await service.app.background[-1](stop)

@@ -1,0 +1,32 @@
+"""The limits service, served in this process on real stores."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from parley_client.channel import connect
+from parley_client.limits import LimitsClient
+from parley_client.tokens import TokenSource
+from services.kernel.clock import Clock
+from services.limits.settings import LimitsSettings
+from services.limits.wiring import build
+from services.runtime.service import Running, running
+
+
+@pytest.fixture
+async def limits(make_settings: Callable[..., Any], operator_tokens: TokenSource) -> AsyncIterator[LimitsClient]:
+    """A client with all rights of one running service."""
+    async with serving(make_settings, operator_tokens, limits_redis_budget_seconds=5) as (client, _):
+        yield client
+
+
+@asynccontextmanager
+async def serving(
+    make_settings: Callable[..., Any], tokens: TokenSource, *, clock: Clock | None = None, **overrides: object
+) -> AsyncIterator[tuple[LimitsClient, Running]]:
+    settings = make_settings(LimitsSettings, drain_seconds=1, **overrides)
+    async with running("limits", settings, build, clock=clock) as service:
+        async with connect(service.address, audience="limits", tokens=tokens) as connection:
+            yield LimitsClient(connection), service

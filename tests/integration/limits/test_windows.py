@@ -1,0 +1,162 @@
+"""Sliding windows: never more than the limit in any stretch of their length; future slots that spread out."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.limits.domain import MOST_EXACT, FailureMode, Rule, Rules, Scope, SlidingWindow
+from tests.integration.limits.stores import Stores, stores
+
+LENGTH = 60
+
+
+def window_rule(rule_id: str, resource: str, limit: int, shadow: bool = False) -> Rule:
+    return Rule("*", rule_id, resource, Scope.CONTACT, SlidingWindow(limit, LENGTH * 1000), FailureMode.OPEN, shadow)
+
+
+RULES = Rules(
+    [
+        window_rule("few", "exact", 3),
+        window_rule("many", "buckets", MOST_EXACT + 200),
+        window_rule("all", "mixed", 5),
+        window_rule("tight", "mixed", 2),
+        window_rule("watch", "watched", 1, shadow=True),
+        window_rule("real", "watched", 3),
+    ]
+)
+
+
+@pytest.fixture
+async def made(postgres_url: str, redis_url: str, redis_prefix: str) -> AsyncIterator[Stores]:
+    async with stores(postgres_url, redis_url, redis_prefix, RULES) as opened:
+        yield opened
+
+
+async def test_a_unit_comes_free_when_the_first_leaves_the_window(made: Stores) -> None:
+    for number in range(3):
+        assert (await made.reserve(f"r{number}", resource="exact")).granted
+        made.pass_time(10)
+    refused = await made.reserve("r3", resource="exact")
+    assert (refused.granted, refused.refused_by, refused.retry_after.seconds) == (False, "few", 30)
+    assert refused.statuses[0].resets_at.ToMilliseconds() == made.milliseconds + 30_000
+    made.pass_time(29.999)
+    assert not (await made.reserve("r3", resource="exact")).granted
+    made.pass_time(0.001)
+    assert (await made.reserve("r3", resource="exact")).granted
+
+
+async def test_those_who_can_wait_get_slots_one_after_the_other(made: Stores) -> None:
+    for number in range(3):
+        await made.reserve(f"r{number}", resource="exact")
+        made.pass_time(2)
+    waits = [(await made.reserve(f"w{number}", resource="exact", max_wait=600)).wait.seconds for number in range(7)]
+    assert waits == [54, 56, 58, 114, 116, 118, 174]
+    impatient = await made.reserve("now", resource="exact")
+    assert (impatient.granted, impatient.retry_after.seconds) == (False, 176), "nobody overtakes those who wait"
+    beyond = await made.reserve("beyond", resource="exact", max_wait=175)
+    assert (beyond.granted, (await made.used(resource="exact"))["few"]) == (False, 10)
+
+
+async def test_a_slot_given_back_is_free_for_the_next(made: Stores) -> None:
+    first = await made.reserve("r0", resource="exact")
+    for number in (1, 2):
+        await made.reserve(f"r{number}", resource="exact")
+    await made.release(first.reservation_id)
+    await made.release(first.reservation_id)
+    assert (await made.reserve("r3", resource="exact")).granted
+    assert not (await made.reserve("r4", resource="exact")).granted
+
+
+async def test_what_was_committed_cannot_be_given_back(made: Stores) -> None:
+    for number in range(3):
+        answer = await made.reserve(f"r{number}", resource="exact")
+        assert not (await made.commit(answer.reservation_id)).replayed
+        assert (await made.commit(answer.reservation_id)).replayed
+        await made.release(answer.reservation_id)
+    assert not (await made.reserve("r3", resource="exact")).granted
+
+
+@pytest.mark.parametrize(("resource", "units"), [("exact", 3), ("buckets", MOST_EXACT + 200)])
+async def test_a_hold_that_nobody_settles_comes_back(made: Stores, resource: str, units: int) -> None:
+    await made.reserve("r0", resource=resource, units=units, ttl=5)
+    committed = await made.reserve("r1", contact="boris", resource=resource, units=units, ttl=5)
+    await made.commit(committed.reservation_id)
+    assert not (await made.reserve("r2", resource=resource)).granted
+    made.pass_time(5)
+    assert (await made.reserve("r2", resource=resource)).granted
+    assert not (await made.reserve("r3", contact="boris", resource=resource)).granted
+
+
+async def test_a_slot_is_good_for_all_windows_or_none_is_taken(made: Stores) -> None:
+    await made.reserve("r0", resource="mixed", units=2)
+    refused = await made.reserve("r1", resource="mixed", units=1)
+    assert (refused.granted, refused.refused_by) == (False, "tight")
+    assert await made.used(resource="mixed") == {"all": 2, "tight": 2}
+    later = await made.reserve("r2", resource="mixed", units=2, max_wait=60)
+    assert (later.granted, later.wait.seconds) == (True, 60)
+    never = await made.reserve("r3", resource="mixed", units=3, max_wait=3600)
+    assert (never.granted, never.refused_by) == (False, "tight")
+
+
+async def test_a_shadow_rule_counts_and_never_refuses(made: Stores) -> None:
+    for number in range(3):
+        answer = await made.reserve(f"r{number}", resource="watched")
+    assert answer.granted
+    statuses = {status.rule_id: status for status in answer.statuses}
+    assert (statuses["watch"].used, statuses["watch"].remaining, statuses["watch"].shadow) == (3, 0, True)
+    refused = await made.reserve("r3", resource="watched")
+    assert (refused.refused_by, await made.used(resource="watched")) == ("real", {"real": 3, "watch": 3})
+
+
+@pytest.mark.parametrize("resource", ["exact", "buckets"])
+def test_no_stretch_of_time_holds_more_than_the_limit(
+    postgres_url: str, redis_url: str, redis_prefix: str, resource: str
+) -> None:
+    loop = asyncio.new_event_loop()
+    limit = {"exact": 3, "buckets": MOST_EXACT + 200}[resource]
+    size = 1 if resource == "exact" else 400
+    step = st.tuples(st.integers(0, 25_000), st.integers(1, 3), st.sampled_from([0, 30, 300]), st.booleans())
+
+    async def sequence(made: Stores, steps: list[tuple[int, int, int, bool]]) -> None:
+        contact, slots = uuid4().hex, []
+        for number, (pause, units, max_wait, back) in enumerate(steps):
+            made.pass_time(pause / 1000)
+            name = f"{contact}-{number}"
+            answer = await made.reserve(
+                name, contact=contact, resource=resource, units=units * size, max_wait=max_wait, ttl=3600
+            )
+            if answer.granted and back:
+                await made.release(answer.reservation_id)
+            elif answer.granted:
+                slots.append((made.milliseconds + answer.wait.ToMilliseconds(), units * size))
+        assert slots == sorted(slots, key=lambda slot: slot[0])
+        for end, _ in slots:
+            assert sum(units for at, units in slots if end - LENGTH * 1000 < at <= end) <= limit
+
+    async def play() -> None:
+        async with stores(postgres_url, redis_url, redis_prefix, RULES) as made:
+
+            @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+            @given(st.lists(step, min_size=5, max_size=25))
+            def many(steps: list[tuple[int, int, int, bool]]) -> None:
+                asyncio.run_coroutine_threadsafe(sequence(made, steps), loop).result(60)
+
+            await asyncio.to_thread(many)
+
+    try:
+        loop.run_until_complete(play())
+    finally:
+        loop.close()
+
+
+async def test_counting_by_buckets_wastes_less_than_two_sixtieths(made: Stores) -> None:
+    """A window emptied at once comes free again within its length and two buckets."""
+    await made.reserve("r0", resource="buckets", units=MOST_EXACT + 200)
+    made.pass_time(59)
+    assert not (await made.reserve("r1", resource="buckets")).granted
+    made.pass_time(3)
+    assert (await made.reserve("r1", resource="buckets")).granted

@@ -1,0 +1,195 @@
+"""The supervisor, with small processes in the place of services."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deploy.local.probes import Health
+from deploy.local.process import Spec, backoff
+from deploy.local.server import leashed
+from deploy.local.supervisor import StartFailed, Supervisor
+
+Reports = list[tuple[str, str, str]]
+
+SERVE = """
+import pathlib, signal, sys, time
+mark = pathlib.Path(sys.argv[1])
+def stop(*_):
+    with mark.with_name("stopped").open("a") as file:
+        file.write(mark.name + "\\n")
+    mark.unlink()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+mark.write_text("up")
+while True:
+    time.sleep(0.02)
+"""
+
+
+class Stand:
+    """Makes specs of processes that write a file while they are well."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.reports: Reports = []
+        self.probes: Counter[str] = Counter()
+        self.when_gone = Health.SILENT
+        self.supervisor = Supervisor(report=lambda *line: self.reports.append(line))
+        self.patch = monkeypatch
+
+    def spec(self, name: str, code: str = SERVE, **overrides: object) -> Spec:
+        mark = self.folder / name
+
+        async def probe() -> Health:
+            self.probes[name] += 1
+            return Health.WELL if mark.exists() else self.when_gone
+
+        command = leashed([sys.executable, "-S", "-c", code, mark])
+        log = self.folder / f"{name}.log"
+        return Spec(name=name, command=lambda: command, probe=probe, log=log, **overrides)  # type: ignore[arg-type]
+
+    def pid(self, name: str) -> int | None:
+        return self.supervisor.processes[name].pid
+
+
+async def until(condition: Callable[[], object], within: float = 15.0) -> None:
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stand]:
+    stand = Stand(tmp_path, monkeypatch)
+    yield stand
+    stand.supervisor.kill()
+    await stand.supervisor.stop()
+
+
+def test_pauses_grow_from_a_fifth_of_a_second_to_five() -> None:
+    assert [backoff(ends) for ends in (1, 2, 3, 4, 5, 6, 50)] == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+
+
+async def test_a_process_that_dies_is_started_again(stand: Stand) -> None:
+    await stand.supervisor.start([stand.spec("one")], within=10)
+    first = stand.pid("one")
+    assert first
+    os.kill(first, signal.SIGKILL)
+    process = stand.supervisor.processes["one"]
+    await until(lambda: process.restarts == 1 and process.pid not in (None, first) and process.healthy)
+    assert stand.reports[0][:2] == ("one", "error")
+    assert "SIGKILL" in stand.reports[0][2]
+
+
+async def test_a_process_that_stays_unhealthy_is_started_again(stand: Stand) -> None:
+    stand.patch.setattr("deploy.local.process.UNHEALTHY_FOR", 0.3)
+    stand.patch.setattr("deploy.local.process.POLL_RUNNING", 0.1)
+    await stand.supervisor.start([stand.spec("one")], within=10)
+    first = stand.pid("one")
+    (stand.folder / "one").rename(stand.folder / "hidden")
+    process = stand.supervisor.processes["one"]
+    await until(lambda: process.restarts >= 1 and process.pid not in (None, first) and process.healthy)
+
+
+async def test_a_process_is_not_blamed_while_what_it_needs_is_away(stand: Stand) -> None:
+    stand.patch.setattr("deploy.local.process.UNHEALTHY_FOR", 0.2)
+    stand.patch.setattr("deploy.local.process.POLL_RUNNING", 0.05)
+    await stand.supervisor.start([stand.spec("store"), stand.spec("user", needs=frozenset({"store"}))], within=10)
+    store, user = (stand.supervisor.processes[name] for name in ("store", "user"))
+    pid = user.pid
+    (stand.folder / "user").unlink()
+    await store.stop()
+    await until(lambda: not store.healthy)
+    probed = stand.probes["user"]
+    await until(lambda: stand.probes["user"] > probed + 20)  # long past the time after which it would be ended
+    assert user.pid == pid
+    assert user.restarts == 0
+    (stand.folder / "user").write_text("up")
+
+
+async def test_a_process_that_answers_is_not_blamed_for_a_store_that_is_not_ours(stand: Stand) -> None:
+    stand.patch.setattr("deploy.local.process.UNHEALTHY_FOR", 0.2)
+    stand.patch.setattr("deploy.local.process.POLL_RUNNING", 0.05)
+    stand.when_gone = Health.UNWELL
+    await stand.supervisor.start([stand.spec("user", needs=frozenset({"given"}))], within=10)
+    process = stand.supervisor.processes["user"]
+    (stand.folder / "user").rename(stand.folder / "hidden")
+    probed = stand.probes["user"]
+    await until(lambda: stand.probes["user"] > probed + 20)
+    assert process.restarts == 0
+    stand.when_gone = Health.SILENT
+    await until(lambda: process.restarts == 1 and process.healthy)
+
+
+async def test_processes_stop_in_the_order_of_their_stages(stand: Stand) -> None:
+    specs = [stand.spec("last", stage=3), stand.spec("first", stage=0), stand.spec("middle", stage=1)]
+    await stand.supervisor.start(specs, within=10)
+    await stand.supervisor.stop()
+    assert (stand.folder / "stopped").read_text().split() == ["first", "middle", "last"]
+    assert stand.reports == []
+
+
+async def test_a_process_that_ignores_the_order_to_stop_is_killed(stand: Stand) -> None:
+    stubborn = SERVE.replace("signal.signal(signal.SIGTERM, stop)", "signal.signal(signal.SIGTERM, signal.SIG_IGN)")
+    await stand.supervisor.start([stand.spec("one", stubborn, stop_within=0.2)], within=10)
+    pid = stand.pid("one")
+    assert pid
+    await stand.supervisor.stop()
+    assert not psutil.pid_exists(pid)
+
+
+async def test_a_start_that_cannot_work_is_given_up_soon(stand: Stand) -> None:
+    with pytest.raises(StartFailed, match="ended 3 times"):
+        await stand.supervisor.start([stand.spec("one", "raise SystemExit(3)")], within=30)
+    assert "exited with code 3" in stand.reports[0][2]
+
+
+async def test_a_start_that_takes_too_long_is_given_up(stand: Stand) -> None:
+    with pytest.raises(StartFailed, match="not healthy within"):
+        await stand.supervisor.start([stand.spec("one", "import time; time.sleep(60)")], within=0.5)
+
+
+SUPERVISE = """
+import asyncio, sys
+from pathlib import Path
+from tests.integration.local.test_supervisor import SERVE
+from deploy.local.server import leashed
+from deploy.local.probes import Health
+from deploy.local.process import Spec
+from deploy.local.supervisor import Supervisor
+
+async def main():
+    mark = Path(sys.argv[1]) / "one"
+    async def probe():
+        return Health.WELL if mark.exists() else Health.SILENT
+    command = leashed([sys.executable, "-S", "-c", SERVE, mark])
+    supervisor = Supervisor(report=print)
+    await supervisor.start([Spec("one", lambda: command, probe, mark.with_name("log"))], within=20)
+    print(supervisor.processes["one"].pid, flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs parent-death signals")
+def test_no_process_survives_a_supervisor_that_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SUPERVISE, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as supervisor:
+        assert supervisor.stdout is not None
+        child = psutil.Process(int(supervisor.stdout.readline()))
+        supervisor.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "the child is left behind"
+        time.sleep(0.02)

@@ -1,0 +1,200 @@
+"""The life of a part: a table for each kind of failure, and a machine that walks all ways."""
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from services.delivery.domain import deliveries, parts
+from services.delivery.domain.failures import Failure, FailureKind
+from services.delivery.domain.parts import Part, PartState, WrongPartState
+from services.delivery.domain.retry import RetryPolicy, UnknownPolicy
+
+POLICY = RetryPolicy()
+HOLD = RetryPolicy(unknown=UnknownPolicy.HOLD)
+RETRYABLE = Failure(FailureKind.RETRYABLE, 500, "boom")
+TERMINAL = Failure(FailureKind.TERMINAL, 400, "no")
+FATAL = Failure(FailureKind.FATAL, 401, "who?")
+UNKNOWN = Failure(FailureKind.UNKNOWN_OUTCOME, 0, "no answer")
+T0 = 1_800_000_000_000
+
+
+def limited(retry_after: float | None) -> Failure:
+    return Failure(FailureKind.RETRYABLE, 429, "slow down", retry_after, rate_limited=True)
+
+
+@pytest.mark.parametrize(
+    ("failure", "policy", "state", "tries", "due_in"),
+    [
+        (RETRYABLE, POLICY, PartState.PENDING, 1, 1000),
+        (Failure(FailureKind.RETRYABLE, 503, "", 7.0), POLICY, PartState.PENDING, 1, 7000),
+        (TERMINAL, POLICY, PartState.DEAD, 1, None),
+        (FATAL, POLICY, PartState.PENDING, 0, 0),
+        (limited(30.0), POLICY, PartState.PENDING, 0, 30_000),
+        (limited(None), POLICY, PartState.PENDING, 0, 5000),
+        (UNKNOWN, POLICY, PartState.UNKNOWN, 1, 1000),
+        (UNKNOWN, HOLD, PartState.UNKNOWN, 1, 60_000),
+    ],
+)
+def test_each_kind_of_failure_leads_where_the_policy_says(
+    failure: Failure, policy: RetryPolicy, state: PartState, tries: int, due_in: int | None
+) -> None:
+    part = parts.failed(parts.start(Part(), T0), failure, T0 + 100, policy, 0.0)
+    assert (part.state, part.tries) == (state, tries)
+    assert part.due == (0 if due_in is None else T0 + 100 + due_in)
+    assert part.attempts[-1] == parts.Attempt(T0, T0 + 100, failure.http_status, failure.kind, failure.error)
+
+
+def test_the_fiftieth_failure_is_the_last() -> None:
+    part = Part()
+    for tries in range(1, 51):
+        part = parts.failed(parts.start(part, T0), RETRYABLE, T0, POLICY, 0.0)
+        assert part.tries == tries
+    assert part.state is PartState.DEAD
+    assert len(part.attempts) == 50
+
+
+def test_a_part_found_started_is_unknown_and_its_next_try_may_be_a_duplicate() -> None:
+    part = parts.crashed(parts.start(Part(), T0), POLICY)
+    assert (part.state, part.due, part.possibly_duplicate) == (PartState.UNKNOWN, T0 + 1000, False)
+    assert part.attempts == (parts.Attempt(T0, 0, 0, FailureKind.UNKNOWN_OUTCOME, "the process died during the call"),)
+    assert parts.start(part, T0 + 2000).possibly_duplicate
+
+
+def test_a_retry_after_a_plain_failure_is_no_duplicate() -> None:
+    part = parts.failed(parts.start(Part(), T0), RETRYABLE, T0, POLICY, 0.0)
+    assert not parts.start(part, T0).possibly_duplicate
+
+
+def test_waiting_for_a_rate_does_not_start_the_patience_for_failures() -> None:
+    part = parts.failed(parts.start(Part(), T0), limited(30.0), T0, POLICY, 0.0)
+    assert parts.holds_lane(part, T0 + 3_600_000, POLICY)
+
+
+def test_a_part_that_failed_for_ten_minutes_no_longer_holds_its_lane() -> None:
+    part = parts.failed(parts.start(Part(), T0), RETRYABLE, T0, POLICY, 0.0)
+    assert parts.holds_lane(part, T0 + 599_999, POLICY)
+    assert not parts.holds_lane(part, T0 + 600_000, POLICY)
+
+
+def test_a_status_confirms_only_what_was_tried() -> None:
+    with pytest.raises(WrongPartState):
+        parts.confirmed(Part(), T0, "id")
+    unknown = parts.failed(parts.start(Part(), T0), UNKNOWN, T0, POLICY, 0.0)
+    assert parts.confirmed(unknown, T0 + 5, "id").state is PartState.SENT
+
+
+def test_a_dead_part_takes_the_rest_of_its_delivery_along() -> None:
+    all_parts = deliveries.fresh(3)
+    sent = parts.sent(parts.start(Part(), T0), T0, "1")
+    all_parts = deliveries.with_part(all_parts, 0, sent)
+    assert deliveries.head(all_parts) == 1
+    dead = parts.failed(parts.start(Part(), T0), TERMINAL, T0, POLICY, 0.0)
+    all_parts = deliveries.with_part(all_parts, 1, dead)
+    assert [part.state for part in all_parts] == [PartState.SENT, PartState.DEAD, PartState.DEAD]
+    assert deliveries.state(all_parts) is PartState.DEAD
+    assert deliveries.last_error(all_parts) == "no"
+
+
+def test_parts_survive_being_stored() -> None:
+    part = parts.sent(parts.start(Part(), T0), T0 + 1, "wamid.1")
+    stored = deliveries.to_json((part, Part()))
+    assert deliveries.from_json(stored, 2) == (part, Part())
+    assert deliveries.from_json(None, 2) == deliveries.fresh(2)
+
+
+class PartMachine(RuleBasedStateMachine):
+    """Whatever happens in whatever order, a part is never sent after it is done, and keeps its history."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = Part()
+        self.now = T0
+        self.was_duplicate = False
+        self.unanswered: list[bool] = []  # for each call
+
+    def _is(self, *states: PartState) -> bool:
+        return self.part.state in states
+
+    @rule(seconds=st.floats(0, 400))
+    def wait(self, seconds: float) -> None:
+        self.now += int(seconds * 1000)
+
+    @precondition(lambda self: self._is(PartState.PENDING, PartState.UNKNOWN))
+    @rule()
+    def call(self) -> None:
+        self.part = parts.start(self.part, self.now)
+        assert self.part.possibly_duplicate == (self.was_duplicate or any(self.unanswered))
+        self.was_duplicate = self.part.possibly_duplicate
+        self.unanswered.append(False)
+
+    @precondition(lambda self: self._is(PartState.STARTED))
+    @rule()
+    def answer(self) -> None:
+        self.part = parts.sent(self.part, self.now, "id")
+
+    @precondition(lambda self: self._is(PartState.STARTED))
+    @rule(
+        failure=st.sampled_from([RETRYABLE, TERMINAL, FATAL, UNKNOWN, limited(3.0), limited(None)]),
+        policy=st.sampled_from([POLICY, HOLD]),
+        chance=st.floats(0, 0.99),
+    )
+    def fail(self, failure: Failure, policy: RetryPolicy, chance: float) -> None:
+        self.part = parts.failed(self.part, failure, self.now, policy, chance)
+        self.unanswered[-1] = failure.kind is FailureKind.UNKNOWN_OUTCOME
+
+    @precondition(lambda self: self._is(PartState.STARTED))
+    @rule()
+    def crash(self) -> None:
+        self.part = parts.crashed(self.part, POLICY)
+        self.unanswered[-1] = True
+
+    @precondition(lambda self: self._is(PartState.PENDING, PartState.UNKNOWN))
+    @rule()
+    def grant(self) -> None:
+        self.part = parts.granted(self.part, self.now)
+
+    @rule()
+    def confirm(self) -> None:
+        if self.unanswered and self._is(PartState.PENDING, PartState.UNKNOWN):
+            self.part = parts.confirmed(self.part, self.now, "id")
+        else:
+            with pytest.raises(WrongPartState):
+                parts.confirmed(self.part, self.now, "id")
+
+    @precondition(lambda self: self._is(PartState.SENT, PartState.UNKNOWN))
+    @rule()
+    def refuse(self) -> None:
+        self.part = parts.refused(self.part, self.now, "no such person")
+        self.unanswered[-1] = False
+
+    @precondition(lambda self: self._is(PartState.DEAD))
+    @rule()
+    def revive(self) -> None:
+        self.part = parts.revived(self.part)
+
+    @precondition(lambda self: self._is(PartState.SENT, PartState.DEAD, PartState.STARTED))
+    @rule()
+    def nothing_starts_twice(self) -> None:
+        with pytest.raises(WrongPartState):
+            parts.start(self.part, self.now)
+
+    @invariant()
+    def every_call_is_remembered(self) -> None:
+        assert len(self.part.attempts) == len(self.unanswered)
+        assert 0 <= self.part.tries <= min(len(self.unanswered), POLICY.tries)
+
+    @invariant()
+    def only_a_started_part_has_an_open_attempt(self) -> None:
+        open_attempts = [a for a in self.part.attempts if not a.ended and a.failure is FailureKind.NONE]
+        assert len(open_attempts) == (1 if self._is(PartState.STARTED) else 0)
+
+    @invariant()
+    def what_is_sent_has_a_time(self) -> None:
+        assert not self._is(PartState.SENT) or self.part.sent > 0
+
+    @invariant()
+    def it_can_be_stored(self) -> None:
+        assert deliveries.from_json(deliveries.to_json((self.part,)), 1) == (self.part,)
+
+
+TestPartMachine = PartMachine.TestCase

@@ -1,0 +1,135 @@
+"""What Chat2Desk's answers mean."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from services.delivery.domain.channels import Channel, Provider
+from services.delivery.domain.failures import Failure, FailureKind
+from services.delivery.providers.base import Outbound, Sent
+from services.delivery.providers.chat2desk import Chat2Desk
+from services.delivery.providers.classify import retry_after, scrub
+from services.delivery.providers.http import NoAnswer, NotSent
+from services.delivery.providers.wire import Answer, Target
+from services.kernel.clock import SystemClock
+
+NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+OUTBOUND = Outbound("0198d2a0-0000-7000-8000-000000000001.0", "42", "Сколько бутылей?")
+
+
+def channel(api_base: str = "https://api.example") -> Channel:
+    return Channel(1, "acme", "c", Provider.CHAT2DESK, "water", api_base, True, "", "tok-en", "s", 1, NOW, NOW)
+
+
+@dataclass
+class FakeHttp:
+    """Answers all calls with the same."""
+
+    result: Answer | NotSent | NoAnswer
+    timeout: float = 10.0
+    asked: list[tuple[Target, Mapping[str, str], bytes]] = field(default_factory=list)
+
+    async def post(self, target: Target, *, headers: Mapping[str, str], body: bytes) -> Answer | NotSent | NoAnswer:
+        self.asked.append((target, headers, body))
+        return self.result
+
+
+async def send(result: Answer | NotSent | NoAnswer) -> Sent | Failure:
+    return await Chat2Desk(FakeHttp(result), SystemClock()).send(OUTBOUND, channel())  # type: ignore[arg-type]
+
+
+async def test_the_call_is_as_chat2desk_wants_it() -> None:
+    http = FakeHttp(Answer(200, {}, b"{}"))
+    provider = Chat2Desk(http, SystemClock())  # type: ignore[arg-type]
+    await provider.send(OUTBOUND, channel())
+    await provider.send(OUTBOUND, channel(""))
+    (target, headers, body), (default, _, _) = http.asked
+    assert (target.authority, target.path) == ("api.example", "/v1/messages")
+    assert default.authority == "api.chat2desk.com"
+    assert headers["Authorization"] == "tok-en"
+    assert msgspec.json.decode(body) == {
+        "client_id": "42",
+        "text": "Сколько бутылей?",
+        "type": "to_client",
+        "external_id": OUTBOUND.part_id,
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"status": "success", "data": {"message_id": 77}}', "77"),
+        (b'{"status": "success", "data": {"id": "abc"}}', "abc"),
+        (b'{"status": "success", "data": []}', ""),
+        (b"[]", ""),
+        (b"not JSON", ""),
+        (b"", ""),
+    ],
+)
+async def test_what_is_taken_is_sent_whatever_else_it_says(body: bytes, expected: str) -> None:
+    assert await send(Answer(200, {}, body)) == Sent(expected)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (200, FailureKind.TERMINAL),
+        (302, FailureKind.TERMINAL),
+        (400, FailureKind.TERMINAL),
+        (401, FailureKind.FATAL),
+        (403, FailureKind.FATAL),
+        (404, FailureKind.TERMINAL),
+        (408, FailureKind.RETRYABLE),
+        (425, FailureKind.RETRYABLE),
+        (429, FailureKind.RETRYABLE),
+        (500, FailureKind.RETRYABLE),
+        (503, FailureKind.RETRYABLE),
+    ],
+)
+async def test_each_status_has_its_meaning(status: int, kind: FailureKind) -> None:
+    body = b'{"status": "error", "message": "no"}'
+    result = await send(Answer(status, {"retry-after": "9"}, body))
+    assert isinstance(result, Failure)
+    assert (result.kind, result.http_status, result.error) == (kind, status, "no")
+    assert result.rate_limited == (status == 429)
+    assert result.retry_after == (9.0 if kind is FailureKind.RETRYABLE else None)
+
+
+async def test_no_answer_is_unknown_only_when_the_request_left() -> None:
+    assert await send(NotSent("no")) == Failure(FailureKind.RETRYABLE, 0, "no")
+    assert await send(NoAnswer("no")) == Failure(FailureKind.UNKNOWN_OUTCOME, 0, "no")
+
+
+async def test_a_wrong_address_breaks_the_channel() -> None:
+    provider = Chat2Desk(FakeHttp(NotSent("")), SystemClock())  # type: ignore[arg-type]
+    result = await provider.send(OUTBOUND, channel("http://host:99999"))
+    assert isinstance(result, Failure)
+    assert result.kind is FailureKind.FATAL
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("", None),
+        ("7", 7.0),
+        ("0.5", 0.5),
+        ("-3", 0.0),
+        ("99999", 3600.0),
+        ("nan", None),
+        ("soon", None),
+        ("Sat, 21 Nov 2026 12:00:30 GMT", 30.0),
+        ("Sat, 21 Nov 2026 11:00:00 GMT", 0.0),
+    ],
+)
+def test_retry_after_is_a_number_or_a_date(value: str, seconds: float | None) -> None:
+    assert retry_after({"retry-after": value}, NOW) == seconds
+
+
+def test_what_is_kept_of_an_error_holds_nothing_of_a_person() -> None:
+    words = "client 42: 'my text' to +996 555 12-34-56 with tok-en \x00" + "x" * 1000
+    kept = scrub(words, ("my text", "tok-en", ""))
+    assert kept.startswith("client 42: '***' to *** with *** x")
+    assert len(kept) == 300

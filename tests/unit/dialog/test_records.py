@@ -1,0 +1,79 @@
+"""What is stored comes back as it was."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from services.dialog.convert import bot_from_proto, bot_to_proto
+from services.dialog.domain import (
+    AssistantSettings,
+    Bot,
+    Dialog,
+    FormSettings,
+    HistoryEntry,
+    Inbound,
+    Known,
+    TurnInput,
+    TurnPlan,
+)
+from services.dialog.records import bot_of, pack_inputs, pack_plan, settings_of, unpack_inputs, unpack_plan
+from services.dialog.turns import Failure, Outcome, Plan, Refused
+
+NOW = datetime(2026, 11, 21, 9, 30, 0, 123456, UTC)
+DIALOG = Dialog("form", "1", "phone", {"address": "Чуй 1", "n": 3, "ok": True, "none": None, "list": [1]}, NOW, 4, "t")
+ASSISTANT = AssistantSettings("Be kind.", "gpt", 0, 99, timedelta(seconds=12.5))
+BOTS = [
+    Bot("acme", "a", FormSettings(form_id="water-order"), locale="ru", debounce=timedelta(milliseconds=1500)),
+    Bot("acme", "b", FormSettings(definition_yaml="name: x"), owner="Ann", dialog_ttl=timedelta(hours=24)),
+    Bot("acme", "c", ASSISTANT, "kk", "C", "start", "help", "error", "limit"),
+]
+
+
+@pytest.mark.parametrize("bot", BOTS, ids=lambda bot: bot.bot_id)
+def test_a_bot_comes_back_from_its_stored_settings(bot: Bot) -> None:
+    assert bot_of(bot.tenant_id, bot.bot_id, settings_of(bot)) == bot
+
+
+@pytest.mark.parametrize("bot", BOTS, ids=lambda bot: bot.bot_id)
+def test_a_bot_comes_back_from_its_proto(bot: Bot) -> None:
+    known = replace(bot, enabled=False, broken_reason="no key", revision=7, created_at=NOW, updated_at=NOW)
+    assert bot_from_proto(bot_to_proto(known)) == known
+
+
+def plan(**changes: Any) -> Plan:
+    decided = TurnPlan(replies=["a", "b"], dialog=DIALOG, remember=[HistoryEntry("user", "hi", NOW)], charge_quota=True)
+    whole = Plan(uuid4(), 3, 5, Outcome.ANSWERED, decided, str(uuid4()), 60.0, 2, "reservation", 29)
+    return replace(whole, **changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"decided": TurnPlan(replies=[], clear_history=True)},
+        {"outcome": Outcome.LIMITED, "refused": Refused("daily-quota", 0, NOW), "remaining": None},
+        {"outcome": Outcome.FAILED, "failure": Failure("MODEL_REJECTED", "no", fatal=True)},
+    ],
+)
+def test_a_plan_comes_back_as_it_was_committed(changes: dict[str, Any]) -> None:
+    made = plan(**changes)
+    again = unpack_plan(pack_plan(made), turn_id=made.turn_id, first_seq=3, last_seq=5)
+    decided = replace(made.decided, replies=list(made.decided.replies), remember=list(made.decided.remember))
+    assert again == replace(made, decided=decided)
+
+
+@pytest.mark.parametrize("bot", BOTS, ids=lambda bot: bot.bot_id)
+def test_frozen_inputs_come_back_as_they_were(bot: Bot) -> None:
+    turn_id = uuid4()
+    inputs = TurnInput(
+        turn_id=str(turn_id),
+        bot=replace(bot, revision=9),
+        messages=[Inbound("m", "text", NOW, "data", "+996555123456", 2)],
+        known=Known("c", "Ann", "+996555123456", DIALOG, [HistoryEntry("assistant", "hi", NOW)], 12),
+        now=NOW,
+        default_region="KG",
+    )
+    assert unpack_inputs(pack_inputs(inputs), turn_id) == inputs
