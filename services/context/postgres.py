@@ -14,6 +14,7 @@ from services.context.domain import Contact, Conversation
 from services.context.ports import Key, SealedContact, SealedConversation
 from services.context.sealing import Sealing
 from services.kernel.ids import uuid7
+from services.runtime import postgres
 from services.runtime.queries import load_queries
 
 log = structlog.get_logger()
@@ -131,7 +132,7 @@ class PostgresStore:
                 return
             try:
                 await self._pool.execute(SQL["clear_expired"], JANITOR_ROWS)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except (OSError, asyncpg.PostgresError, *postgres.AWAY) as error:
                 log.warning("expired contexts wait for the next round", error=type(error).__name__)
 
     def _conversation(

@@ -3,7 +3,6 @@
 import traceback
 from functools import cache
 
-import asyncpg
 import grpc
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
@@ -14,17 +13,11 @@ from redis import exceptions as redis_errors
 
 from parley_client.errors import CallError
 from services.kernel.errors import Kind, ParleyError, storage_unavailable
+from services.runtime import postgres
 
 DOMAIN = "parley"
 DETAILS_KEY = "grpc-status-details-bin"
 
-_POSTGRES_AWAY = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.InterfaceError,
-    asyncpg.ReadOnlySQLTransactionError,
-)
 _REDIS_AWAY = (redis_errors.ConnectionError, redis_errors.TimeoutError, redis_errors.ReadOnlyError)
 _PASSED_ON = {
     grpc.StatusCode.UNAVAILABLE: Kind.UNAVAILABLE,
@@ -70,7 +63,7 @@ def to_parley_error(error: BaseException) -> ParleyError:
         return error
     if isinstance(error, _REDIS_AWAY):
         return storage_unavailable("Redis")
-    if isinstance(error, _POSTGRES_AWAY):
+    if isinstance(error, postgres.AWAY):
         return storage_unavailable("Postgres")
     if isinstance(error, OSError) and _raised_within(error, "asyncpg"):  # refused, reset, no socket, timed out
         return storage_unavailable("Postgres")

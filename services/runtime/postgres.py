@@ -26,6 +26,16 @@ WARM = 3
 WAIT_AT_START = 30.0
 """Seconds that a starting process waits for PostgreSQL."""
 
+AWAY = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InterfaceError,
+    # A connection that is used between the server's last words and the end of the stream.
+    asyncpg.InternalClientError,
+)
+"""PostgreSQL cannot be reached, or takes no work. asyncpg raises OSError as well, TimeoutError among them."""
 _NOT_UP = (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)
 _RETRYABLE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 

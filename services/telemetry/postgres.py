@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import zstandard
 
+from services.runtime import postgres
 from services.runtime.queries import load_queries
 from services.telemetry.domain import Filters, Piece, Position, Summary, Upkeep, place
 from services.telemetry.usecases import StoreAway, StoreRefuses
@@ -32,16 +33,7 @@ _COLUMNS = (
     "services",
     "spans",
 )
-_AWAY = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.InterfaceError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.LockNotAvailableError,
-)
+_AWAY = (OSError, *postgres.AWAY, asyncpg.LockNotAvailableError)
 _FIRST = Position(datetime.max.replace(tzinfo=UTC), b"")
 _THINNING_TIMEOUT = 3600.0
 

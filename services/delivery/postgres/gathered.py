@@ -3,20 +3,14 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-import asyncpg
-
 from parley_client.coalesce import Coalescer
+from services.runtime import postgres
 from services.runtime.postgres import retry_deadlocks
 
 Req = TypeVar("Req")
 Res = TypeVar("Res")
 
-AWAY = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-)
+AWAY = (OSError, *postgres.AWAY)
 """PostgreSQL cannot be reached, or takes no work."""
 
 

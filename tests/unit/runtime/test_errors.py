@@ -49,6 +49,7 @@ def test_a_client_reads_back_what_the_service_said() -> None:
         (asyncpg.AdminShutdownError("terminated"), "postgres"),
         (asyncpg.TooManyConnectionsError("too many"), "postgres"),
         (asyncpg.InterfaceError("connection is closed"), "postgres"),
+        (asyncpg.InternalClientError("another operation is in progress"), "postgres"),
         (RedisConnectionError("refused"), "redis"),
         (BusyLoadingError("loading"), "redis"),
         (TimeoutError(), None),
@@ -71,7 +72,7 @@ def test_a_store_that_is_away_is_unavailable_and_all_else_is_ours(error: Excepti
 
 async def test_a_socket_that_is_not_there_counts_as_postgres_away() -> None:
     with pytest.raises(OSError, match="No such file") as caught:
-        await asyncpg.connect("postgresql://postgres@/parley?host=/nowhere", timeout=1)
+        await asyncpg.connect("postgresql://postgres@/parley?host=/nowhere", timeout=30)
     assert to_parley_error(caught.value).metadata == {"store": "postgres"}
 
 
