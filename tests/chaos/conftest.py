@@ -11,14 +11,23 @@ from tests.support.mesh import Mesh, mesh
 QUICK = {
     "PARLEY_DIALOG_LEASE_SECONDS": "2",
     "PARLEY_DELIVERY_LEASE_SECONDS": "2",
-    "PARLEY_DELIVERY_TIMEOUT_SECONDS": "2",
+    "PARLEY_DELIVERY_TIMEOUT_SECONDS": "5",
     "PARLEY_DELIVERY_FIRST_DELAY_SECONDS": "0.2",
     "PARLEY_EDGE_SUBMIT_TIMEOUT_SECONDS": "3",
     "PARLEY_EDGE_CHAT_TIMEOUT_SECONDS": "20",
     "PARLEY_RESTART_LONGEST_SECONDS": "0.3",
     "PARLEY_TRACE_RATIO": "0",
 }
-"""What makes a stack get over a death within seconds."""
+"""What makes a stack get over a death within seconds. A call to a provider may take as long as a busy machine may, for
+one that is given up counts as possibly sent."""
+LONGEST = 600
+"""Seconds for one test, with the start of the stack when it is the first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(LONGEST))
 
 
 @pytest.fixture(scope="session")

@@ -18,13 +18,13 @@ from parley.dialog.v1 import dialog_pb2, order_pb2
 from deploy.local.embedded import EmbeddedPostgres
 from parley_client.errors import DeadlineExceeded, Unavailable
 from tests.support.mesh import Mesh, until
-from tests.support.person import Person
+from tests.support.person import Person, body_of
 
 SCRIPT = ("Привет", "ул. Киевская 120, кв. 5", "0555 123 456", "3", "да")
 STEPS = ("Здравствуйте", "номер телефона", "Сколько бутылей", "Ваш заказ", "Заказ принят")
 """What the reply to each line of the script holds, and no other."""
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds within which all must have got well: leases, restarts and retries together take a tenth of it."""
 
 T = TypeVar("T")
@@ -157,7 +157,7 @@ class Asker:
             try:
                 url = f"{self.stack.edge}/v1/chat/send"
                 async with self.stack.http.post(url, json=body, headers=headers) as response:
-                    status, answer = response.status, await response.json(content_type=None)
+                    status, answer = response.status, await body_of(response)
             except (aiohttp.ClientError, OSError) as error:
                 status, answer = 0, {"error": repr(error)}
             if status == 200:
@@ -207,7 +207,7 @@ async def write(members: Sequence[Member]) -> None:
 async def under_way(members: Sequence[Member]) -> None:
     """Returns when one of them has been acknowledged something, and most has yet to be said."""
     people = [member.person for member in members if isinstance(member, Customer)]
-    await until(lambda: _is(any(person.message_ids for person in people)), 20.0, "acknowledged message")
+    await until(lambda: _is(any(person.message_ids for person in people)), PATIENCE, "acknowledged message")
 
 
 async def check(members: Sequence[Member]) -> Beyond:
@@ -228,7 +228,7 @@ async def back(stack: Mesh, names: Iterable[str], before: Mapping[str, int]) -> 
         now = restarts(stack)
         return all(now[name] > before[name] for name in died)
 
-    await until(restarted, 20.0, f"restart of {died}", lambda: said(stack))
+    await until(restarted, PATIENCE, f"restart of {died}", lambda: said(stack))
     await stack.healthy()
 
 

@@ -67,7 +67,9 @@ class Rounds:
             restarts = crowd.restarts(self._stack)
             await asyncio.to_thread(self._arm, deaths)
             await crowd.write(people)
-            await until(lambda: asyncio.to_thread(self._all_died, deaths), 20, f"deaths at {deaths}", self._left)
+            await until(
+                lambda: asyncio.to_thread(self._all_died, deaths), crowd.PATIENCE, f"deaths at {deaths}", self._left
+            )
             await crowd.back(self._stack, map(service_of, deaths), restarts)
         beyond = await crowd.check(people)
         self._judge(beyond, self._killed - before)

@@ -48,14 +48,14 @@ async def test_delivery_dies_while_a_provider_hangs_and_another_call_has_failed(
 
 async def test_dialog_dies_while_a_model_thinks(stack: Mesh, simulator: Simulator) -> None:
     slow, failing = people = [crowd.Asker(stack) for _ in range(2)]
-    await simulator.fault("openai", "delay", seconds=2, match={"text": slow.text(0)})
+    await simulator.fault("openai", "delay", seconds=60, match={"text": slow.text(0)})
     await simulator.fault("openai", "status", status=503, match={"text": failing.text(1)})
     writing = asyncio.create_task(crowd.write(people))
 
     async def thinking() -> bool:
         return any(call["text"] == slow.text(0) for call in await simulator.calls(provider="openai", limit=1000))
 
-    await until(thinking, 20, "question")
+    await until(thinking, crowd.PATIENCE, "question")
     await crowd.kill(stack, "dialog")
     await writing
     beyond = await crowd.check(people)
@@ -73,4 +73,4 @@ async def _called(simulator: Simulator, customer: crowd.Customer, fault: str) ->
         calls = await simulator.calls(provider="chat2desk", client_id=customer.person.client_id)
         return any(call["fault"] == fault for call in calls)
 
-    await until(met, 20, f"call that meets {fault}")
+    await until(met, crowd.PATIENCE, f"call that meets {fault}")

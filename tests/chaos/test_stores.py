@@ -30,7 +30,7 @@ async def test_a_worker_that_is_paused_beyond_its_lease_does_no_harm(stack: Mesh
     await crowd.under_way(people)
     for name in ("dialog", "delivery"):
         stack.kill(name, signal.SIGSTOP)
-    await asyncio.sleep(8.0)  # longer than any lease of this stack
+    await asyncio.sleep(12.0)  # longer than any lease of this stack, also one that was renewed for a call
     for name in ("dialog", "delivery"):
         stack.kill(name, signal.SIGCONT)
     await writing

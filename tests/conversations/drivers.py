@@ -15,7 +15,7 @@ from tests.support.mesh import Mesh, until
 from tests.support.person import Person
 from tests.support.talk import Talk, form_talk
 
-SECONDS = 30.0
+SECONDS = 90.0
 
 
 class InProcess:
@@ -53,7 +53,8 @@ class OverMesh:
         return replies
 
     async def standing(self, step: str | None) -> tuple[str, Mapping[str, Any]]:
-        """A reply may be heard a moment before the dialog is saved."""
+        """A reply may be heard a moment before the dialog is saved; a message is completed after that."""
+        await until(self._completed, SECONDS, "completed message")
         found: tuple[str, Mapping[str, Any]] = ("", {})
 
         async def reached() -> bool:
@@ -70,9 +71,15 @@ class OverMesh:
         answer = await self.stack.orders.list_orders(request)
         return [MessageToDict(order.fields) for order in reversed(answer.orders)]
 
+    async def _completed(self) -> bool:
+        return (await self._message(-1)).state == dialog_pb2.MESSAGE_STATE_COMPLETED
+
     async def _conversation_id(self) -> str:
-        request = dialog_pb2.GetMessageRequest(tenant_id=self.tenant_id, message_id=self.person.message_ids[0])
-        return (await self.stack.dialog.get_message(request)).message.conversation_id
+        return (await self._message(0)).conversation_id
+
+    async def _message(self, index: int) -> dialog_pb2.Message:
+        request = dialog_pb2.GetMessageRequest(tenant_id=self.tenant_id, message_id=self.person.message_ids[index])
+        return (await self.stack.dialog.get_message(request)).message
 
     async def _dialog(self) -> tuple[str, Mapping[str, Any]]:
         conversation_id = await self._conversation_id()

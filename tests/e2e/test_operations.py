@@ -14,7 +14,7 @@ from parley_client import errors
 from parley_client.channel import connect
 from parley_client.dialog import DialogClient
 from parley_client.tokens import StaticToken
-from tests.support.mesh import Mesh
+from tests.support.mesh import Mesh, until
 from tests.support.person import Person
 
 
@@ -33,13 +33,21 @@ async def buf_curl(stack: Mesh, service: str, method: str, token: str, data: str
 
 
 async def test_every_process_is_well(stack: Mesh) -> None:
+    await stack.healthy()  # a probe that a busy machine answers late says otherwise for a moment
     status = await stack.parley_json("status")
     processes = {one["name"]: one for one in status["processes"]}
     assert {"edge", "dialog", "context", "limits", "delivery", "telemetry", "simulator"} <= processes.keys()
     assert all(one["healthy"] and one["pid"] > 0 for one in processes.values())
-    async with stack.http.get(f"{stack.edge}/health") as response:
-        body = await response.json()
-    assert (response.status, body["status"], body["postgres"], body["redis"]) == (200, "ok", "ok", "ok")
+    found: tuple[object, ...] = ()
+
+    async def well() -> bool:
+        nonlocal found
+        async with stack.http.get(f"{stack.edge}/health") as response:
+            body = await response.json()
+        found = (response.status, body["status"], body["postgres"], body["redis"])
+        return found == (200, "ok", "ok", "ok")
+
+    await until(well, what="healthy mesh", explain=lambda: str(found))
 
 
 async def test_without_a_token_nothing_is_answered(stack: Mesh) -> None:
@@ -129,9 +137,11 @@ async def test_a_message_to_a_terminal_bot_can_be_retried_by_an_operator(stack: 
     dead = await stack.parley_json("messages", "list", "--state", "terminal")
     assert message_id in [one["id"] for one in items(dead)]
     await stack.parley_json("messages", "retry", message_id)
-    async with asyncio.timeout(20):
-        while (shown := await stack.parley_json("messages", "show", message_id))["state"] != "COMPLETED":
-            await asyncio.sleep(0.1)
+
+    async def completed() -> bool:
+        return bool((await stack.parley_json("messages", "show", message_id))["state"] == "COMPLETED")
+
+    await until(completed, what="completed message")
 
 
 async def test_an_order_can_be_held_in_a_terminal(stack: Mesh) -> None:
@@ -151,8 +161,15 @@ async def test_limits_can_be_changed_while_it_runs(stack: Mesh) -> None:
 
 
 async def test_the_doctor_finds_nothing_wrong(stack: Mesh) -> None:
-    code, out, err = await stack.parley("doctor", "--json")
-    assert code == 0, out + err
+    said = ""
+
+    async def well() -> bool:
+        nonlocal said
+        code, out, err = await stack.parley("doctor", "--json")
+        said = out + err
+        return code == 0
+
+    await until(well, what="clean bill", explain=lambda: said)  # a health is that of the last probe
 
 
 def items(document: Any) -> list[dict[str, Any]]:

@@ -3,19 +3,21 @@
 import asyncio
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from deploy.local.ports import PORTS
+from deploy.local.ports import PORTS, hold, variable
+from deploy.local.server import leashed
 from parley_client.channel import Connection, connect
 from parley_client.delivery import ChannelClient, DeliveryClient
 from parley_client.dialog import BotClient, DialogClient, OrderClient, TenantClient
@@ -24,7 +26,11 @@ from parley_client.telemetry import TelemetryClient
 from parley_client.tokens import TokenSource
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 90.0
+START_SECONDS = 180.0
+"""Longer than the stack itself allows its start, so that what it says of a failure is heard."""
+STOP_SECONDS = 60.0
+PORT_RANGE = range(10_000, 32_768)
+"""Below the ports that Linux gives to whoever asks for any: nobody gets one of these while its service is not up."""
 
 
 class _TokenFile:
@@ -116,7 +122,7 @@ class Mesh:
         """Send a process a signal."""
         os.kill(self.process_of(name)["pid"], number)
 
-    async def healthy(self, seconds: float = 60.0) -> None:
+    async def healthy(self, seconds: float = 120.0) -> None:
         """Wait until every process is well."""
         await until(lambda: _async(all(one["healthy"] for one in self.state["processes"])), seconds, "healthy stack")
 
@@ -131,7 +137,11 @@ class Mesh:
             env=dict(self.environment),
             cwd=ROOT,
         )
-        out, err = await process.communicate(stdin.encode())
+        try:
+            out, err = await process.communicate(stdin.encode())
+        finally:
+            if process.returncode is None:
+                process.kill()
         return process.returncode or 0, out.decode(), err.decode()
 
     async def parley_json(self, *arguments: str, stdin: str = "") -> Any:
@@ -144,7 +154,7 @@ class Mesh:
         """Start it (again)."""
         with (self.home / "test-stack.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "deploy.local", "up", "--json"),
+                *leashed([sys.executable, "-m", "deploy.local", "up", "--json"], on_orphaned="SIGINT"),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -171,7 +181,12 @@ class Mesh:
         self._connections.clear()
         if self.process is not None and self.process.returncode is None:
             self.process.send_signal(signal.SIGINT)
-            await asyncio.wait_for(self.process.wait(), 60.0)
+            try:
+                await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
+            except TimeoutError:
+                self.process.kill()  # its processes are leashed to it
+                await self.process.wait()
+                raise AssertionError(f"the stack did not stop within {STOP_SECONDS} s:\n{self.log_end()}") from None
 
     def log_end(self) -> str:
         """The end of what the stack said."""
@@ -188,9 +203,8 @@ async def mesh(home: Path, **environment: str) -> AsyncIterator[Mesh]:
     """A stack that is ready; stopped at the end."""
     await asyncio.to_thread(home.mkdir, parents=True, exist_ok=True)
     ours = {key: value for key, value in os.environ.items() if not key.startswith(("PARLEY_", "OTEL_", "OPENAI_"))}
-    ports = {f"PARLEY_{name.upper()}_PORT": "0" for name in PORTS}
     async with aiohttp.ClientSession() as http:
-        stack = Mesh(home, {**ours, **ports, "PARLEY_HOME": str(home), **environment}, http)
+        stack = Mesh(home, {**ours, **free_ports(), "PARLEY_HOME": str(home), **environment}, http)
         try:
             await stack.start()
             yield stack
@@ -198,9 +212,16 @@ async def mesh(home: Path, **environment: str) -> AsyncIterator[Mesh]:
             await stack.stop()
 
 
+def free_ports() -> dict[str, str]:
+    """A port that is free now for each that a stack takes, as its environment says it."""
+    with ExitStack() as held:
+        free = (port for port in random.sample(PORT_RANGE, len(PORT_RANGE)) if hold(held, port) is not None)
+        return {variable(name): str(next(free)) for name in PORTS}
+
+
 async def until(
     condition: Callable[[], Awaitable[object]],
-    seconds: float = 20.0,
+    seconds: float = 90.0,
     what: str = "condition",
     explain: Callable[[], str] = str,
 ) -> None:

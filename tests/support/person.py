@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -37,9 +38,9 @@ class Person:
         secret = self.secret or self.mesh.demo["chat2desk"]["secret"]
         url = f"{self.mesh.edge}/webhooks/chat2desk/{self.channel_id}"
         async with self.mesh.http.post(url, json=hook, headers={"X-Webhook-Secret": secret}) as response:
-            return response.status, await response.json(content_type=None)
+            return response.status, await body_of(response)
 
-    async def send(self, text: str, message_id: str = "", seconds: float = 60.0) -> str:
+    async def send(self, text: str, message_id: str = "", seconds: float = 90.0) -> str:
         """Send a webhook as a provider does: again and again until it is taken. The message's id."""
         message_id = message_id or f"{self.client_id}-{next(_numbers)}"
         async with asyncio.timeout(seconds):
@@ -62,7 +63,7 @@ class Person:
             calls = (await response.json())["calls"]
         return [call["text"] for call in calls]
 
-    async def wait_for(self, count: int, seconds: float = 30.0) -> list[str]:
+    async def wait_for(self, count: int, seconds: float = 90.0) -> list[str]:
         """The texts, once there are so many."""
         texts: list[str] = []
         try:
@@ -75,8 +76,17 @@ class Person:
             ) from None
         return texts
 
-    async def say(self, text: str, seconds: float = 30.0) -> str:
+    async def say(self, text: str, seconds: float = 90.0) -> str:
         """Say something and wait for one more reply: the reply."""
         before = len(await self.heard())
         await self.send(text, seconds=seconds)
         return (await self.wait_for(before + 1, seconds))[-1]
+
+
+async def body_of(response: aiohttp.ClientResponse) -> dict[str, Any]:
+    """The JSON of an answer. A server that is just being stopped may refuse in plain words."""
+    text = await response.text()
+    if response.status in (500, 503) and not text.startswith("{"):
+        return {"detail": text}
+    body: dict[str, Any] = json.loads(text)
+    return body
