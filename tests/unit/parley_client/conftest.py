@@ -104,12 +104,10 @@ class ScriptedChannels:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Returns when the condition holds; gives it five seconds."""
-    for _ in range(5000):
-        if condition():
-            return
-        await asyncio.sleep(0.001)
-    raise TimeoutError
+    """Returns when the condition holds; gives it half a minute."""
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.001)
 
 
 @pytest.fixture

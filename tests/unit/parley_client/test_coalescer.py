@@ -124,7 +124,7 @@ async def test_a_cancelled_caller_does_not_cancel_the_batch() -> None:
 
 async def test_a_caller_cancelled_while_waiting_is_not_sent() -> None:
     sink = Sink(answers=False)
-    coalescer = Coalescer(sink.send, patience=60)
+    coalescer = Coalescer(sink.send, patience=1)
     first, second, third = (asyncio.ensure_future(coalescer.call(n)) for n in (1, 2, 3))
     await sink.sent(1)
     fourth, fifth = (asyncio.ensure_future(coalescer.call(n)) for n in (4, 5))
@@ -144,7 +144,7 @@ async def test_time_is_up_while_the_batch_is_away() -> None:
     middle = asyncio.ensure_future(coalescer.call(3, deadline=now + 0.04))
     for call in (early, middle):
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(call, 5)
+            await asyncio.wait_for(call, 30)
     sink.gate.set()
     assert await late == 2
 
@@ -155,7 +155,7 @@ async def test_what_expired_while_waiting_is_not_sent() -> None:
     first = asyncio.ensure_future(coalescer.call(1))
     await sink.sent(1)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(coalescer.call(2, deadline=monotonic() + 0.02), 5)
+        await asyncio.wait_for(coalescer.call(2, deadline=monotonic() + 0.02), 30)
     sink.gate.set()
     await first
     await coalescer.drain()
@@ -179,7 +179,7 @@ async def test_drain_waits_for_what_waits_and_what_is_under_way() -> None:
     await asyncio.sleep(0.01)
     assert not drained.done()
     sink.gate.set()
-    await asyncio.wait_for(drained, 5)
+    await asyncio.wait_for(drained, 30)
     await asyncio.sleep(0)
     assert all(call.done() for call in calls)
 

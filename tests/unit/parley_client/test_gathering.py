@@ -17,15 +17,19 @@ class Sender:
         return items
 
 
+GATHER = 1.0
+"""Far longer than the turns of the loop take, also on a busy machine."""
+
+
 async def turns_of_the_loop() -> None:
-    """Those in which a call that does not wait has left; no time passes."""
+    """Those in which a call that does not wait has left; next to no time passes."""
     for _ in range(3):
         await asyncio.sleep(0)
 
 
 async def test_after_a_batch_with_company_calls_wait_for_each_other() -> None:
     sender = Sender()
-    coalescer: Coalescer[int, int] = Coalescer(sender)
+    coalescer: Coalescer[int, int] = Coalescer(sender, gather=GATHER)
     await asyncio.gather(*(coalescer.call(number) for number in range(COMPANY)))
     first = coalescer.submit(1)
     await turns_of_the_loop()
@@ -37,7 +41,7 @@ async def test_after_a_batch_with_company_calls_wait_for_each_other() -> None:
 
 async def test_a_call_after_a_small_batch_leaves_at_once() -> None:
     sender = Sender()
-    coalescer: Coalescer[int, int] = Coalescer(sender)
+    coalescer: Coalescer[int, int] = Coalescer(sender, gather=GATHER)
     await coalescer.call(1)
     second = coalescer.submit(2)
     await turns_of_the_loop()
@@ -47,7 +51,7 @@ async def test_a_call_after_a_small_batch_leaves_at_once() -> None:
 
 async def test_a_crowd_that_is_gone_delays_one_batch_only() -> None:
     sender = Sender()
-    coalescer: Coalescer[int, int] = Coalescer(sender)
+    coalescer: Coalescer[int, int] = Coalescer(sender, gather=GATHER)
     await asyncio.gather(*(coalescer.call(number) for number in range(COMPANY)))
     await coalescer.call(1)
     second = coalescer.submit(2)
