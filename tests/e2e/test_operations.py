@@ -33,9 +33,14 @@ async def buf_curl(stack: Mesh, service: str, method: str, token: str, data: str
 
 
 async def test_every_process_is_well(stack: Mesh) -> None:
-    await stack.healthy()  # a probe that a busy machine answers late says otherwise for a moment
-    status = await stack.parley_json("status")
-    processes = {one["name"]: one for one in status["processes"]}
+    processes: dict[str, dict[str, Any]] = {}
+
+    async def healthy() -> bool:
+        status = await stack.parley_json("status")
+        processes.update({one["name"]: one for one in status["processes"]})
+        return all(one["healthy"] for one in processes.values())
+
+    await until(healthy, what="healthy processes", explain=lambda: str(processes))  # a probe may be answered late
     assert {"edge", "dialog", "context", "limits", "delivery", "telemetry", "simulator"} <= processes.keys()
     assert all(one["healthy"] and one["pid"] > 0 for one in processes.values())
     found: tuple[object, ...] = ()
