@@ -34,7 +34,7 @@ PENDING = delivery_pb2.PART_STATE_PENDING
 STARTED = delivery_pb2.PART_STATE_STARTED
 
 
-async def until(condition: Callable[[], Any], seconds: float = 15.0) -> Any:
+async def until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
     """Waits for a condition (plain or async) to be true, and returns what it gave."""
     async with asyncio.timeout(seconds):
         while True:
@@ -185,8 +185,8 @@ class World:
             "limits_address": self.limits_address,
             "dialog_address": self.dialog_address,
             "delivery_first_delay_seconds": 0.1,
-            "delivery_timeout_seconds": 2.0,
-            "delivery_lease_seconds": 8.0,
+            "delivery_timeout_seconds": 20.0,
+            "delivery_lease_seconds": 60.0,
             "drain_seconds": 3.0,
         }
         settings: DeliverySettings = self.make_settings(DeliverySettings, **(values | overrides))
@@ -233,7 +233,7 @@ class Delivery:
         response = await self.as_("operator")[0].get_delivery(request)
         return response.delivery
 
-    async def until_state(self, delivery_id: str, *states: int, seconds: float = 15.0) -> delivery_pb2.Delivery:
+    async def until_state(self, delivery_id: str, *states: int, seconds: float = 30.0) -> delivery_pb2.Delivery:
         """Waits until all parts have one of the states."""
         found: list[delivery_pb2.Delivery] = []
 

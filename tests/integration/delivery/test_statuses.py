@@ -1,7 +1,5 @@
 """What providers report of sent messages."""
 
-import asyncio
-
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -114,5 +112,10 @@ async def test_a_status_never_reaches_another_tenants_delivery(delivery: Deliver
     await edge.report_status(status(message_id, pb.PROVIDER_STATUS_FAILED, **foreign))
     with pytest.raises(NotFound):
         await edge.report_status(status(message_id, pb.PROVIDER_STATUS_FAILED, "k", tenant_id="globex"))
-    await asyncio.sleep(0.1)
+    await edge.report_status(status(message_id, pb.PROVIDER_STATUS_DELIVERED))
+
+    async def delivered() -> bool:
+        return (await delivery.get(answer.delivery_id)).HasField("delivered_at")
+
+    await until(delivered)
     assert [part.state for part in (await delivery.get(answer.delivery_id)).parts] == [SENT]

