@@ -7,11 +7,16 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from deploy.local.embedded import EmbeddedPostgres, EmbeddedRedis
 
 if TYPE_CHECKING:
     from parley_client.tokens import TokenSource
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("patient", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 MARKED = {"unit", "contract", "integration", "e2e", "chaos"}
 

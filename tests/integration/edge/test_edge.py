@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from services.edge.settings import EdgeSettings
 from services.edge.wiring import build
 from services.kernel.errors import Kind, ParleyError, not_found, storage_unavailable
 from services.runtime.items import run_items
-from services.runtime.service import App, Runtime, running
+from services.runtime.service import App, Running, Runtime, running
 from services.runtime.settings import Settings
 
 SECRET = "s3cret-s3cret"
@@ -179,35 +178,37 @@ async def edge(make_settings: Callable[..., Any]) -> AsyncIterator[Edge]:
             ]
         )
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     async with AsyncExitStack() as stack:
         quick = make_settings(Settings, drain_seconds=0.5)
         one = await stack.enter_async_context(running("dialog", quick, dialog_app))
         two = await stack.enter_async_context(running("delivery", quick, delivery_app))
         settings = make_settings(
             EdgeSettings,
-            edge_port=port,
+            edge_port=0,
             dialog_address=one.address,
             delivery_address=two.address,
             context_address=one.address,
             limits_address=one.address,
             edge_chat2desk_channel="c2d",
-            edge_submit_timeout_seconds=1.0,
+            edge_submit_timeout_seconds=30.0,
             drain_seconds=0.5,
         )
-        await stack.enter_async_context(running("edge", settings, build))
+        service = await stack.enter_async_context(running("edge", settings, build))
+        mirror = service.app.background[0].__self__  # type: ignore[attr-defined]
+        mirror._forget_after, mirror._ask_timeout = 3600.0, 30.0  # so that no test depends on how fast it is
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        url = f"http://127.0.0.1:{port}"
-        async with asyncio.timeout(5):
-            while True:
-                try:
-                    async with http.get(url + "/health/live"):
-                        break
-                except aiohttp.ClientError:
-                    await asyncio.sleep(0.02)
-        yield Edge(url, http, dialog, delivery)
+        yield Edge(f"http://127.0.0.1:{await port_of(service)}", http, dialog, delivery)
+
+
+async def port_of(service: Running) -> int:
+    """The HTTP port, once it is listened on."""
+    run: Any = service.app.background[-1]
+    server = run.__self__._server
+    async with asyncio.timeout(30):
+        while not server.started:
+            await asyncio.sleep(0.005)
+    port: int = server.servers[0].sockets[0].getsockname()[1]
+    return port
 
 
 async def test_a_webhook_is_stored_and_answered_with_its_id(edge: Edge) -> None:

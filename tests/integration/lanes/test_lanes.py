@@ -133,7 +133,7 @@ async def test_an_append_that_waits_for_the_release_finds_the_lane_idle(pool: as
 
 async def wait_until_blocked(pool: asyncpg.Pool) -> None:
     blocked = "wait_event_type = 'Lock' AND datname = current_database()"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             if await pool.fetchval(f"SELECT count(*) FROM pg_stat_activity WHERE {blocked}"):
                 return
@@ -308,7 +308,7 @@ async def test_a_dispatcher_works_everything_off_and_counts_what_fails(pool: asy
     running = [asyncio.create_task(each.run(stop)) for each in made]
     appended = [bad, *(uuid4() for _ in range(20))]
     await add(pool, lanes, *(Append(lane, "t", 3) for lane in appended))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             if done == dict.fromkeys(appended, 3):
                 break

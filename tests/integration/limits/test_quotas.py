@@ -287,8 +287,8 @@ async def test_a_redis_that_lost_its_last_second_is_not_believed(mortal: Stores,
 async def test_a_redis_that_hangs_costs_its_budget_once(mortal: Stores, own_redis: EmbeddedRedis) -> None:
     loop = asyncio.get_running_loop()
     mortal.counters._budget, mortal.counters._pause = 0.05, 60.0
-    await mortal.redis.client_pause(3000)
+    await mortal.redis.client_pause(90_000)
     started = loop.time()
     assert (await mortal.reserve("r0")).granted
     assert (await mortal.reserve("r1")).granted
-    assert loop.time() - started < 1.0
+    assert loop.time() - started < 30, "Redis hangs for a minute and a half"

@@ -160,7 +160,7 @@ def test_servers_end_when_the_process_that_started_them_is_killed(tmp_path: Path
         assert parent.stdout is not None
         servers = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
         parent.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
     while any(server.is_running() and server.status() != psutil.STATUS_ZOMBIE for server in servers):
         assert time.monotonic() < deadline, "servers are left behind"
         time.sleep(0.05)

@@ -76,7 +76,7 @@ class Spans(list[Span]):
 
     async def first(self, name: str) -> Span:
         """The first span with this name, once it has ended."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not self.named(name):
                 await asyncio.sleep(0.005)
         return self.named(name)[0]
@@ -92,7 +92,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
 
 @pytest.fixture
 def settings(tmp_path: Path, keys_dir: Path) -> Settings:
-    return Settings(home=tmp_path, keys_dir=keys_dir, drain_seconds=5, check_seconds=0.02, default_deadline_seconds=5)
+    return Settings(home=tmp_path, keys_dir=keys_dir, drain_seconds=60, check_seconds=0.02, default_deadline_seconds=60)
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ async def test_all_fields_that_break_a_rule_are_named(service: Running, keys_dir
         request.sender.also_known_as.add(kind=1, value=value)
     async with connect(service.address, audience="dialog", tokens=tokens_of(keys_dir, "edge")) as connection:
         with pytest.raises(CallError) as caught:
-            await anext(DialogClient(connection).chat(request, timeout=5))
+            await anext(DialogClient(connection).chat(request, timeout=60))
     assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
     fields = [field for field, _ in caught.value.fields]
     assert fields == ["tenant_id", "sender.identity", "sender.also_known_as[1].value"]

@@ -86,7 +86,7 @@ async def process(*command: object, environment: dict[str, str]) -> AsyncIterato
 
 async def events(started: Process) -> list[dict[str, Any]]:
     """All that a process printed, once it has ended."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         output, errors = await started.communicate()
     assert errors == b""
     return [json.loads(line) for line in output.splitlines()]
@@ -94,7 +94,7 @@ async def events(started: Process) -> list[dict[str, Any]]:
 
 async def first_event(started: Process) -> dict[str, Any]:
     assert started.stdout is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         line: dict[str, Any] = json.loads(await started.stdout.readline())
     return line
 
@@ -180,6 +180,9 @@ async def test_its_spans_reach_telemetry_and_a_further_backend(
                 traced = ("traceparent", f"00-{0xABC:032x}-{1:016x}-01")
                 with pytest.raises(grpc.aio.AioRpcError):
                     await call(b"", metadata=(("authorization", f"Bearer {token}"), traced))
+            async with asyncio.timeout(30):
+                while not (ours.spans and further.spans):
+                    await asyncio.sleep(0.02)
             service.terminate()
             await events(service)
     expected = [("context", "parley.context.v1.ContextService/GetStats", (0xABC).to_bytes(16))]
@@ -195,10 +198,10 @@ async def test_it_ends_with_its_parent(script: Path, environment: dict[str, str]
     supervisor.write_text(dedent(PARENT))
     async with process(supervisor, script, environment=environment) as parent:
         assert parent.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             line = (await parent.stdout.readline()).decode()
         service = psutil.Process(int(line.split()[0]))
         parent.kill()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while service.is_running() and service.status() != psutil.STATUS_ZOMBIE:
                 await asyncio.sleep(0.02)

@@ -25,6 +25,11 @@ async def connections(redis: Redis) -> int:
     return sum(each["name"] == "parley-test" for each in await redis.client_list())
 
 
+async def blocked(observer: Redis) -> int:
+    """Connections of the client under test that wait for a list to fill."""
+    return sum(each["name"] == "parley-test" and "b" in each["flags"] for each in await observer.client_list())
+
+
 async def test_more_commands_than_connections_wait_their_turn(redis: Redis, redis_prefix: str) -> None:
     keys = [f"{redis_prefix}:{i}" for i in range(CONNECTIONS * 10)]
     await asyncio.gather(*(redis.set(key, i, ex=60) for i, key in enumerate(keys)))
@@ -32,16 +37,20 @@ async def test_more_commands_than_connections_wait_their_turn(redis: Redis, redi
     assert await connections(redis) <= CONNECTIONS
 
 
-async def test_a_cancelled_command_gives_its_place_back(redis: Redis, redis_prefix: str) -> None:
+async def test_a_cancelled_command_gives_its_place_back(redis: Redis, redis_url: str, redis_prefix: str) -> None:
     await redis.ping()
+    observer = make_redis(redis_url, "observer")
     for _ in range(3):
         waiting = [asyncio.ensure_future(redis.blpop([f"{redis_prefix}:none"], 30)) for _ in range(CONNECTIONS * 2)]
-        await asyncio.sleep(0.02)
+        async with asyncio.timeout(30):
+            while await blocked(observer) < CONNECTIONS:
+                await asyncio.sleep(0.005)
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert await asyncio.gather(*(redis.ping() for _ in range(CONNECTIONS * 2)))
+    await observer.aclose()
 
 
 async def test_while_redis_is_away_commands_fail_at_once_and_afterwards_they_work(tmp_path: Path) -> None:

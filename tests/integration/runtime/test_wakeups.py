@@ -29,7 +29,7 @@ class Listener:
         return {item for items in self.publications for item in items}
 
 
-async def until(condition: Callable[[], object], seconds: float = 10) -> None:
+async def until(condition: Callable[[], object], seconds: float = 30) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)
@@ -48,7 +48,7 @@ async def listener(wakeups: Wakeups) -> AsyncIterator[Listener]:
     await until(lambda: listener.gaps)
     yield listener
     listener.stop.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await listener.task
 
 
@@ -104,7 +104,7 @@ async def test_listening_begins_when_redis_comes_and_ends_when_told(tmp_path: Pa
     early, waiting = Listener(Wakeups(redis, "t", "a")), Listener(Wakeups(redis, "t", "a"))
     await asyncio.sleep(0)
     early.stop.set()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         await early.task
     await asyncio.to_thread(server.start)
     try:

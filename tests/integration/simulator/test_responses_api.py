@@ -226,7 +226,7 @@ async def test_a_call_without_a_key_or_with_a_wrong_one_is_fatal(simulator: Simu
 async def test_cancelling_a_call_closes_it(simulator: Simulator, model: OpenAIModel) -> None:
     await simulator.fault("openai", "hang")
     task = asyncio.create_task(model.answer(PROMPT, Heard()))
-    assert await simulator.calls(provider="openai", wait=5)
+    assert await simulator.calls(provider="openai", wait=30)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
