@@ -122,8 +122,15 @@ class CoalescedCall(Generic[Req, Res]):
     """
 
     def __init__(
-        self, connection: Connection, method: str, batch: type[Message], batch_response: type[Message], timeout: float
+        self,
+        connection: Connection,
+        method: str,
+        batch: type[Message],
+        batch_response: type[Message],
+        timeout: float,
+        gather: float = 0.0,
     ) -> None:
+        """`gather`: as a `Coalescer` has it."""
         self._connection = connection
         self._timeout = timeout
         self._spans = CallSpans(method)
@@ -134,7 +141,7 @@ class CoalescedCall(Generic[Req, Res]):
             request_serializer=batch.SerializeToString,
             response_deserializer=batch_response.FromString,
         )
-        self._coalescer: Coalescer[_Item, Res] = Coalescer(self._send)
+        self._coalescer: Coalescer[_Item, Res] = Coalescer(self._send, gather=gather)
 
     async def __call__(self, request: Req, *, timeout: float | None = None) -> Res:
         expires = expires_at(self._timeout if timeout is None else timeout)

@@ -15,10 +15,6 @@ Req = TypeVar("Req")
 Res = TypeVar("Res")
 
 _NEVER = float("inf")
-GATHER = 0.012
-"""Seconds for which a batch waits for company while there is much of it. In `make bench` with 64 people this took the
-RPCs of a message from 1.1 to 0.1 and a third off its CPU. Chosen from single runs of 10 to 12 seconds with 5, 6, 9 and
-12 ms."""
 COMPANY, ENOUGH = 3, 16
 """Items in the last batch from which gathering pays, and items that wait for no more."""
 
@@ -33,8 +29,8 @@ class Coalescer(Generic[Req, Res]):
     """Gathers items into batches.
 
     An item that finds nothing under way leaves in the same turn of the loop, with what else arrived in that turn; only
-    when the batch before had company does it wait a moment for more (`GATHER`), so that a lone call never waits. While
-    a batch is under way arrivals wait and leave together when it is back, when it has been away for `patience` seconds
+    when the batch before had company does it wait `gather` seconds for more, so that a lone call never waits. While a
+    batch is under way arrivals wait and leave together when it is back, when it has been away for `patience` seconds
     (so that one slow batch delays few), or when they fill a batch; `max_in_flight` batches at most are under way.
 
     A caller that is cancelled leaves the queue; a batch that has left goes on without it.
@@ -47,17 +43,20 @@ class Coalescer(Generic[Req, Res]):
         max_items: int = 256,
         max_in_flight: int = 4,
         patience: float = 0.005,
+        gather: float = 0.0,
         key: Callable[[Req], Any] | None = None,
         isolate: bool = False,
     ) -> None:
         """`send` gets a batch and gives a result or an exception for each item, in the order of the items; what it
-        raises, each item gets. `key` orders the items of a batch, so that statements lock rows in one order. `isolate`:
-        a batch that fails as a whole is sent again item by item, so that one bad item fails alone.
+        raises, each item gets. `gather` is worth it where items come in singly, at the edge of the mesh: behind it
+        they come in batches already. `key` orders the items of a batch, so that statements lock rows in one order.
+        `isolate`: a batch that fails as a whole is sent again item by item, so that one bad item fails alone.
         """
         self._send = send
         self._max_items = max_items
         self._max_in_flight = max_in_flight
         self._patience = patience
+        self._gather = gather
         self._key = key
         self._isolate = isolate
         self._waiting: deque[_Entry[Req, Res]] = deque()
@@ -98,9 +97,9 @@ class Coalescer(Generic[Req, Res]):
     def _arrange_flush(self, loop: asyncio.AbstractEventLoop) -> None:
         under_way = len(self._under_way)
         full = len(self._waiting) >= self._max_items
-        if not under_way and self._last_size >= COMPANY and not full:
+        if self._gather and not under_way and self._last_size >= COMPANY and not full:
             if self._timer is None:
-                self._timer = loop.call_later(GATHER, self._flush, context=Context())
+                self._timer = loop.call_later(self._gather, self._flush, context=Context())
         elif not under_way or (full and under_way < self._max_in_flight):
             self._flush_soon = True
             # An empty context: a batch belongs to no caller's trace, deadline or identity.
@@ -170,7 +169,7 @@ class Coalescer(Generic[Req, Res]):
                 entry.future.cancel()
         if not self._waiting or self._flush_soon:
             return
-        if self._last_size >= COMPANY and len(self._waiting) < ENOUGH:
+        if self._gather and self._last_size >= COMPANY and len(self._waiting) < ENOUGH:
             self._arrange_flush(asyncio.get_running_loop())
         else:
             self._flush()  # the callers that just got their results ran before this, so what they ask next is here

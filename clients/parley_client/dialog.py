@@ -15,6 +15,7 @@ class DialogClient(Client):
         dialog_pb2.SubmitMessageResponse,
         dialog_pb2.BatchSubmitMessageRequest,
         dialog_pb2.BatchSubmitMessageResponse,
+        gather=0.008,  # webhooks come one by one
     )
     batch_submit_message = Unary(dialog_pb2.BatchSubmitMessageRequest, dialog_pb2.BatchSubmitMessageResponse)
     chat = Stream(dialog_pb2.ChatRequest, dialog_pb2.ChatResponse, timeout=120.0)

@@ -82,7 +82,10 @@ class Stream(Method[StreamCall[Req, Res]]):
 
 
 class Coalesced(Method[CoalescedCall[Req, Res]]):
-    """One request, one response; carried by the RPC's Batch twin, whose messages are given too."""
+    """One request, one response; carried by the RPC's Batch twin, whose messages are given too.
+
+    While there is much company, calls wait `gather` seconds for each other.
+    """
 
     def __init__(
         self,
@@ -92,9 +95,10 @@ class Coalesced(Method[CoalescedCall[Req, Res]]):
         batch_response: type[Any],
         *,
         timeout: float = DEFAULT_TIMEOUT,
+        gather: float = 0.0,
     ) -> None:
         super().__init__(request, response)
-        self.batch, self.batch_response, self.timeout = batch, batch_response, timeout
+        self.batch, self.batch_response, self.timeout, self.gather = batch, batch_response, timeout, gather
 
     def bind(self, connection: Connection, method: str) -> CoalescedCall[Req, Res]:
-        return CoalescedCall(connection, method, self.batch, self.batch_response, self.timeout)
+        return CoalescedCall(connection, method, self.batch, self.batch_response, self.timeout, self.gather)

@@ -23,9 +23,15 @@ class ServerFailed(RuntimeError):
     """An embedded server did not start; the message holds the end of its log."""
 
 
-def leashed(command: Sequence[object], *, on_orphaned: str = "SIGKILL", drop_root: bool = False) -> list[str]:
-    """The command, run so that it gets `on_orphaned` when its parent dies, and not as root if asked."""
+def leashed(
+    command: Sequence[object], *, on_orphaned: str = "SIGKILL", drop_root: bool = False, nice: int = 0
+) -> list[str]:
+    """The command, run so that it gets `on_orphaned` when its parent dies, and not as root if asked.
+
+    `nice`: by how much others have the processor before it.
+    """
     options = ["--on-orphaned", on_orphaned, *(["--drop-root"] if drop_root else [])]
+    options += ["--nice", str(nice)] if nice else []
     return [sys.executable, "-I", "-S", str(LEASH), *options, "--", *map(str, command)]
 
 

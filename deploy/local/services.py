@@ -15,11 +15,15 @@ from deploy.local.server import EmbeddedServer, leashed
 
 @dataclass(frozen=True)
 class Service:
-    """How one of our services takes part. `stage`: lower ones stop first; `drain`: seconds it may take for that."""
+    """How one of our services takes part. `stage`: lower ones stop first; `drain`: seconds it may take for that.
+
+    `nice`: what a webhook's answer does not wait for lets the others have the processor first.
+    """
 
     name: str
     stage: int
     drain: float
+    nice: int = 0
     http_probe: str = ""
     """Path that answers 200 when it is well; empty for gRPC health."""
 
@@ -34,10 +38,10 @@ SERVICES = (
     Service("edge", stage=0, drain=2.5, http_probe="/health/live"),
     Service("console", stage=0, drain=1.0, http_probe="/health/live"),
     Service("dialog", stage=1, drain=4.5),
-    Service("delivery", stage=2, drain=3.0),
-    Service("context", stage=3, drain=1.0),
-    Service("limits", stage=3, drain=1.0),
-    Service("telemetry", stage=3, drain=1.0),
+    Service("delivery", stage=2, drain=3.0, nice=5),
+    Service("context", stage=3, drain=1.0, nice=5),
+    Service("limits", stage=3, drain=1.0, nice=5),
+    Service("telemetry", stage=3, drain=1.0, nice=10),
     Service("simulator", stage=3, drain=0.5, http_probe="/health"),
 )
 GRPC = ("context", "dialog", "limits", "delivery", "telemetry")
@@ -123,7 +127,7 @@ def service_spec(layout: Layout, service: Service) -> Spec:
         if service.http_probe
         else grpc_health(layout.address(service.name))
     )
-    command = leashed([sys.executable, "-m", f"services.{service.name}"])
+    command = leashed([sys.executable, "-m", f"services.{service.name}"], nice=service.nice)
     return Spec(
         name=service.name,
         command=lambda: command,

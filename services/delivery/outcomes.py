@@ -43,13 +43,13 @@ class OutcomeReporter:
         client: DialogClient,
         store: OutcomeStore,
         *,
-        gather: float = 0.05,
+        gather: float = 0.2,
         sweep: float = 2.0,
         age: float = 5.0,
         timeout: float = 5.0,
     ) -> None:
-        """`gather`: what comes within it goes out together. `age`: what has waited for longer is taken from the table,
-        which is looked at every `sweep`.
+        """`gather`: what comes within it goes out together, as nobody waits for it. `age`: what has waited for longer
+        is taken from the table, which is looked at every `sweep`.
         """
         self._client = client
         self._store = store

@@ -48,7 +48,7 @@ log = get_logger(__name__)
 SWEEP = 2.0
 """Seconds between two looks at statuses that came too early."""
 TIDY = 3600.0
-GATHER = 0.015
+GATHER = 0.02
 """Seconds between two claims under load: lanes that are claimed together share all batches that follow."""
 LONGEST_TIMER = 60.0
 """A lane that is due later than this is found by the poll."""

@@ -45,6 +45,9 @@ from services.runtime.wakeups import Wakeups
 
 Flows = Callable[[Bot], Flow]
 
+GATHER = 0.02
+"""Seconds between two claims under load: turns that are claimed together share all batches that follow."""
+
 
 async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | None = None) -> App:
     """Put the service together. Tests give their own flows."""
@@ -90,6 +93,7 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
             work=run_turn,
             concurrency=settings.dialog_workers,
             ttl=settings.dialog_lease_seconds,
+            gather=GATHER,
             drain=settings.drain_seconds * 0.8,
         )
         waker.attach(dispatcher)
