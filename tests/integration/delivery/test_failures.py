@@ -4,6 +4,7 @@ import asyncio
 import re
 from itertools import pairwise
 
+import asyncpg
 import pytest
 from aiohttp import web
 
@@ -190,7 +191,7 @@ async def test_a_bad_token_stops_the_channel_until_it_is_enabled_again(delivery:
 
     assert (await until(broken)).startswith("HTTP 401")
     other = await delivery.client.send_message(message("second", chat="chat-2"))
-    await asyncio.sleep(0.3)
+    await until(lambda: _parked(world, 2))
     assert len(world.receiver.calls) == 1
     waiting = await delivery.get(answer.delivery_id)
     assert waiting.parts[0].attempts[0].failure == delivery_pb2.FAILURE_KIND_FATAL
@@ -202,12 +203,22 @@ async def test_a_bad_token_stops_the_channel_until_it_is_enabled_again(delivery:
     assert await broken() == ""
 
 
+async def _parked(world: World, lanes: int) -> bool:
+    """Whether a worker has looked at so many lanes and put them off for long."""
+    connection = await asyncpg.connect(world.settings().database_url)
+    try:
+        later = "fence > 0 AND lease_until IS NULL AND due_at > now() + interval '10 seconds'"
+        return bool(await connection.fetchval(f"SELECT count(*) FROM delivery.lanes WHERE {later}") == lanes)
+    finally:
+        await connection.close()
+
+
 async def test_parts_of_a_disabled_channel_wait_for_it(delivery: Delivery, world: World) -> None:
     await delivery.as_("operator")[1].disable_channel(
         channel_pb2.DisableChannelRequest(tenant_id=TENANT, channel_id=CHANNEL, request_id="1")
     )
     answer = await delivery.client.send_message(message("text"))
-    await asyncio.sleep(0.3)
+    await until(lambda: _parked(world, 1))
     assert not world.receiver.calls
     await enable(delivery, "2")
     await delivery.until_state(answer.delivery_id, SENT)

@@ -104,11 +104,16 @@ async def test_a_stopping_service_lets_a_call_finish(serve: Serve, servicer: Scr
     request = dialog_pb2.GetMessageRequest(tenant_id="acme", message_id=MESSAGE_ID)
     call = asyncio.ensure_future(DialogClient(connection).get_message(request))
     await begun.wait()
-    stopping = asyncio.ensure_future(service.__aexit__(None, None, None))
-    await asyncio.sleep(0.05)
-    assert not stopping.done()
-    go_on.set()
-    await call
+    async with grpc.aio.insecure_channel(started.address) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+        assert (await watch.read()).status == SERVING
+        stopping = asyncio.ensure_future(service.__aexit__(None, None, None))
+        assert (await watch.read()).status == NOT_SERVING
+        assert not stopping.done()
+        go_on.set()
+        await call
+        watch.cancel()
     await stopping
     await connection.close()
 
