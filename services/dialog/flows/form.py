@@ -148,6 +148,8 @@ class FormFlow:
                 course.ended = state.ended(course.turn.now)
                 course.said.append(self.texts.say("cancelled", state.slots))
                 return State(INITIAL, course.turn.now)
+            case "greet":
+                return state
             case "change":
                 course.prompt = self.texts.say("choose")
                 return replace(state, choosing=state.step == self.form.confirmation_step)

@@ -11,12 +11,12 @@ from services.dialog.flows.words import LONGEST, clean, tokens, vocabulary
 _SLASH = re.compile(r"/([A-Za-z_]+)(@\w+)?(\s|$)")
 _SEPARATORS = re.compile(r"[\s:=,.;\-–—]+")
 _SLASH_COMMANDS = {"start": "start", "refresh": "refresh", "help": "help", "cancel": "cancel", "back": "back"}
-_WORD_COMMANDS = ("restart", "cancel", "back", "help", "change")
+_WORD_COMMANDS = ("restart", "cancel", "back", "help", "change", "greet")
 
 
 @dataclass(frozen=True)
 class Command:
-    """`start`, `refresh`, `restart`, `help`, `cancel`, `back`, `change`, `keep`, `skip`, or `unknown`."""
+    """`start`, `refresh`, `restart`, `help`, `cancel`, `back`, `change`, `greet`, `keep`, `skip`, or `unknown`."""
 
     name: str
 

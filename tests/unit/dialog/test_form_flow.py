@@ -43,6 +43,16 @@ async def test_first_message_is_greeted_whatever_it_says(text: str) -> None:
     assert (talk.step, talk.slots, talk.orders) == (ADDRESS, {}, [])
 
 
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("text", ["Здравствуйте!", "добрый день", "Салам 🙏", "Good morning", "hello, please"])
+async def test_a_later_greeting_is_no_answer(step: str, text: str) -> None:
+    talk = await at(step)
+    asked = talk.plans[-1].replies[0]
+    reply = await talk.say(text)
+    assert asked.endswith(reply)
+    assert (talk.step, talk.slots, talk.orders) == (step, filled_at(step), [])
+
+
 async def test_whole_order_is_written_once_after_the_yes() -> None:
     talk = await at(CONFIRMATION)
     assert talk.orders == []
