@@ -11,8 +11,10 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from deploy.local import given
 from deploy.local.home import Home, read_json, write_json, write_private
 from deploy.local.ports import choose_within
+from deploy.local.server import ServerFailed
 from deploy.local.services import Layout, ports_of, present, service_spec, store_specs, stores
 from deploy.local.supervisor import StartFailed, Supervisor
 from deploy.local.terminal import LogView, Terminal, last_words
@@ -31,16 +33,16 @@ TOKEN_LIFETIME, TOKEN_RENEWAL = 3600.0, 900.0
 class Stack:
     """Starts everything, writes down what runs, and stops it again."""
 
-    def __init__(self, home: Home, given: Mapping[str, str], terminal: Terminal) -> None:
+    def __init__(self, home: Home, environment: Mapping[str, str], terminal: Terminal) -> None:
         self.home = home
         self.terminal = terminal
         self.keys: Keys = ensure_keys(home.keys)
-        self.servers, database_url, redis_url = stores(home, given)
+        self.servers, database_url, redis_url = stores(home, environment)
         services = present()
         left = read_json(home.stack_file) or {}
         patience = 0.0 if left.get("state", "stopped") == "stopped" else AFTER_A_CRASH
-        ports = choose_within(patience, given, ports_of(services))
-        self.layout = Layout(home, ports, database_url, redis_url, given)
+        ports = choose_within(patience, environment, ports_of(services))
+        self.layout = Layout(home, ports, database_url, redis_url, environment)
         self.specs = [service_spec(self.layout, service) for service in services]
         self.supervisor = Supervisor(report=terminal.report, changed=self.write_state)
         self.state = "starting"
@@ -48,7 +50,9 @@ class Stack:
         self.demo: dict[str, Any] = {}
 
     async def start(self, *, demo: bool) -> None:
-        """Bring everything up. Raises `StartFailed` or `CallError`."""
+        """Bring everything up. Raises `StartFailed`, `ServerFailed` or `CallError`."""
+        if not any(server.name == "postgres" for server in self.servers):
+            await given.answers(self.layout.database_url, lambda why: self.terminal.report("parley", "warning", why))
         self.renew_token()
         # All at once: services import their code while the stores start, and wait for them.
         await self.supervisor.start([*store_specs(self.servers), *self.specs], START_WITHIN)
@@ -123,11 +127,11 @@ class Stack:
         }
 
 
-async def up(home: Home, given: Mapping[str, str], *, demo: bool, as_json: bool) -> int:
+async def up(home: Home, environment: Mapping[str, str], *, demo: bool, as_json: bool) -> int:
     """Run the stack until a signal. Returns the exit code."""
     began = time.monotonic()
     terminal = Terminal()
-    stack = Stack(home, given, terminal)
+    stack = Stack(home, environment, terminal)
     logs = {spec.name: spec.log for spec in stack.specs} | {server.name: server.log for server in stack.servers}
     stop = stop_on_signals(stack, terminal)
     helpers: list[asyncio.Task[None]] = []
@@ -155,7 +159,7 @@ async def up(home: Home, given: Mapping[str, str], *, demo: bool, as_json: bool)
     finally:
         for task in (starting, stopped, *helpers):
             task.cancel()
-            with suppress(asyncio.CancelledError, StartFailed, CallError):
+            with suppress(asyncio.CancelledError, StartFailed, ServerFailed, CallError):
                 await task
         await stack.stop()
     return code

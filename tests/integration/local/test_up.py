@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local.given import answers
 from deploy.local.home import AlreadyRunning, Home, read_json, write_json
+from deploy.local.server import ServerFailed
 
 
 @pytest.fixture
@@ -48,6 +50,23 @@ def test_a_busy_port_is_named_with_its_variable_before_anything_starts(tmp_path:
     assert result.returncode == 1
     assert "PARLEY_EDGE_PORT" in result.stderr
     assert not (tmp_path / "postgres").exists()
+
+
+def test_a_given_postgres_that_refuses_is_told_at_once_and_without_its_password(tmp_path: Path) -> None:
+    result = up(tmp_path, PARLEY_DATABASE_URL="postgresql://parley:pa55word@127.0.0.1:port/parley")
+    assert result.returncode == 1
+    assert "PARLEY_DATABASE_URL" in result.stderr
+    assert "pa55word" not in result.stderr
+    assert not list((tmp_path / "logs").glob("dialog.log"))
+
+
+async def test_a_given_postgres_that_is_away_is_waited_for_and_named() -> None:
+    told: list[str] = []
+    with pytest.raises(ServerFailed, match="PARLEY_DATABASE_URL does not answer") as caught:
+        await answers("postgresql://parley:pa55word@127.0.0.1:1/parley", told.append, wait_for=0.1)
+    assert "embedded" in str(caught.value)
+    assert "pa55word" not in f"{caught.value} {told}"
+    assert len(told) == 1
 
 
 def test_everything_in_the_home_is_for_its_owner_only(tmp_path: Path) -> None:
