@@ -150,8 +150,8 @@ class EmbeddedServer(ABC):
         for order in (self.stop_signal, signal.SIGKILL):
             left = self.leftovers()
             for process in left:
-                if process.ppid() not in {other.pid for other in left}:  # a server ends its own workers
-                    with suppress(psutil.Error):
+                with suppress(psutil.Error):  # it may have ended meanwhile
+                    if process.ppid() not in {other.pid for other in left}:  # a server ends its own workers
                         process.send_signal(order)
             if not psutil.wait_procs(left, timeout=within)[1]:
                 return

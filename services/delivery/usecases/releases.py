@@ -28,19 +28,19 @@ class Releases:
         """A channel is new, different or gone. What was learnt of the old one is forgotten."""
         self._gates.forget(event.key)
         if not isinstance(event, Channel) or event.sends:
-            self._begin(self._release(event.key, twice=True))
+            self._begin(self._release(event.key))
 
     def recovered(self, key: int) -> None:
         """The provider answers again."""
-        self._begin(self._release(key, twice=False))
+        self._begin(self._release(key))
 
     def _begin(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _release(self, key: int, *, twice: bool) -> None:
-        for pause in (0.0, SETTLED) if twice else (0.0,):
+    async def _release(self, key: int) -> None:
+        for pause in (0.0, SETTLED):
             await asyncio.sleep(pause)
             try:
                 if await self._due_now(key):

@@ -16,6 +16,10 @@ from services.runtime.methods import Method
 SERVER_FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
 """The codes that are errors of the server; the others are the client's business."""
 
+EARLIER, EARLIER_SHARE = 0.25, 0.25
+"""How much before our deadline a caller's may be, in seconds and as a share of the call's time, whichever is less: its
+time began before the call's way to us, and the wire rounds timeouts up (gRPC sends three digits)."""
+
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
@@ -52,13 +56,13 @@ class Tracing(Interceptor):
             if tenant_id:
                 span.set_attribute("parley.tenant_id", tenant_id)
         code = "UNKNOWN"
+        given = context.time_remaining()
         try:
             response = await proceed(request, context)
             code = code_of(context)
             return response
         except asyncio.CancelledError:
-            left = context.time_remaining()
-            code = "DEADLINE_EXCEEDED" if left is not None and left <= 0 else "CANCELLED"
+            code = "DEADLINE_EXCEEDED" if given is not None and _is_over(given, context) else "CANCELLED"
             raise
         except BaseException:
             set_by_abort = code_of(context)
@@ -66,6 +70,11 @@ class Tracing(Interceptor):
             raise
         finally:
             end(span, code, context.details() or "")
+
+
+def _is_over(given: float, context: Context) -> bool:
+    """Whether a call that had so many seconds was given up at its deadline: the caller's comes before ours."""
+    return (context.time_remaining() or 0.0) <= min(EARLIER, EARLIER_SHARE * given)
 
 
 def incoming(context: Context) -> otel_context.Context:
