@@ -41,7 +41,9 @@ WITH open AS MATERIALIZED (
     WHERE lane.due_at IS NOT NULL AND ($1 = '' OR lane.tenant_id = $1)
 )
 SELECT
-    (SELECT coalesce(sum(parts), 0) - count(*) FILTER (WHERE state <> 1 OR tries > 0) FROM open)::bigint AS waiting,
+    -- Of what is under way or was tried, one part waits no more; of what is over in a lane that is not settled yet, none.
+    (SELECT coalesce(sum(parts), 0) - count(*) FILTER (WHERE parts > 0 AND (state <> 1 OR tries > 0))
+        FROM open)::bigint AS waiting,
     (SELECT count(*) FROM delivery.lanes WHERE due_at IS NOT NULL AND lease_until > now()
         AND ($1 = '' OR tenant_id = $1)) AS leased_lanes,
     (SELECT count(*) FROM open WHERE state = 1 AND tries > 0) AS retrying,

@@ -93,6 +93,22 @@ async def test_a_message_that_can_never_be_sent_is_dead_and_the_lane_goes_on(del
     assert [each.delivery_id for each in letters.deliveries] == [first.delivery_id]
 
 
+async def test_what_is_over_in_a_lane_that_is_not_settled_yet_does_not_wait(delivery: Delivery, world: World) -> None:
+    answer = await delivery.client.send_message(message("text"))
+    await delivery.until_state(answer.delivery_id, SENT)
+    # As a worker leaves it whose message came between its lease and its look at what waits.
+    unsettle = """
+        UPDATE delivery.lanes SET done_seq = 0, pending = 1, due_at = now() + interval '1 hour'
+        WHERE pending = 0 RETURNING lane_id
+    """
+    connection = await asyncpg.connect(world.settings().database_url)
+    await until(lambda: connection.fetch(unsettle))
+    await connection.close()
+    client = delivery.as_("operator")[0]
+    stats = await client.get_queue_stats(delivery_pb2.GetQueueStatsRequest(tenant_id=TENANT))
+    assert (stats.waiting, stats.retrying, stats.dead) == (0, 0, 0)
+
+
 async def test_an_operator_sends_a_dead_delivery_again(delivery: Delivery, world: World) -> None:
     world.receiver.fail(400)
     answer = await delivery.client.send_message(message("text"))
