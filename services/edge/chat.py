@@ -65,13 +65,15 @@ class Chat:
         """Answer with server-sent events. What fails before the first text is a plain error with its status."""
         span = _tracer.start_span("POST /v1/chat/stream", _parent(request), SpanKind.SERVER)
         try:
-            with trace.use_span(span):
+            with trace.use_span(span, record_exception=False, set_status_on_exception=False):
                 events = self._events(await self._request(request))
                 first = await _first(events)
-        except Problem as problem:
-            _close(span, problem.status)
+        except Exception as error:
+            _close(span, error.status if isinstance(error, Problem) else 500)
             span.end()
-            return problem.response()
+            if isinstance(error, Problem):
+                return error.response()
+            raise
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         return StreamingResponse(_sse(first, events, span), 200, headers, "text/event-stream")
 
@@ -179,10 +181,9 @@ async def _sse(
 ) -> AsyncIterator[bytes]:
     status = 200
     try:
-        with trace.use_span(span):
-            yield _event(first)
-            async for event in rest:
-                yield _event(event)
+        yield _event(first)
+        async for event in rest:
+            yield _event(event)
     except Problem as problem:
         status = problem.status
         yield b"event: error\ndata: " + problem.response().body + b"\n\n"

@@ -3,21 +3,22 @@
 from typing import Any
 
 
-def _responses(**descriptions: str) -> dict[str, Any]:
+def _content(kind: str, schema: str) -> dict[str, Any]:
+    return {kind: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+
+
+def _responses(good: dict[str, Any] | None = None, /, **descriptions: str) -> dict[str, Any]:
+    """Answers by status (`s200="Alive."`); `good` is the content of a 200."""
     responses: dict[str, Any] = {}
     for name, description in descriptions.items():
         status = name.removeprefix("s")
-        schema = "Problem" if status >= "400" else None
-        content = {"application/problem+json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-        responses[status] = {"description": description, **({"content": content} if schema else {})}
+        content = _content("application/problem+json", "Problem") if status >= "400" else good
+        responses[status] = {"description": description, **({"content": content} if content else {})}
     return responses
 
 
 def _body(schema: str) -> dict[str, Any]:
-    return {
-        "required": True,
-        "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
-    }
+    return {"required": True, "content": _content("application/json", schema)}
 
 
 _STORED = {
@@ -62,7 +63,7 @@ DOCUMENT: dict[str, Any] = {
                 "summary": "Takes in a Chat2Desk hook.",
                 "parameters": [_CHANNEL, *_SECRET],
                 "requestBody": _body("Chat2DeskHook"),
-                "responses": _responses(**_STORED),
+                "responses": _responses(_content("application/json", "Stored"), **_STORED),
             }
         },
         "/webhook/chat2desk": {
@@ -70,7 +71,7 @@ DOCUMENT: dict[str, Any] = {
                 "summary": "The same, for the channel that the setting PARLEY_EDGE_CHAT2DESK_CHANNEL names.",
                 "parameters": _SECRET,
                 "requestBody": _body("Chat2DeskHook"),
-                "responses": _responses(**_STORED),
+                "responses": _responses(_content("application/json", "Stored"), **_STORED),
             }
         },
         "/v1/chat/send": {
@@ -78,15 +79,24 @@ DOCUMENT: dict[str, Any] = {
                 "summary": "Answers a message in the same call.",
                 "parameters": [_KEY, _IDEMPOTENCY],
                 "requestBody": _body("ChatRequest"),
-                "responses": _responses(s200="The reply, tokens used, and what is left of the day.", **_CHAT_ERRORS),
+                "responses": _responses(
+                    _content("application/json", "ChatReply"),
+                    s200="The reply, tokens used, and what is left of the day.",
+                    **_CHAT_ERRORS,
+                ),
             }
         },
         "/v1/chat/stream": {
             "post": {
                 "summary": "The same as server-sent events: `delta`, `reset`, `done`, `error`.",
+                "description": "`delta` holds the next piece of `text`; after `reset` the text begins anew. Pieces may"
+                " be left out: `done` holds all that /v1/chat/send answers, the whole reply too. `error` holds a"
+                " problem.",
                 "parameters": [_KEY, _IDEMPOTENCY],
                 "requestBody": _body("ChatRequest"),
-                "responses": _responses(s200="text/event-stream", **_CHAT_ERRORS),
+                "responses": _responses(
+                    {"text/event-stream": {"schema": {"type": "string"}}}, s200="The events.", **_CHAT_ERRORS
+                ),
             }
         },
         "/health": {
@@ -125,6 +135,31 @@ DOCUMENT: dict[str, Any] = {
                     "telegram_id": {"type": "integer"},
                     "user_id": {"type": "string", "minLength": 1, "maxLength": 128},
                     "message": {"type": "string", "minLength": 1, "maxLength": 65536},
+                },
+            },
+            "ChatReply": {
+                "type": "object",
+                "required": ["message_id", "reply", "tokens_used", "remaining_today"],
+                "properties": {
+                    "message_id": {"type": "string", "format": "uuid"},
+                    "reply": {"type": "string"},
+                    "tokens_used": {"type": "integer"},
+                    "remaining_today": {
+                        "type": ["integer", "null"],
+                        "description": "Turns that are left today; null when no limit counts them.",
+                    },
+                },
+            },
+            "Stored": {
+                "type": "object",
+                "required": ["message_id", "duplicate"],
+                "properties": {
+                    "message_id": {
+                        "type": ["string", "null"],
+                        "format": "uuid",
+                        "description": "null for a hook that is no message.",
+                    },
+                    "duplicate": {"type": "boolean"},
                 },
             },
             "Chat2DeskHook": {

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -373,6 +374,8 @@ async def test_the_edge_says_what_it_is(edge: Edge) -> None:
     async with edge.http.get(edge.url + "/openapi.json") as response:
         document = await response.json()
     assert {"/webhooks/chat2desk/{channel_id}", "/v1/chat/send", "/v1/chat/stream"} <= document["paths"].keys()
+    schemas = document["components"]["schemas"].keys()
+    assert set(re.findall(r"#/components/schemas/(\w+)", json.dumps(document))) == schemas
     async with edge.http.get(edge.url + "/docs") as response:
         assert "/v1/chat/send" in await response.text()
 
