@@ -37,14 +37,28 @@ False says that nothing is left in the lane, so that no claim need follow.
 """
 
 
+MANY, PATIENT = 12, 2.5
+"""Lanes of one claim that are a good batch, and how many times as long fewer of them make the next claim wait."""
+
+
+def apart(found: int, places: int, gather: float) -> float:
+    """Seconds between a claim that found so many lanes for so many places and the next one.
+
+    One lane is nobody's company, and many are a good batch: only a few are worth waiting for more, unless more were
+    there than places.
+    """
+    return gather * PATIENT if 1 < found < min(MANY, places) else gather
+
+
 class Dispatcher(Generic[T]):
     """One per process and kind of lane.
 
     It claims for all free places in one statement: when woken, when work ends, and every `poll` in case a
-    wake-up was lost. Claims start at least `gather` apart, so that what arrives together is claimed together;
-    the first one after a quiet time leaves at once. Leases last `ttl` and are renewed from a third of it on.
-    Work whose lease is lost has `grace` to notice; then it is cancelled. Work that raises has its lease let
-    go and is due again after a growing delay. All times are in seconds.
+    wake-up was lost. Claims start at least `gather` apart, and more after a few lanes (see `apart`), so that
+    what arrives together is claimed together; the first one after a quiet time leaves at once. Leases last
+    `ttl` and are renewed from a third of it on. Work whose lease is lost has `grace` to notice; then it is
+    cancelled. Work that raises has its lease let go and is due again after a growing delay. All times are in
+    seconds.
     """
 
     def __init__(
@@ -128,7 +142,7 @@ class Dispatcher(Generic[T]):
             self._start(item, Guard(item.lease, expires=started + self._ttl, renew=self._renew_one))
         if len(claimed) == free:
             self._woken.set()  # there may be more
-        await asyncio.sleep(max(0.0, started + self._gather - loop.time()))
+        await asyncio.sleep(max(0.0, started + apart(len(claimed), free, self._gather) - loop.time()))
 
     def _start(self, item: T, guard: Guard) -> None:
         task = asyncio.create_task(self._run_work(item, guard))

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.runtime.lanes import Dispatcher, Guard, Held, Lease, LeaseLost
+from services.runtime.lanes.dispatcher import MANY, PATIENT, apart
 
 
 class Store:
@@ -162,6 +163,16 @@ async def test_wake_ups_that_come_together_make_one_claim() -> None:
             await asyncio.sleep(0)
         await until(lambda: len(work.finished) == 20)
     assert len(store.limits) < 12
+
+
+FEW = [(2, 64), (MANY - 1, 64), (2, 3)]
+NONE_OR_ONE_OR_MANY = [(0, 64), (1, 64), (MANY, 64), (64, 64)]
+AS_MANY_AS_PLACES = [(2, 2), (3, 3)]
+
+
+def test_only_a_few_lanes_are_worth_waiting_for_more() -> None:
+    assert {apart(found, places, 1.0) for found, places in FEW} == {PATIENT}
+    assert {apart(found, places, 1.0) for found, places in NONE_OR_ONE_OR_MANY + AS_MANY_AS_PLACES} == {1.0}
 
 
 async def test_no_more_run_than_there_are_places() -> None:
