@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 DEDUPE_FOR = timedelta(days=7)
 _ROUNDS = 5
 _NOTED_FOR = 60.0
-_NOTED = 20_000
+_NOTED = 5_000
+"""Conversations that are known to be noted, and for how many seconds; each takes 500 bytes here."""
 
 
 class PostgresInbox:

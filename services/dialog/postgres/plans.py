@@ -13,7 +13,8 @@ from services.kernel.ids import uuid7
 from services.runtime import crashpoints
 from services.runtime.lanes import LeaseLost
 
-_REMEMBERED = 20_000
+_REMEMBERED = 5_000
+"""Conversations whose contact is known to be noted; a further one costs a row lock, and 500 bytes here."""
 
 
 class PlanCommits:
