@@ -24,7 +24,8 @@ log = get_logger(__name__)
 HELD = Duration(seconds=3600)
 """A slot is not committed: it counts for as long as it is held, which is longer than a rate's window."""
 _BURST = 3
-_ASK_AGAIN = 1.0
+_ASK_AGAIN, _LONGEST = 1.0, 60.0
+"""Seconds after which a refused slot is asked for again, at least and at most: a rule may be changed meanwhile."""
 
 
 class LimitsRates:
@@ -77,7 +78,7 @@ class LimitsRates:
             return self._local(channel, now)
         if answer.granted:
             return Grant(True, _seconds(answer.wait))
-        return Grant(False, _seconds(answer.retry_after) or _ASK_AGAIN)
+        return Grant(False, min(_seconds(answer.retry_after) or _ASK_AGAIN, _LONGEST))
 
     def _local(self, channel: Channel, now: float) -> Grant:
         pace, granted, wait = book(

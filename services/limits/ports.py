@@ -143,7 +143,10 @@ class Ledger(Protocol):
 
     async def drop_holds(self, keys: Sequence[str]) -> None: ...
 
-    async def reset(self, request: ResetUsageRequest, key: CounterKey | None) -> int | None: ...
+    async def reset(
+        self, request: ResetUsageRequest, key: CounterKey | None, window: Callable[[], Awaitable[None]]
+    ) -> int | None:
+        """`window` resets what has no `key`; when it fails, the request did not happen."""
 
 
 class RuleChanges(Protocol):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -97,15 +97,21 @@ class PostgresLedger:
         """Ends holds made here."""
         await self._pool.execute(sql("drop_holds"), [UUID(bytes=key_bytes(key)) for key in keys])
 
-    async def reset(self, request: ResetUsageRequest, key: CounterKey | None) -> int | None:
-        """Sets a counter, if there is one, to zero; returns its new version, or None when the request came before."""
+    async def reset(
+        self, request: ResetUsageRequest, key: CounterKey | None, window: Callable[[], Awaitable[None]]
+    ) -> int | None:
+        """Sets a counter to zero and returns its new version, or resets a window and returns 0; None when the request
+        came before.
+        """
         version: int | None = None
         async with self._pool.acquire() as conn, conn.transaction():
 
             async def work() -> ResetUsageResponse:
                 nonlocal version
                 version = 0
-                if key is not None:
+                if key is None:
+                    await window()
+                else:
                     values = (key.tenant_id, key.rule_id, key.value, date.fromisoformat(key.day))
                     await conn.execute(sql("drop_holds_of"), *values)
                     version = int(await conn.fetchval(sql("reset"), *values))

@@ -109,7 +109,9 @@ class RedisCounters:
         return f"{self._prefix}:r:{tenant_id}:{key}".encode()
 
     def _keys(self, tenant_id: str, line: Line) -> tuple[bytes, bytes]:
-        name = f"{self._prefix}:c:{tenant_id}:{line.rule_id}:{line.day or _kind(line)}:{line.value}".encode()
+        # Windows of different lengths share nothing: the numbers of their buckets mean different times.
+        period = line.day or f"{_kind(line)}{line.window}"
+        name = f"{self._prefix}:c:{tenant_id}:{line.rule_id}:{period}:{line.value}".encode()
         return name, name + b":holds"
 
     async def _call(self, call: Awaitable[T]) -> T:

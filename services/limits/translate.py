@@ -21,6 +21,9 @@ from services.limits.domain import (
 from services.limits.present import duration
 
 CHANGEABLE = ("resource", "scope", "daily_quota", "sliding_window", "failure_mode", "shadow")
+PROVIDERS = "provider."
+LONGEST_RATE = 3_600_000
+"""Milliseconds for which delivery holds the slots of its calls, which it never commits."""
 
 
 def rule_from(message: pb.Rule) -> Rule:
@@ -72,7 +75,16 @@ def checked(rule: Rule) -> Rule:
             ) from None
     elif rule.failure_mode is FailureMode.POSTGRES:
         raise invalid_field("rule.failure_mode", "Postgres counts daily quotas only; take OPEN or CLOSED")
+    if rule.resource.startswith(PROVIDERS):
+        if isinstance(rule.algorithm, DailyQuota):
+            raise invalid_field("rule.daily_quota", "calls of a provider are counted by sliding windows only")
+        _check_rate(rule.algorithm.window, "rule.sliding_window.window")
     return rule
+
+
+def _check_rate(window: int, field: str) -> None:
+    if window > LONGEST_RATE:
+        raise invalid_field(field, "is longer than an hour, for which calls of a provider are counted")
 
 
 def rule_to(rule: Rule) -> pb.Rule:
@@ -101,7 +113,10 @@ def override_from(message: pb.Override, rule: Rule) -> Override:
         return Override(message.limit)
     if isinstance(rule.algorithm, DailyQuota):
         raise invalid_field("override.window", "the rule is a daily quota and has no window")
-    return Override(message.limit, _milliseconds(message.window))
+    window = _milliseconds(message.window)
+    if rule.resource.startswith(PROVIDERS):
+        _check_rate(window, "override.window")
+    return Override(message.limit, window)
 
 
 def override_to(selector: Selector, override: Override) -> pb.Override:

@@ -162,14 +162,19 @@ class Limits:
         subject = _subject(request.subject)
         line = line_of(rule, subject, bare_value(rule, subject), self._days, now, TTL)
         key = CounterKey(request.tenant_id, line.rule_id, line.value, line.day) if line.is_quota else None
-        version = await self._ledger.reset(request, key)
-        if version is None:
+
+        async def window() -> None:
+            try:
+                await self._counters.reset(request.tenant_id, line, 0, epoch=self._book.epoch)
+            except Away:
+                raise storage_unavailable("Redis") from None
+
+        version = await self._ledger.reset(request, key, window)
+        if key is None or version is None:
             return pb.ResetUsageResponse()
         try:
             await self._counters.reset(request.tenant_id, line, version, epoch=self._book.epoch)
         except Away:
-            if not line.is_quota:
-                raise storage_unavailable("Redis") from None
             self._book.redis_missed()
         return pb.ResetUsageResponse()
 

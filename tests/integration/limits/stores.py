@@ -61,6 +61,10 @@ class Stores:
         self.time += timedelta(seconds=seconds)
         self.counters.now = self.milliseconds
 
+    def give(self, rules: Rules) -> None:
+        """These rules from now on."""
+        self.book.rules = rules
+
     async def lose_redis(self) -> None:
         """All of it, as a Redis without a disk does."""
         async for key in self.redis.scan_iter(match=f"{{{self.prefix}:limits}}*", count=1000):

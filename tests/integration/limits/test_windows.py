@@ -2,14 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from time import monotonic
 from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from parley.limits.v1 import limits_pb2 as pb
+
+from services.kernel.errors import ParleyError
 from services.limits.domain import MOST_EXACT, FailureMode, Rule, Rules, Scope, SlidingWindow
-from tests.integration.limits.stores import Stores, stores
+from tests.integration.limits.stores import Stores, stores, subject_of
 
 LENGTH = 60
 
@@ -69,6 +73,34 @@ async def test_a_slot_given_back_is_free_for_the_next(made: Stores) -> None:
     await made.release(first.reservation_id)
     assert (await made.reserve("r3", resource="exact")).granted
     assert not (await made.reserve("r4", resource="exact")).granted
+
+
+@pytest.mark.parametrize("limit", [3, MOST_EXACT + 200])
+async def test_a_window_of_another_length_counts_anew(made: Stores, limit: int) -> None:
+    for seconds in (60, 3600, 1, 86_400):
+        rule = Rule("*", "r", "x", Scope.CONTACT, SlidingWindow(limit, seconds * 1000), FailureMode.OPEN, False)
+        made.give(Rules([rule]))
+        assert (await made.reserve(f"all of {seconds}", resource="x", units=limit)).granted
+        refused = await made.reserve(f"one more of {seconds}", resource="x")
+        assert 0 < refused.retry_after.ToMilliseconds() <= seconds * 1000 * 62 / 60
+        made.pass_time(0.5)
+
+
+async def test_a_reset_that_redis_could_not_do_is_done_by_the_same_request(made: Stores) -> None:
+    for number in range(3):
+        await made.reserve(f"r{number}", resource="exact")
+    request = pb.ResetUsageRequest(tenant_id="acme", rule_id="few", subject=subject_of("anna"), request_id="reset")
+    made.counters._away_until = monotonic() + 600
+    with pytest.raises(ParleyError) as raised:
+        await made.limits.reset(request)
+    assert raised.value.reason == "STORAGE_UNAVAILABLE"
+    made.counters._away_until = 0.0
+    assert (await made.used(resource="exact"))["few"] == 3
+    await made.limits.reset(request)
+    assert (await made.used(resource="exact"))["few"] == 0
+    assert (await made.reserve("again", resource="exact")).granted
+    await made.limits.reset(request)
+    assert (await made.used(resource="exact"))["few"] == 1
 
 
 async def test_what_was_committed_cannot_be_given_back(made: Stores) -> None:

@@ -61,6 +61,22 @@ def test_only_what_the_mask_names_is_changed() -> None:
     assert limit_only.resource == QUOTA.resource
 
 
+def test_what_calls_of_a_provider_are_counted_by() -> None:
+    """Delivery holds a slot for an hour and commits none."""
+    rate = pb.Rule()
+    rate.CopyFrom(WINDOW)
+    rate.resource = "provider.chat2desk"
+    rate.sliding_window.window.FromSeconds(3600)
+    assert changed(rate, rate, "sliding_window") == rate
+    longer = pb.Rule(sliding_window=pb.SlidingWindow(limit=5, window=Duration(seconds=3601)))
+    assert refused(rate, longer, "sliding_window") == ("INVALID_FIELD", "rule.sliding_window.window")
+    assert refused(QUOTA, rate, "resource") == ("INVALID_FIELD", "rule.daily_quota")
+    override = pb.Override(selector=pb.Selector(channel_id="x"), limit=3, window=Duration(seconds=3601))
+    with pytest.raises(ParleyError) as caught:
+        translate.override_from(override, translate.rule_from(rate))
+    assert caught.value.fields[0].field == "override.window"
+
+
 def test_the_kind_of_a_rule_changes_as_a_whole() -> None:
     new = pb.Rule(sliding_window=WINDOW.sliding_window, failure_mode=pb.FAILURE_MODE_OPEN)
     assert changed(QUOTA, new, "failure_mode", "sliding_window").sliding_window == WINDOW.sliding_window
