@@ -12,6 +12,8 @@ from parley.context.v1 import context_pb2
 from services.kernel.errors import FieldViolation, Kind, ParleyError
 
 KEPT_MESSAGES = 50
+KEPT_MESSAGES_BYTES = 384 * 1024
+"""Of a conversation's history, in bytes of UTF-8. What is left of MAX_DOCUMENT_BYTES is for the dialog."""
 KEPT_REQUESTS = 8
 """So many request ids are remembered in a document: a lane repeats only its last turn's saves."""
 MAX_DOCUMENT_BYTES = 512 * 1024
@@ -146,10 +148,19 @@ def _merged(before: context_pb2.Snapshot, request: context_pb2.SaveContextReques
             FieldMask(paths=[path]).MergeMessage(request.changes, before, True, True)
     if request.append_messages:
         before.messages.entries.extend(request.append_messages)
-    surplus = len(before.messages.entries) - KEPT_MESSAGES
-    if surplus > 0:
-        del before.messages.entries[:surplus]
+    _trim(before.messages)
     return before
+
+
+def _trim(messages: context_pb2.MessagesData) -> None:
+    """Drop the oldest entries beyond what is kept, in number and bytes; the newest one always stays."""
+    kept = size = 0
+    for entry in reversed(messages.entries[-KEPT_MESSAGES:]):
+        size += entry.ByteSize()
+        if kept and size > KEPT_MESSAGES_BYTES:
+            break
+        kept += 1
+    del messages.entries[: len(messages.entries) - kept]
 
 
 def _remembered(requests: Mapping[str, int], request_id: str, version: int) -> Mapping[str, int]:

@@ -69,6 +69,25 @@ def test_messages_are_added_and_the_newest_fifty_are_kept() -> None:
     assert [e.text for e in conversation.messages.entries] == [str(number) for number in range(30, 80)]
 
 
+def test_a_history_of_long_messages_loses_its_oldest_and_never_stops_the_saves() -> None:
+    conversation = EMPTY
+    for number in range(30):
+        appended = [entry(f"{number:02}" + "я" * 16_000)]
+        conversation, _ = saved(conversation, request(request_id=f"r{number}", append_messages=appended))
+        domain.pack_conversation(conversation)
+    assert conversation.messages is not None
+    # An entry has 32,002 bytes of text: twelve fit.
+    assert [e.text[:2] for e in conversation.messages.entries] == [str(number) for number in range(18, 30)]
+    assert conversation.messages.ByteSize() <= domain.KEPT_MESSAGES_BYTES
+
+
+def test_of_long_messages_added_at_once_the_newest_are_kept() -> None:
+    conversation, _ = saved(EMPTY, request(append_messages=[entry(f"{number}" + "я" * 60_000) for number in range(5)]))
+    domain.pack_conversation(conversation)
+    assert conversation.messages is not None
+    assert [e.text[0] for e in conversation.messages.entries] == ["2", "3", "4"]
+
+
 def test_the_history_can_be_replaced_by_the_entries_added() -> None:
     base, _ = saved(EMPTY, request(append_messages=[entry("old")]))
     changed, _ = saved(base, request(["messages"], "r2", append_messages=[entry("new")]))
@@ -142,8 +161,7 @@ def test_stored_forms_give_the_same_documents_back() -> None:
 
 
 def test_a_context_that_is_too_large_is_refused_with_the_limit() -> None:
-    entries = [entry("я" * 60_000) for _ in range(5)]
-    conversation, _ = saved(EMPTY, request(append_messages=entries))
+    conversation, _ = saved(EMPTY, request(append_messages=[entry("я" * 300_000)]))
     with pytest.raises(ParleyError) as caught:
         domain.pack_conversation(conversation)
     assert caught.value.reason == "TOO_LARGE"
