@@ -32,7 +32,7 @@ class Revival:
         self._lanes = lanes
 
     async def revive(self, tenant_id: str, delivery_id: UUID, begin_trace: Callable[[Delivery], Headers]) -> Delivery:
-        """Makes the dead parts wait again, at the end of their conversation's lane.
+        """Makes the dead parts wait again: in their place if nobody has come by it, else at the end of the lane.
 
         `begin_trace` gives the trace headers of this new sending. Raises DELIVERY_NOT_FOUND, and WRONG_STATE when no
         part is dead.

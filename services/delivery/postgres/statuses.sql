@@ -63,8 +63,9 @@ ON CONFLICT (tenant_id, delivery_id) DO UPDATE SET dead_parts = excluded.dead_pa
 DELETE FROM delivery.dead WHERE tenant_id = $1 AND delivery_id = $2;
 
 -- name: waits
--- Whether a delivery still waits in its lane.
-SELECT done_seq < $2 FROM delivery.lanes WHERE lane_id = $1 FOR UPDATE;
+-- Whether a delivery keeps its place in its lane: not when it is behind what is done, and not while a worker has the
+-- lane, who counts it as done when he goes on.
+SELECT done_seq < $2 AND lease_until IS NULL FROM delivery.lanes WHERE lane_id = $1 FOR UPDATE;
 
 -- name: requeue
 -- A delivery waits again, with its new place and the trace of who wanted it.

@@ -128,6 +128,30 @@ async def test_an_operator_sends_a_dead_delivery_again(delivery: Delivery, world
     await until(lambda: world.dialog.states(answer.delivery_id) == ["DEAD", "SENT"])
 
 
+async def test_what_is_sent_again_while_its_lane_is_worked_on_is_not_lost(delivery: Delivery, world: World) -> None:
+    held = {"before": asyncio.Event(), "after": asyncio.Event()}
+
+    async def answer(call: Call) -> web.StreamResponse | None:
+        if call.text in held:
+            await held[call.text].wait()
+        refused = call.text == "dead" and world.receiver.texts().count("dead") == 1
+        return web.json_response({"status": "error"}, status=400) if refused else world.receiver.ok()
+
+    world.receiver.answer = answer
+    await delivery.client.send_message(message("before"))
+    await until(lambda: world.receiver.texts() == ["before"])
+    dead = await delivery.client.send_message(message("dead"))
+    after = await delivery.client.send_message(message("after"))
+    held["before"].set()  # the other two are leased together
+    await until(lambda: world.receiver.texts() == ["before", "dead", "after"])
+    request = delivery_pb2.RetryDeliveryRequest(tenant_id=TENANT, delivery_id=dead.delivery_id, request_id="again")
+    await delivery.as_("operator")[0].retry_delivery(request)
+    held["after"].set()
+    await delivery.until_state(after.delivery_id, SENT)
+    await delivery.until_state(dead.delivery_id, SENT, seconds=15.0)
+    assert world.receiver.texts() == ["before", "dead", "after", "dead"]
+
+
 async def test_after_all_tries_a_part_is_dead(world: World) -> None:
     settings = {"delivery_tries": 3, "delivery_first_delay_seconds": 0.02}
     async with world.serving(**settings) as delivery:
