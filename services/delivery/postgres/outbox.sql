@@ -76,7 +76,8 @@ RETURNING delivery.delivery_id;
 -- name: record
 -- Stores what came of calls, if the revision is still the one that the worker read: the parts, which provider ids are
 -- theirs, what dialog must hear of it, and the dead letters; and ends leases (the lanes' own `settle`, in the same
--- statement), but none that counts a delivery as done whose change was refused.
+-- statement), but none that counts a delivery as done whose change was refused. Returns the deliveries that were changed
+-- and the lanes that were settled, with what is still pending in them.
 WITH new AS MATERIALIZED (
     SELECT *
     FROM unnest(
@@ -131,10 +132,10 @@ WITH new AS MATERIALIZED (
         updated_at = statement_timestamp()
     FROM item
     WHERE lane.lane_id = item.lane_id
-    RETURNING item.delivery_id
+    RETURNING item.delivery_id, lane.lane_id, lane.fence, lane.pending
 )
-SELECT done.delivery_id, told.outcome_id, settled.delivery_id IS NOT NULL AS settled
-FROM done LEFT JOIN told USING (delivery_id) LEFT JOIN settled USING (delivery_id);
+SELECT done.delivery_id, told.outcome_id, settled.lane_id, settled.fence, settled.pending
+FROM done LEFT JOIN told USING (delivery_id) FULL JOIN settled ON settled.delivery_id = done.delivery_id;
 
 -- name: move
 -- Puts a delivery into another lane: beside its conversation's.

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -27,6 +28,22 @@ PATIENCE = 20.0
 CHANGE_COLUMNS = 14
 
 
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """The deliveries that were changed, what dialog must hear of them, and what is pending in settled lanes."""
+
+    stored: set[UUID]
+    said: list[Said]
+    pending: dict[Held, int]
+
+    def settled(self, item: Record) -> bool:
+        return item.settle is not None and Held(item.settle.lane_id, item.settle.fence) in self.pending
+
+    def left(self, item: Record) -> int:
+        """How many wait in the lane that the item settled; 0 when it settled none."""
+        return 0 if item.settle is None else self.pending.get(Held(item.settle.lane_id, item.settle.fence), 0)
+
+
 class PostgresWorkStore:
     """`WorkStore` on Postgres, and what a dispatcher needs of the lanes. `said` gets outcomes once they are stored."""
 
@@ -36,7 +53,7 @@ class PostgresWorkStore:
         self._holder = holder
         self._said = said
         self._starts: Coalescer[Started, bool] = gathered(self._start_all, max_in_flight=1)
-        self._records: Coalescer[Record, bool] = gathered(self._record_all, max_in_flight=1)
+        self._records: Coalescer[Record, int | None] = gathered(self._record_all, max_in_flight=1)
 
     async def claim(self, limit: int, ttl: timedelta) -> list[Claimed]:
         """Leases up to `limit` lanes that are due, each with its first deliveries."""
@@ -67,7 +84,7 @@ class PostgresWorkStore:
     async def start(self, item: Started) -> bool:
         return await self._starts.submit(item)
 
-    async def record(self, item: Record) -> bool:
+    async def record(self, item: Record) -> int | None:
         """Does not give up at once when PostgreSQL is away: a result that is not stored would be sent again."""
         loop = asyncio.get_running_loop()
         patient_until = loop.time() + PATIENCE
@@ -102,36 +119,39 @@ class PostgresWorkStore:
         started = {row[0] for row in rows}
         return [item.delivery.delivery_id in started for item in items]
 
-    async def _record_all(self, items: list[Record]) -> Sequence[bool]:
-        stored, said = await self._commit(items)
-        if said:
-            self._said(said)
-        return [item.change is None or item.change.delivery.delivery_id in stored for item in items]
+    async def _record_all(self, items: list[Record]) -> Sequence[int | None]:
+        recorded = await self._commit(items)
+        if recorded.said:
+            self._said(recorded.said)
+        return [
+            recorded.left(item) if item.change is None or _id(item.change) in recorded.stored else None
+            for item in items
+        ]
 
-    async def _commit(self, items: Sequence[Record]) -> tuple[set[UUID], list[Said]]:
+    async def _commit(self, items: Sequence[Record]) -> "_Recorded":
         if all(item.beside is None for item in items):
-            stored, said, _ = await self._record(self._pool, items)
-            return stored, said
+            return await self._record(self._pool, items)
         async with self._pool.acquire() as conn, conn.transaction():
-            stored, said, settled = await self._record(conn, items)
+            recorded = await self._record(conn, items)
             for item in items:
-                if item.beside is not None and item.change is not None and _id(item.change) in settled:
+                if item.beside is not None and item.change is not None and recorded.settled(item):
                     await self._move(conn, item.change.delivery, item.beside)
-            return stored, said
+            return recorded
 
-    async def _record(
-        self, conn: "Connection | Pool", items: Sequence[Record]
-    ) -> tuple[set[UUID], list[Said], set[UUID]]:
-        """The deliveries that were changed, what dialog must hear of them, and those whose lane was settled."""
+    async def _record(self, conn: "Connection | Pool", items: Sequence[Record]) -> "_Recorded":
         changes = [item.change for item in items if item.change is not None]
         rows = await conn.fetch(QUERIES["record"], *_change_columns(changes), *_settle_columns(items))
         outcomes = {_id(change): change.outcome for change in changes}
-        said = []
-        for delivery_id, outcome_id, _ in rows:
-            outcome = outcomes[delivery_id]
-            if outcome_id is not None and outcome is not None:
-                said.append(Said(outcome_id, outcome))
-        return {row[0] for row in rows}, said, {row[0] for row in rows if row[2]}
+        recorded = _Recorded(set(), [], {})
+        for delivery_id, outcome_id, lane_id, fence, pending in rows:
+            if delivery_id is not None:
+                recorded.stored.add(delivery_id)
+                outcome = outcomes[delivery_id]
+                if outcome_id is not None and outcome is not None:
+                    recorded.said.append(Said(outcome_id, outcome))
+            if lane_id is not None:
+                recorded.pending[Held(lane_id, fence)] = pending
+        return recorded
 
     async def _move(self, conn: Connection, delivery: Queued, due_in: timedelta) -> None:
         """Into a lane of its own, which has the delivery's id."""

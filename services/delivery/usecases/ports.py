@@ -75,8 +75,11 @@ class WorkStore(Protocol):
     async def start(self, item: Started) -> bool:
         """False when the lease is lost or the delivery was changed meanwhile: then nothing was stored."""
 
-    async def record(self, item: Record) -> bool:
-        """False when the delivery was changed meanwhile: then its change was not stored."""
+    async def record(self, item: Record) -> int | None:
+        """How many still wait in the lane that was settled; 0 when none was.
+
+        None when the delivery was changed meanwhile: then its change was not stored.
+        """
 
     async def read(self, tenant_id: str, delivery_id: UUID) -> Queued | None:
         """The delivery as it is now."""

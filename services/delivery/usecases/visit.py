@@ -19,9 +19,13 @@ log = get_logger(__name__)
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """A visit's end. `wait`: the lane was settled, and its head is due in so many seconds; None: all is done."""
+    """A visit's end. `wait`: the lane was settled, and its head is due in so many seconds; None: all is done.
+
+    `left` is how many still wait in the lane when it was settled with all done: somebody has added them.
+    """
 
     wait: float | None = None
+    left: int = 0
 
 
 DONE = Ended()

@@ -68,6 +68,7 @@ class Worker:
         """
         lease, waiting = claimed.lease, claimed.deliveries
         end = lease.done_seq + lease.pending
+        left: int | None = 0
         for delivery in waiting:
             through = None
             if delivery is waiting[-1]:
@@ -77,9 +78,10 @@ class Worker:
             if ended.wait is not None:
                 self._later(ended.wait)
                 return False
+            left = ended.left
         if not waiting:  # what the lane counts was moved to another lane
-            await self._store.record(Record(settle=Settle(lease.lane_id, lease.fence, lease.pending)))
-        return claimed.more
+            left = await self._store.record(Record(settle=Settle(lease.lane_id, lease.fence, lease.pending)))
+        return bool(left)
 
     async def _deliver(self, visit: Visit, guard: Guard) -> Ended:
         while (index := deliveries.head(visit.parts)) is not None:
@@ -167,9 +169,10 @@ class Worker:
         for _ in range(CONFLICTS):
             visit.set(index, self._after(visit.parts[index], result, now, chance))
             record, ended = conclude(visit, index, now, self._policy, parked)
-            if await self._store.record(record):
+            left = await self._store.record(record)
+            if left is not None:
                 visit.stored()
-                return ended
+                return Ended(left=left) if ended is DONE else ended
             # A status or an operator changed the delivery during the call: the result goes on top of that.
             fresh = await self._store.read(visit.delivery.tenant_id, visit.delivery.delivery_id)
             if fresh is None or fresh.parts[index].state is not PartState.STARTED:
@@ -202,16 +205,17 @@ class Worker:
     async def _put_off(self, visit: Visit, wait: float) -> Ended:
         """The head of the lane waits, and its lease is let go."""
         settle = visit.settle(visit.delivery.seq - 1, wait)
-        if await self._store.record(Record(visit.change(), settle)):
+        if await self._store.record(Record(visit.change(), settle)) is not None:
             return Ended(wait)
         return await self._read_again(visit)
 
     async def _over(self, visit: Visit, error: str) -> Ended:
         """Nothing is left to send."""
         record = finish(visit, -1, error, self._now())
-        if record == Record() or await self._store.record(record):
+        if record == Record():
             return DONE
-        return await self._read_again(visit)
+        left = await self._store.record(record)
+        return await self._read_again(visit) if left is None else Ended(left=left)
 
     async def _read_again(self, visit: Visit) -> Ended:
         """Another worker has the lane, or a status or an operator changed the delivery."""

@@ -1,6 +1,7 @@
 """Messages go out once, in order, and dialog hears of it."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from parley.common.v1 import content_pb2
 from parley.delivery.v1 import channel_pb2, delivery_pb2
 
 from parley_client.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from services.delivery import wiring
+from services.runtime.lanes import Dispatcher
 from tests.integration.delivery.conftest import CHANNEL, SENT, TENANT, TOKEN, Call, Delivery, World, message, until
 
 
@@ -38,6 +41,29 @@ async def test_a_message_reaches_the_provider_and_dialog_is_told(delivery: Deliv
     assert told.at == sent.sent_at
     (asked,) = world.limits.asked
     assert (asked.tenant_id, asked.resource, asked.subject.channel_id) == (TENANT, "provider.chat2desk", CHANNEL)
+
+
+async def test_what_joins_a_lane_that_is_worked_on_is_sent_without_a_poll(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wiring, "Dispatcher", partial(Dispatcher, poll=60.0))
+    async with world.serving() as delivery:
+        await delivery.create_channel()
+        release = asyncio.Event()
+
+        async def answer(call: Call) -> web.StreamResponse | None:
+            if call.text == "first":
+                await release.wait()
+            return world.receiver.ok()
+
+        world.receiver.answer = answer
+        await delivery.client.send_message(message("first"))
+        await until(world.receiver.texts)
+        second = await delivery.client.send_message(message("second"))
+        other = await delivery.client.send_message(message("other", chat="chat-2"))
+        await delivery.until_state(other.delivery_id, SENT)  # the claim after "second" has found nothing
+        release.set()
+        await delivery.until_state(second.delivery_id, SENT, seconds=15.0)
 
 
 async def test_replayed_request_id_returns_the_first_delivery(delivery: Delivery, world: World) -> None:
