@@ -92,11 +92,15 @@ def sent(part: Part, now: int, provider_message_id: str) -> Part:
 def failed(part: Part, failure: Failure, now: int, policy: RetryPolicy, chance: float) -> Part:
     """The call failed. `chance` is random in [0, 1).
 
-    Answers that blame the channel or its rate (401, 403, 429) take no try off the part.
+    Answers that blame the channel or its rate (401, 403, 429) take no try off the part. Of answers in a row that blame
+    the rate only the last one is kept, since there is no end to them.
     """
     _expect(part, {PartState.STARTED})
     attempt = Attempt(part.attempts[-1].started, now, failure.http_status, failure.kind, failure.error)
-    ended = msgspec.structs.replace(part, attempts=_end(part, attempt))
+    attempts = _end(part, attempt)
+    if failure.rate_limited and len(attempts) > 1 and _alike(attempts[-2], attempt):
+        attempts = (*attempts[:-2], attempt)
+    ended = msgspec.structs.replace(part, attempts=attempts)
     if failure.kind is FailureKind.TERMINAL:
         return msgspec.structs.replace(ended, state=PartState.DEAD)
     if failure.kind is FailureKind.FATAL or failure.rate_limited:
@@ -192,6 +196,10 @@ def _may_have_been_sent(part: Part) -> bool:
 
 def _end(part: Part, attempt: Attempt) -> tuple[Attempt, ...]:
     return (*part.attempts[:-1], attempt)
+
+
+def _alike(one: Attempt, other: Attempt) -> bool:
+    return (one.http_status, one.failure) == (other.http_status, other.failure)
 
 
 def _expect(part: Part, states: frozenset[PartState] | set[PartState]) -> None:

@@ -65,6 +65,21 @@ def test_a_retry_after_a_plain_failure_is_no_duplicate() -> None:
     assert not parts.start(part, T0).possibly_duplicate
 
 
+def test_of_many_answers_that_blame_the_rate_one_is_kept() -> None:
+    part = parts.failed(parts.start(Part(), T0), RETRYABLE, T0, POLICY, 0.0)
+    for number in range(1, 100):
+        part = parts.failed(parts.start(part, T0 + number), limited(1.0), T0 + number, POLICY, 0.0)
+    part = parts.failed(parts.start(part, T0 + 200), RETRYABLE, T0 + 200, POLICY, 0.0)
+    part = parts.failed(parts.start(part, T0 + 300), limited(1.0), T0 + 300, POLICY, 0.0)
+    assert [(each.started, each.http_status) for each in part.attempts] == [
+        (T0, 500),
+        (T0 + 99, 429),
+        (T0 + 200, 500),
+        (T0 + 300, 429),
+    ]
+    assert part.tries == 2
+
+
 def test_waiting_for_a_rate_does_not_start_the_patience_for_failures() -> None:
     part = parts.failed(parts.start(Part(), T0), limited(30.0), T0, POLICY, 0.0)
     assert parts.holds_lane(part, T0 + 3_600_000, POLICY)
@@ -139,8 +154,11 @@ class PartMachine(RuleBasedStateMachine):
         chance=st.floats(0, 0.99),
     )
     def fail(self, failure: Failure, policy: RetryPolicy, chance: float) -> None:
+        before = self.part.attempts[-2:-1]
         self.part = parts.failed(self.part, failure, self.now, policy, chance)
         self.unanswered[-1] = failure.kind is FailureKind.UNKNOWN_OUTCOME
+        if failure.rate_limited and [(each.http_status, each.failure) for each in before] == [(429, failure.kind)]:
+            self.unanswered.pop()
 
     @precondition(lambda self: self._is(PartState.STARTED))
     @rule()
