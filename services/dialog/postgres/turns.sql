@@ -52,6 +52,7 @@ WITH held AS MATERIALIZED (
     )
     JOIN held ON held.lane_id = new.conversation_id
     ON CONFLICT (conversation_id, last_seq) DO UPDATE SET
+        first_seq = excluded.first_seq, turn_id = excluded.turn_id,
         state = 2, outcome = excluded.outcome, plan = excluded.plan, inputs = NULL,
         input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens,
         price_micros_usd = excluded.price_micros_usd, model_calls = excluded.model_calls,

@@ -77,14 +77,9 @@ class Decide:
         NotNow, and Never when the sender is not acceptable."""
         now = self._clock.now()
         frozen = claimed.open_turn if isinstance(claimed.open_turn, Frozen) else None
-        messages: Sequence[Waiting] = [claimed.head]
         if frozen is not None:
-            if frozen.last_seq > frozen.first_seq:
-                waiting = await self._turns.waiting(claimed)
-                messages = [message for message in waiting if message.seq <= frozen.last_seq]
-            return Begun(frozen.turn_id, messages, frozen.inputs, now)
-        if bot.debounce:
-            messages = await self._turns.waiting(claimed)
+            return Begun(frozen.turn_id, await messages_of(frozen, self._turns, claimed), frozen.inputs, now)
+        messages = await self._turns.waiting(claimed) if bot.debounce else [claimed.head]
         request, lease = messages[-1].request, claimed.lease
         known = await self._contexts.get(request.tenant_id, lease.lane_id, request.sender, lease.data_version)
         crashpoints.reach("dialog.after_get_context")
@@ -170,6 +165,13 @@ class Decide:
     def _unexpected(self, begun: Begun, error: Exception) -> DecisionError:
         log.error("a flow failed", turn_id=str(begun.turn_id), bot_id=begun.inputs.bot.bot_id, exc_info=error)
         return DecisionError(FailureKind.TERMINAL, "INTERNAL", f"unexpected {type(error).__name__}")
+
+
+async def messages_of(turn: Frozen | Plan, turns: Turns, claimed: Claimed) -> Sequence[Waiting]:
+    """The messages of a turn that was begun before."""
+    if turn.first_seq == turn.last_seq:
+        return [claimed.head]
+    return [message for message in await turns.waiting(claimed) if message.seq <= turn.last_seq]
 
 
 def limited(begun: Begun, refused: Refused) -> Plan:

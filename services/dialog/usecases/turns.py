@@ -8,7 +8,7 @@ from services.dialog.domain import Bot, DecisionError, FailureKind, Known, TurnI
 from services.dialog.retry import ATTEMPTS, TryAgain, after_failure
 from services.dialog.turns import Claimed, Failure, Finish, Frozen, NewPlan, Outcome, Plan, State, Waiting, error_text
 from services.dialog.usecases import spans
-from services.dialog.usecases.decide import Begun, Decide, given_up
+from services.dialog.usecases.decide import Begun, Decide, given_up, messages_of
 from services.dialog.usecases.effects import Effects
 from services.dialog.usecases.patience import until_stored
 from services.dialog.usecases.ports import Chats, Never, NotNow, Turns
@@ -69,7 +69,8 @@ class RunTurn:
     async def _run(self, claimed: Claimed, guard: Guard) -> bool:
         bot = claimed.bot
         if isinstance(claimed.open_turn, Plan):
-            return await self._carry_out(claimed, claimed.open_turn, await self._answered(claimed), guard)
+            messages = await messages_of(claimed.open_turn, self._turns, claimed)
+            return await self._carry_out(claimed, claimed.open_turn, messages, guard)
         if bot is None:
             return await self._without_bot(claimed)
         if not bot.enabled:
@@ -81,10 +82,10 @@ class RunTurn:
         # What has killed three workers may have done so anywhere: nothing more is tried with it.
         given_up_now = claimed.lease.attempts > ATTEMPTS
         try:
-            begun = self._unknown(claimed, bot) if given_up_now else await self._decide.begin(claimed, bot)
+            begun = await (self._unknown(claimed, bot) if given_up_now else self._decide.begin(claimed, bot))
             new = await self._decided(claimed, begun, guard)
         except Never as error:
-            begun = self._unknown(claimed, bot)
+            begun = await self._unknown(claimed, bot)
             new = self._new_plan(claimed, begun, given_up(begun, Failure(error.reason, str(error))))
         if new is None:
             return False
@@ -171,14 +172,6 @@ class RunTurn:
             head,
         )
 
-    async def _answered(self, claimed: Claimed) -> "Sequence[Waiting]":
-        """The messages of a plan that was committed before."""
-        plan = claimed.open_turn
-        assert isinstance(plan, Plan)
-        if plan.first_seq == plan.last_seq:
-            return [claimed.head]
-        return [message for message in await self._turns.waiting(claimed) if message.seq <= plan.last_seq]
-
     async def _carry_out(self, claimed: Claimed, plan: Plan, messages: "Sequence[Waiting]", guard: Guard) -> bool:
         last = messages[-1]
         for other in messages[1:]:
@@ -227,13 +220,15 @@ class RunTurn:
         last = begun.last
         return NewPlan(claimed.lease, plan, last.request, last.message_id, begun.started_at)
 
-    def _unknown(self, claimed: Claimed, bot: Bot) -> Begun:
+    async def _unknown(self, claimed: Claimed, bot: Bot) -> Begun:
         """A turn about whose sender nothing can be known, or nothing is asked any more."""
-        frozen = claimed.open_turn if isinstance(claimed.open_turn, Frozen) else None
-        turn_id = frozen.turn_id if frozen else uuid7()
+        turn_id, messages = uuid7(), [claimed.head]
+        if isinstance(claimed.open_turn, Frozen):  # given up as a whole, or what is left of it would share its id
+            turn_id = claimed.open_turn.turn_id
+            messages = [*await messages_of(claimed.open_turn, self._turns, claimed)]
         now: datetime = self._clock.now()
         inputs = TurnInput(turn_id=str(turn_id), bot=bot, messages=[], known=Known(), now=now)
-        return Begun(turn_id, [claimed.head], inputs, now)
+        return Begun(turn_id, messages, inputs, now)
 
 
 def _attributes(claimed: Claimed) -> dict[str, str | int]:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from parley.dialog.v1 import dialog_pb2
 
@@ -170,6 +171,28 @@ async def test_a_message_that_kills_its_workers_is_given_up(world: World, deaths
     assert world.delivery.texts() == ["sorry"]
     assert "lost" in dead.last_error
     await world.ends((await world.submit("fine")).message_id)
+
+
+async def test_messages_that_kill_their_workers_together_are_given_up_together(world: World, deaths: list[str]) -> None:
+    flow = FakeFlow()
+    flow.model = True
+    await world.start(flow=flow)
+    await world.prepare(debounce=Duration(seconds=60))
+    deaths.extend(["dialog.after_model_call"] * 3)
+    responses = [await world.submit(text) for text in ("one", "two")]
+    parked = "SELECT count(*) FROM dialog.lanes WHERE lease_until IS NULL AND due_at > now() AND pending = 2"
+    await until(lambda: world.database.fetchval(parked))
+    await world.database.execute(
+        "UPDATE dialog.messages SET received_at = received_at - interval '1 minute';"
+        " UPDATE dialog.lanes SET due_at = now()"
+    )
+    for left in (2, 1, 0):
+        await lease_of_the_dead_runs_out(world, deaths, left)
+    dead = [await world.ends(response.message_id, dialog_pb2.MESSAGE_STATE_TERMINAL) for response in responses]
+    assert len({message.turn_id for message in dead}) == 1
+    assert world.delivery.texts() == ["sorry"]
+    assert await world.database.fetchval("SELECT count(*) FROM dialog.turns WHERE state = 1") == 0
+    assert flow.model_calls == 3
 
 
 async def test_a_stopping_process_finishes_its_turns_and_others_take_the_rest(world: World) -> None:
