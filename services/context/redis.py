@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from uuid import UUID
 
@@ -23,6 +24,8 @@ AWAY_SECONDS = 0.5
 SILENCE_SECONDS = 2.0
 """A subscription that has not even answered a ping for so long is lost."""
 DIRTY_MOST = 100_000
+DRAIN_SECONDS = 0.5
+"""So long Redis may take to make up for a batch of saves that it missed: nobody waits for it, unlike for a call."""
 FAILURES = (redis.exceptions.RedisError, OSError, TimeoutError)
 
 
@@ -52,7 +55,8 @@ class RedisCache:
         self._timeout = timeout
         self._milliseconds = milliseconds
         self._away_until = 0.0
-        self._dirty: set[str] = set()
+        self._dirty: dict[str, int] = {}
+        """Versions by the names of documents whose save or drop Redis missed, and with it everybody else."""
         self._listening = False
         self._put = client.register_script(PUT_IF_NEWER)
 
@@ -93,7 +97,7 @@ class RedisCache:
             return {}
         try:
             async with asyncio.timeout(self._timeout):
-                values = await self._client.mget([f"{self._prefix}:context:{_name(kind, key)}" for key in keys])
+                values = await self._client.mget([self._place(_name(kind, key)) for key in keys])
         except FAILURES as error:
             self._failed(error)
             return {}
@@ -104,7 +108,7 @@ class RedisCache:
     async def _write(
         self, entries: Sequence[tuple[str, int, bytes]], announce: bool, milliseconds: int | None = None
     ) -> None:
-        names = [f"{self._prefix}:context:{name}" for name, _, _ in entries]
+        names = [self._place(name) for name, _, _ in entries]
         arguments: list[str | int | bytes] = [self._channel if announce else ""]
         for name, version, data in entries:
             arguments += [version, milliseconds or self._milliseconds, data, name]
@@ -116,7 +120,11 @@ class RedisCache:
         except FAILURES as error:
             self._failed(error)
             if announce and len(self._dirty) < DIRTY_MOST:
-                self._dirty.update(names)
+                for name, version, _ in entries:
+                    self._dirty[name] = max(version, self._dirty.get(name, 0))
+
+    def _place(self, name: str) -> str:
+        return f"{self._prefix}:context:{name}"
 
     def _away(self) -> bool:
         return time.monotonic() < self._away_until
@@ -153,6 +161,7 @@ class RedisCache:
                 if message is not None:
                     heard = now
                     await self._take(message)
+                await self._make_up()
                 if now - heard > SILENCE_SECONDS:
                     raise redis.exceptions.ConnectionError("the subscription is silent")
                 if now - asked > SILENCE_SECONDS / 2:
@@ -172,12 +181,34 @@ class RedisCache:
             self._memories[kind].drop(Key(tenant_id, UUID(identifier)), below=int(version))
 
     async def _clean(self) -> None:
-        """Drop what Redis holds of documents that were saved while it was away."""
+        """Redis is back: make up for all that it missed."""
         self._away_until = 0.0
         while self._dirty:
-            some = list(self._dirty)[:1000]
-            await self._client.delete(*some)
-            self._dirty.difference_update(some)
+            await self._drain()
+
+    async def _make_up(self) -> None:
+        """A Redis that was only slow has not broken the subscription: make up for what it missed as soon as it may be
+        asked again. What fails is left for the next time."""
+        if not self._dirty or self._away():
+            return
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self._drain()
+        except FAILURES as error:
+            self._failed(error)
+
+    async def _drain(self) -> None:
+        """Drop what Redis holds of some documents whose save it missed, and tell all processes."""
+        some = list(islice(self._dirty.items(), 1000))
+        async with self._client.pipeline(transaction=False) as pipeline:
+            # A pipeline queues commands; nothing is there to be awaited yet.
+            pipeline.delete(*(self._place(name) for name, _ in some))  # type: ignore[unused-awaitable]
+            for name, version in some:
+                pipeline.publish(self._channel, f"{version} {name}")  # type: ignore[unused-awaitable]
+            await pipeline.execute()
+        for name, version in some:
+            if self._dirty[name] == version:  # else a later save was missed meanwhile
+                del self._dirty[name]
 
 
 def _name(kind: str, key: Key) -> str:

@@ -9,6 +9,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from redis.asyncio import Redis
 
 from parley.common.v1 import identity_pb2
 from parley.context.v1 import context_pb2
@@ -280,6 +281,41 @@ async def test_without_redis_reads_and_saves_go_on_and_nothing_stale_is_served(
             return bool(first.snapshot.dialog.step == "four" and second.level == context_pb2.CACHE_LEVEL_MEMORY)
 
         await until(heard)
+
+
+@pytest.mark.parametrize("missed", ["save", "invalidation"])
+async def test_what_a_slow_redis_missed_is_made_up_for_though_the_subscription_never_broke(
+    missed: str, start: Start, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    async with own_redis(tmp_path_factory) as redis, Redis.from_url(redis.url) as operator:
+        here = await start(redis_url=redis.url, context_redis_timeout_seconds=0.05)
+        there = await start(redis_url=redis.url)
+        conversation, contact = str(uuid4()), str(uuid4())
+        await here.save_context(step(conversation, contact, "one"))
+
+        async def in_memory() -> bool:
+            return bool((await there.get_context(read(conversation))).level == context_pb2.CACHE_LEVEL_MEMORY)
+
+        await until(in_memory)
+        # Writes and announcements wait, pings of subscriptions are answered.
+        await operator.client_pause(60_000, all=False)
+        if missed == "save":
+            await here.save_context(step(conversation, contact, "two"))
+        else:
+            await here.invalidate_context(
+                context_pb2.InvalidateContextRequest(
+                    tenant_id="demo", conversation_id=conversation, request_id=str(uuid4())
+                )
+            )
+        assert await in_memory()
+        await operator.client_unpause()
+
+        async def from_postgres() -> bool:
+            return bool((await there.get_context(read(conversation))).level == context_pb2.CACHE_LEVEL_POSTGRES)
+
+        await until(from_postgres, seconds=10.0)
+        expected = "two" if missed == "save" else "one"
+        assert (await there.get_context(read(conversation))).snapshot.dialog.step == expected
 
 
 async def test_stats_count_the_levels(make_settings: Callable[..., Any], tokens_as: Callable[..., TokenSource]) -> None:
