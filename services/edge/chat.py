@@ -143,7 +143,9 @@ def _parse(raw: bytes) -> Body:
         raise Problem(422, "INVALID_FIELD", "Give exactly one of telegram_id and user_id.", "telegram_id")
     if body.telegram_id is not None and not -(2**63) <= body.telegram_id < 2**63:
         raise Problem(422, "INVALID_FIELD", "telegram_id: does not fit 64 bits", "telegram_id")
-    if body.user_id is not None and not 1 <= len(clean(body.user_id)) <= 128:
+    if body.user_id is not None:
+        body.user_id = clean(body.user_id).strip()  # as context knows people, so that each has one conversation
+    if body.user_id is not None and not 1 <= len(body.user_id) <= 128:
         raise Problem(422, "INVALID_FIELD", "user_id: has 1 to 128 characters", "user_id")
     if len(body.message) > 65536:
         raise Problem(422, "INVALID_FIELD", "message: is longer than 65,536 characters", "message")
@@ -153,7 +155,7 @@ def _parse(raw: bytes) -> Body:
 def _identity(body: Body) -> identity_pb2.Identity:
     if body.telegram_id is not None:
         return identity_pb2.Identity(kind=identity_pb2.IDENTITY_KIND_TELEGRAM, value=str(body.telegram_id))
-    return identity_pb2.Identity(kind=identity_pb2.IDENTITY_KIND_EXTERNAL, value=clean(body.user_id or ""))
+    return identity_pb2.Identity(kind=identity_pb2.IDENTITY_KIND_EXTERNAL, value=body.user_id or "")
 
 
 def _request_id(request: Request, api_key: tenant_pb2.ApiKey, identity: identity_pb2.Identity) -> str:

@@ -296,12 +296,19 @@ async def test_chat_answers_with_reply_tokens_and_quota(edge: Edge) -> None:
         ({"telegram_id": 1}, "message"),
         ({"telegram_id": 1, "message": "  "}, "message"),
         ({"user_id": "", "message": "hi"}, "user_id"),
+        ({"user_id": " \t ", "message": "hi"}, "user_id"),
         (b"nonsense", "$"),
     ],
 )
 async def test_a_bad_chat_body_is_a_422_that_names_the_field(edge: Edge, body: Any, name: str) -> None:
     status, problem, _ = await edge.chat(body)
     assert (status, problem["field"]) == (422, name)
+
+
+async def test_blanks_around_a_user_id_make_no_other_person(edge: Edge) -> None:
+    for user_id in ("bob", " bob\n"):
+        assert (await edge.chat({"user_id": user_id, "message": "hi"}))[0] == 200
+    assert [request.sender.identity.value for request in edge.dialog.chats] == ["bob", "bob"]
 
 
 async def test_a_bad_key_is_a_401(edge: Edge) -> None:
