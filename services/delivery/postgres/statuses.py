@@ -1,6 +1,7 @@
 """Takes in what providers say of sent messages."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from services.delivery.domain import deliveries, statuses
 from services.delivery.domain.channels import Channel
 from services.delivery.domain.outbox import Delivery, Outcome, ProviderStatus, ReplyState, part_of
 from services.delivery.domain.parts import PartState
+from services.delivery.domain.scrubbing import scrub, without_phones
 from services.delivery.domain.statuses import Effect, Report
 from services.delivery.postgres.reading import COLUMNS, delivery_of
 from services.delivery.postgres.sending import QUERIES as OUTBOX
@@ -43,7 +45,7 @@ class PostgresStatusStore:
             report.external_id,
             report.status,
             _time(report.at),
-            report.error,
+            without_phones(report.error),
         )
         if kept is None:
             return True
@@ -81,6 +83,7 @@ class PostgresStatusStore:
             delivery = None if row is None else delivery_of(row)
             if delivery is None or not 0 <= index < len(delivery.parts):
                 return None
+            report = replace(report, error=_scrubbed(report.error, delivery, index))
             effect = statuses.apply(delivery.parts, index, report)
             if effect is None:
                 return None
@@ -134,6 +137,12 @@ async def store_parts(conn: Connection, tenant_id: str, delivery_id: UUID, parts
         await conn.execute(QUERIES["bury"], tenant_id, delivery_id, dead)
     else:
         await conn.execute(QUERIES["raise"], tenant_id, delivery_id)
+
+
+def _scrubbed(error: str, delivery: Delivery, index: int) -> str:
+    """Without what the part says: the text itself, or as it is in a status that was kept for later."""
+    text = delivery.part_text(index)
+    return scrub(error, (text, without_phones(text), delivery.chat_id))
 
 
 def _time(milliseconds: int) -> datetime:

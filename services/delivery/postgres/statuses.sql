@@ -19,8 +19,8 @@ ORDER BY received_at
 LIMIT $1;
 
 -- name: matched
--- A status has had its effect.
-UPDATE delivery.statuses SET matched = true WHERE channel_key = $1 AND dedupe_key = $2;
+-- A status has had its effect; what it said stands with the part.
+UPDATE delivery.statuses SET matched = true, error = '' WHERE channel_key = $1 AND dedupe_key = $2;
 
 -- name: expire
 -- Forgets what is older than the providers' own repeats.

@@ -6,8 +6,9 @@ import msgspec
 
 from services.delivery.domain.channels import Channel
 from services.delivery.domain.failures import Failure, FailureKind
+from services.delivery.domain.scrubbing import scrub
 from services.delivery.providers.base import Limits, Outbound, Sent
-from services.delivery.providers.classify import failure_of, failure_without_answer, scrub
+from services.delivery.providers.classify import failure_of, failure_without_answer
 from services.delivery.providers.http import HttpClient
 from services.delivery.providers.wire import Answer, Target
 from services.kernel.clock import Clock
@@ -82,6 +83,5 @@ def _message_id(answer: dict[str, Any]) -> str:
     return str(found)[:256] if isinstance(found, int | str) else ""
 
 
-def _error(answer: dict[str, Any]) -> str:
-    words = answer.get("message") or answer.get("error") or answer.get("errors") or ""
-    return words if isinstance(words, str) else msgspec.json.encode(words).decode()
+def _error(answer: dict[str, Any]) -> object:
+    return answer.get("message") or answer.get("error") or answer.get("errors") or ""

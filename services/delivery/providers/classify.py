@@ -1,7 +1,6 @@
 """What an HTTP provider's answer means, where the provider has no codes of its own for it."""
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -10,11 +9,9 @@ from services.delivery.providers.http import NoAnswer, NotSent
 
 LONGEST_WAIT = 3600.0
 """Seconds; a provider that names a longer wait is asked again after this."""
-ERROR_LENGTH = 300
 
 _MAY_PASS = {408, 425}
 _CHANNEL_BROKEN = {401, 403}
-_LONG_NUMBER = re.compile(r"\+?\d(?:[\s()-]*\d){6,}")
 
 
 def failure_of(status: int, headers: Mapping[str, str], error: str, now: datetime) -> Failure:
@@ -55,11 +52,3 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
             return None
         seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now.timestamp()
     return min(max(seconds, 0.0), LONGEST_WAIT) if seconds == seconds else None
-
-
-def scrub(words: str, secrets: Iterable[str]) -> str:
-    """The provider's words without what must not be kept: what we sent, tokens, anything like a phone."""
-    for secret in secrets:
-        if secret:
-            words = words.replace(secret, "***")
-    return _LONG_NUMBER.sub("***", words.replace("\x00", ""))[:ERROR_LENGTH]

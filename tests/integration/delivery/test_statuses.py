@@ -81,6 +81,33 @@ async def test_a_failed_status_makes_a_sent_part_dead(delivery: Delivery, world:
     await delivery.until_state(answer.delivery_id, SENT)
 
 
+@pytest.mark.parametrize("early", [False, True])
+async def test_what_is_kept_of_a_failed_status_has_no_text_and_no_phone(
+    delivery: Delivery, world: World, early: bool
+) -> None:
+    text = "Is +996 555 12-34-56 your number?"
+    edge = delivery.as_("edge")[0]
+
+    async def report() -> None:
+        error = f"{text!r} cannot go to 996700123456"
+        await edge.report_status(status("1001", pb.PROVIDER_STATUS_FAILED, error=error))
+
+    async def report_first(call: Call) -> object:
+        await report()
+        return world.receiver.ok()
+
+    if early:
+        world.receiver.answer = report_first  # type: ignore[assignment]
+    answer = await delivery.client.send_message(message(text, chat="chat-1"))
+    if not early:
+        await delivery.until_state(answer.delivery_id, SENT)
+        await report()
+    dead = await delivery.until_state(answer.delivery_id, DEAD)
+    assert dead.parts[0].attempts[-1].error == "'***' cannot go to ***"
+    await until(lambda: world.dialog.states(answer.delivery_id) == ["SENT", "DEAD"])
+    assert world.dialog.told[-1].error == "'***' cannot go to ***"
+
+
 async def test_a_status_with_our_own_id_resolves_an_unknown_outcome(world: World) -> None:
     async with world.serving(delivery_unknown_policy="hold") as delivery:
         await delivery.create_channel()

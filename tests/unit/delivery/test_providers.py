@@ -9,9 +9,10 @@ import pytest
 
 from services.delivery.domain.channels import Channel, Provider
 from services.delivery.domain.failures import Failure, FailureKind
+from services.delivery.domain.scrubbing import scrub
 from services.delivery.providers.base import Outbound, Sent
 from services.delivery.providers.chat2desk import Chat2Desk
-from services.delivery.providers.classify import retry_after, scrub
+from services.delivery.providers.classify import retry_after
 from services.delivery.providers.http import NoAnswer, NotSent
 from services.delivery.providers.wire import Answer, Target
 from services.kernel.clock import SystemClock
@@ -133,3 +134,14 @@ def test_what_is_kept_of_an_error_holds_nothing_of_a_person() -> None:
     kept = scrub(words, ("my text", "tok-en", ""))
     assert kept.startswith("client 42: '***' to *** with *** x")
     assert len(kept) == 300
+
+
+async def test_what_is_kept_of_an_error_that_is_no_string_holds_nothing_of_what_we_sent() -> None:
+    text = 'Say "yes",\nор нет?'
+    errors = {"text": [f"is wrong: {text}"], "client_id": 42, "phone": 996555123456, text: None}
+    body = msgspec.json.encode({"status": "error", "errors": errors})
+    http = FakeHttp(Answer(400, {}, body))
+    outbound = Outbound(OUTBOUND.part_id, "42", text)
+    result = await Chat2Desk(http, SystemClock()).send(outbound, channel())  # type: ignore[arg-type]
+    assert isinstance(result, Failure)
+    assert result.error == '{"text":["is wrong: ***"],"client_id":***,"phone":***,"***":null}'
