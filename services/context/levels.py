@@ -39,23 +39,25 @@ class Levels:
         self.stats.count(context_pb2.CACHE_LEVEL_MEMORY, len(found), len(least) - len(found))
         levels.update(dict.fromkeys(found, context_pb2.CACHE_LEVEL_MEMORY))
         missing = [key for key in least if key not in found]
+        since = self.memory.mark()
         if missing:
             cached = await self.cache.conversations(missing)
             good = {key: document for key, document in cached.items() if document.version >= least[key]}
             self.stats.count(context_pb2.CACHE_LEVEL_REDIS, len(good), len(missing) - len(good))
-            self._keep(good, found, levels, context_pb2.CACHE_LEVEL_REDIS)
+            self._keep(good, since, found, levels, context_pb2.CACHE_LEVEL_REDIS)
             missing = [key for key in missing if key not in good]
         if missing:
             stored = await self.store.conversations(missing)
             self.stats.count(context_pb2.CACHE_LEVEL_POSTGRES, len(stored), len(missing) - len(stored))
             fresh = {key: sealed.document for key, sealed in stored.items()}
-            self._keep(fresh, found, levels, context_pb2.CACHE_LEVEL_POSTGRES)
+            self._keep(fresh, since, found, levels, context_pb2.CACHE_LEVEL_POSTGRES)
             await self.cache.put({key: one for key, one in stored.items() if one.data}, {}, announce=False)
         return found, levels
 
     def _keep(
         self,
         documents: Mapping[Key, Conversation],
+        since: int,
         found: dict[Key, Conversation],
         levels: dict[Key, "context_pb2.CacheLevel.ValueType"],
         level: "context_pb2.CacheLevel.ValueType",
@@ -63,7 +65,7 @@ class Levels:
         for key, document in documents.items():
             found[key] = document
             levels[key] = level
-            self.memory.put(key, document.version, document)
+            self.memory.put(key, document.version, document, since)
 
     async def _believe(self, found: dict[Key, Conversation]) -> None:
         """Without invalidations, memory is checked against Postgres's versions. With Postgres away too, it is all
@@ -87,6 +89,7 @@ class Levels:
         missing = [key for key in keys if key not in found]
         if not missing:
             return found
+        since = self.contact_memory.mark()
         fresh = dict(await self.cache.contacts(missing))
         absent = [key for key in missing if key not in fresh]
         if absent:
@@ -95,5 +98,5 @@ class Levels:
             fresh.update({key: one.document for key, one in sealed.items()})
             await self.cache.put({}, sealed, announce=False)
         for key, document in fresh.items():
-            self.contact_memory.put(key, document.version, document)
+            self.contact_memory.put(key, document.version, document, since)
         return found | fresh

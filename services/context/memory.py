@@ -3,6 +3,7 @@
 Eviction: the entry that was read longest ago goes when the cache is full, and any entry goes at its age limit.
 """
 
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -10,15 +11,28 @@ from typing import Generic, TypeVar
 
 Document = TypeVar("Document")
 
+FLOORS = 2000
+"""So many dropped keys are remembered, so that what was read before a drop is not put after it."""
+EVERY_VERSION = sys.maxsize
+
 
 class Memory(Generic[Document]):
-    """An LRU cache of versioned documents. A fill never puts an older version over a newer one."""
+    """An LRU cache of versioned documents.
+
+    A put never brings back what was dropped while it was read: whoever puts takes a `mark` before reading or writing.
+    """
 
     def __init__(self, entries: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._entries = entries
         self._seconds = seconds
         self._clock = clock
         self._kept: OrderedDict[Hashable, tuple[float, int, Document]] = OrderedDict()
+        self._now = 0
+        """Drops and clears so far."""
+        self._horizon = 0
+        """What was read before is not put: it is not known what was dropped since."""
+        self._floors: OrderedDict[Hashable, tuple[int, int]] = OrderedDict()
+        """By dropped key, oldest first: the mark of the drop, and the version below which it dropped."""
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -35,22 +49,37 @@ class Memory(Generic[Document]):
         self._kept.move_to_end(key)
         return version, document
 
-    def put(self, key: Hashable, version: int, document: Document) -> None:
-        """Keep the document, unless a newer one is there."""
+    def mark(self) -> int:
+        """The present moment, for a `put` of what is read or written from here on."""
+        return self._now
+
+    def put(self, key: Hashable, version: int, document: Document, since: int) -> None:
+        """Keep the document, unless a newer one is there or this one was dropped after the mark `since`."""
         found = self._kept.get(key)
         if found is not None and found[1] > version:
             return
+        self._kept.pop(key, None)
+        dropped, below = self._floors.get(key, (0, 0))
+        if since < self._horizon or (since < dropped and version < below):
+            return
         self._kept[key] = (self._clock() + self._seconds, version, document)
-        self._kept.move_to_end(key)
         while len(self._kept) > self._entries:
             self._kept.popitem(last=False)
 
-    def drop(self, key: Hashable, below: int | None = None) -> None:
-        """Forget the entry; with `below`, only a version older than that."""
+    def drop(self, key: Hashable, below: int = EVERY_VERSION) -> None:
+        """Forget the entry if its version is older than `below`, also where it is only being read."""
         found = self._kept.get(key)
-        if found is not None and (below is None or found[1] < below):
+        if found is not None and found[1] < below:
             del self._kept[key]
+        self._now += 1
+        _, floor = self._floors.pop(key, (0, 0))
+        self._floors[key] = (self._now, max(floor, below))
+        if len(self._floors) > FLOORS:
+            _, (self._horizon, _) = self._floors.popitem(last=False)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything, also what is only being read."""
         self._kept.clear()
+        self._floors.clear()
+        self._now += 1
+        self._horizon = self._now

@@ -165,11 +165,12 @@ class Contexts:
         if not writes:
             return {}
         crashpoints.reach("context.before_commit")
+        since = self.levels.memory.mark()
         written = await self.levels.store.write(writes)
         crashpoints.reach("context.after_commit")
         done = {key: writes[key] for key in written}
         for key, sealed in done.items():
-            self.levels.memory.put(key, sealed.document.version, sealed.document)
+            self.levels.memory.put(key, sealed.document.version, sealed.document, since)
         await self.levels.cache.put(done, {}, announce=True)
         crashpoints.reach("context.after_cache")
         return done
@@ -185,11 +186,12 @@ class Contexts:
             return domain.save(conversation, contact, request, self.lifetimes, self.now())
 
         person = Key(key.tenant_id, UUID(request.contact_id))
+        since, since_contact = self.levels.memory.mark(), self.levels.contact_memory.mark()
         conversation, contact = await self.levels.store.write_both(key, person, change)
         if replayed:
             return context_pb2.SaveContextResponse(version=replayed[0], replayed=True)
-        self.levels.memory.put(key, conversation.document.version, conversation.document)
-        self.levels.contact_memory.put(person, contact.document.version, contact.document)
+        self.levels.memory.put(key, conversation.document.version, conversation.document, since)
+        self.levels.contact_memory.put(person, contact.document.version, contact.document, since_contact)
         await self.levels.cache.put({key: conversation}, {person: contact}, announce=True)
         return context_pb2.SaveContextResponse(version=conversation.document.version)
 
