@@ -16,6 +16,7 @@
 -- bucketed one a hash of units by bucket number. Slots are granted in time order, so no slot disturbs one given before.
 
 local BUCKETS = 60
+local SHORTEST = 60000
 local now, hold, epoch, items = unpack(cmsgpack.unpack(ARGV[1]))
 if now == 0 then
     local time = redis.call('TIME')
@@ -189,6 +190,17 @@ local function read_item(sent, body)
     return item
 end
 
+-- How long (ms) a record is of use after the grant. Where every window has forgotten the units before the reservation
+-- ends, nothing is left to settle: providers' slots, one per call, would fill the memory.
+local function life(item)
+    local longest = SHORTEST
+    for _, line in ipairs(item.lines) do
+        if line.kind == 'q' or line.own_expiry then return item.ttl end
+        longest = math.max(longest, line.length)
+    end
+    return math.min(item.ttl, longest)
+end
+
 local function decide(item)
     local before = hold and redis.call('GET', item.record)
     if before and tonumber(string.match(before, '^%a%d+:(%d+):')) <= now then before = false end
@@ -222,7 +234,7 @@ local function decide(item)
             local expires = item.at + item.ttl
             for _, line in ipairs(item.lines) do take(line, item, expires) end
             local record = 'h' .. item.at .. ':' .. expires .. ':' .. item.body
-            redis.call('SET', item.record, record, 'PX', expires - now)
+            redis.call('SET', item.record, record, 'PX', item.at - now + life(item))
         end
         result = {0, item.at - now, item.at, '', 0, 0}
     end

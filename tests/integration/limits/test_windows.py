@@ -75,6 +75,23 @@ async def test_a_slot_given_back_is_free_for_the_next(made: Stores) -> None:
     assert not (await made.reserve("r4", resource="exact")).granted
 
 
+async def test_a_slot_is_remembered_no_longer_than_its_window(made: Stores) -> None:
+    """Delivery takes one per call and settles none."""
+
+    async def remembered(request_id: str, ttl: float, max_wait: float = 0) -> float:
+        before = [key async for key in made.redis.scan_iter(match=f"{{{made.prefix}:limits}}:r:*")]
+        assert (await made.reserve(request_id, resource="exact", ttl=ttl, max_wait=max_wait)).granted
+        after = [key async for key in made.redis.scan_iter(match=f"{{{made.prefix}:limits}}:r:*")]
+        [record] = set(after) - set(before)
+        left: int = await made.redis.pttl(record)
+        return left / 1000
+
+    assert 0 < await remembered("slot", 3600) <= LENGTH
+    assert LENGTH - 30 < await remembered("hold", LENGTH - 10) <= LENGTH - 10, "it may still be given back"
+    await made.reserve("third", resource="exact")
+    assert LENGTH < await remembered("later", 3600, max_wait=600) <= 2 * LENGTH, "counted from the slot"
+
+
 @pytest.mark.parametrize("limit", [3, MOST_EXACT + 200])
 async def test_a_window_of_another_length_counts_anew(made: Stores, limit: int) -> None:
     for seconds in (60, 3600, 1, 86_400):
