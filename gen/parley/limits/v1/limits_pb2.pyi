@@ -436,7 +436,9 @@ class ReserveRequest(_message.Message):
     tenant_id: _builtins.str
     """The tenant."""
     request_id: _builtins.str
-    """Makes the call safe to repeat: the same id gives the same reservation."""
+    """Makes the call safe to repeat: the same id gives the same reservation, for as long as that lasts. One under moving
+    windows only is forgotten when all of them have, after a minute at the earliest.
+    """
     resource: _builtins.str
     """What is used, for example `model.turn`."""
     units: _builtins.int
