@@ -202,6 +202,7 @@ def retry_policy(settings: DeliverySettings) -> RetryPolicy:
         patience=settings.delivery_patience_seconds,
         unknown=settings.delivery_unknown_policy,
         hold_seconds=settings.delivery_hold_seconds,
+        unknown_delay=SWEEP + 1.0,
     )
 
 

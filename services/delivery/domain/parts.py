@@ -118,13 +118,19 @@ def failed(part: Part, failure: Failure, now: int, policy: RetryPolicy, chance: 
     return _again(ended, failure.kind, failure.retry_after, now, policy, chance)
 
 
-def crashed(part: Part, policy: RetryPolicy) -> Part:
-    """The process died during the call: nobody knows the outcome. Its delay counts from the call."""
+def crashed(part: Part, now: int, policy: RetryPolicy) -> Part:
+    """The process died during the call: nobody knows the outcome. Its delay counts from the call.
+
+    What the provider said since then could not take effect while the call was under way; it can from now on.
+    """
     _expect(part, {PartState.STARTED})
     begun = part.attempts[-1].started
     attempt = Attempt(begun, 0, 0, FailureKind.UNKNOWN_OUTCOME, "the process died during the call")
     ended = msgspec.structs.replace(part, attempts=_end(part, attempt))
-    return _again(ended, FailureKind.UNKNOWN_OUTCOME, None, begun, policy, 0.0)
+    again = _again(ended, FailureKind.UNKNOWN_OUTCOME, None, begun, policy, 0.0)
+    if again.state is PartState.DEAD:
+        return again
+    return msgspec.structs.replace(again, due=max(again.due, now + _milliseconds(policy.unknown_delay)))
 
 
 def granted(part: Part, slot: int) -> Part:
@@ -184,8 +190,8 @@ def _again(
     if retry_after is not None:
         delay = max(delay, retry_after)
     unknown = kind is FailureKind.UNKNOWN_OUTCOME
-    if unknown and policy.unknown is UnknownPolicy.HOLD:
-        delay = policy.hold_seconds
+    if unknown:
+        delay = max(policy.hold_seconds if policy.unknown is UnknownPolicy.HOLD else delay, policy.unknown_delay)
     state = PartState.UNKNOWN if unknown else PartState.PENDING
     return msgspec.structs.replace(part, state=state, due=now + _milliseconds(delay))
 

@@ -28,6 +28,8 @@ class RetryPolicy:
     """For so long a failing part holds its conversation up; then it is retried beside it."""
     unknown: UnknownPolicy = UnknownPolicy.RETRY
     hold_seconds: float = 60.0
+    unknown_delay: float = 3.0
+    """A part of unknown outcome waits at least so long: a status that came during the call takes effect first."""
     rate_limit_delay: float = 5.0
     """Wait after a 429 that names no time."""
 

@@ -8,12 +8,17 @@ ON CONFLICT (channel_key, dedupe_key) DO NOTHING
 RETURNING true;
 
 -- name: unmatched
--- Statuses that were ahead of what they are about, or met a call under way.
+-- Statuses that were ahead of what they are about, or met a call under way, maybe of a process that died long ago.
 SELECT status.channel_key, status.dedupe_key, channel.tenant_id, provider_message_id, external_id, status, at, error
 FROM delivery.statuses AS status JOIN delivery.channels AS channel USING (channel_key)
 WHERE NOT matched AND (status.received_at > now() - interval '1 minute' OR EXISTS (
     SELECT FROM delivery.provider_ids AS known
     WHERE known.channel_key = status.channel_key AND known.provider_message_id = status.provider_message_id
+) OR EXISTS (
+    SELECT FROM delivery.deliveries AS known
+    WHERE known.channel_key = status.channel_key AND known.tenant_id = channel.tenant_id
+        AND known.delivery_id = CASE WHEN external_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}[.][0-9]+$'
+            THEN split_part(external_id, '.', 1)::uuid END
 ))
 ORDER BY received_at
 LIMIT $1;

@@ -88,7 +88,7 @@ class Worker:
             part = visit.parts[index]
             if part.state is PartState.STARTED:
                 log.warning("a part was found started: its outcome is unknown", part=visit.delivery.part_id(index))
-                part = parts.crashed(part, self._policy)
+                part = parts.crashed(part, self._now(), self._policy)
                 visit.set(index, part)
                 continue
             channel = await self._channel(visit.delivery.channel_key)

@@ -16,6 +16,7 @@ from parley.delivery.v1 import delivery_pb2
 from deploy.local.embedded import EmbeddedPostgres
 from parley_client.errors import CallError
 from tests.integration.delivery.conftest import SENT, Call, Delivery, World, message, until
+from tests.integration.delivery.test_statuses import status
 
 ROOT = Path(__file__).parents[3]
 
@@ -158,6 +159,35 @@ async def test_a_call_that_was_never_made_is_told_apart_by_its_missing_end(world
         assert first.failure == delivery_pb2.FAILURE_KIND_UNKNOWN_OUTCOME
         assert not first.HasField("ended_at")
         assert second.http_status == 200
+
+
+async def test_what_the_provider_delivered_before_a_crash_is_not_sent_again(world: World) -> None:
+    process = Process(world)
+    await process.start(crash_at="delivery.after_call")
+    async with AsyncExitStack() as stack:
+        dying = Delivery(world, process.address, stack)
+        await dying.create_channel()
+
+        async def deliver(call: Call) -> object:
+            world.receiver.answer = None
+            report = status("77", delivery_pb2.PROVIDER_STATUS_DELIVERED, external_id=call.body["external_id"])
+            await dying.as_("edge")[0].report_status(report)
+            return world.receiver.ok()
+
+        world.receiver.answer = deliver  # type: ignore[assignment]
+        answer = await dying.client.send_message(message("text"))
+        await process.died()
+    await leases_run_out(world)
+    connection = await asyncpg.connect(world.settings().database_url)
+    await connection.execute("UPDATE delivery.statuses SET received_at = received_at - interval '10 minutes'")
+    await connection.close()
+    async with started(world) as delivery:
+        sent = await delivery.until_state(answer.delivery_id, SENT)
+        assert not sent.parts[0].possibly_duplicate
+        assert len(sent.parts[0].attempts) == 1
+        assert sent.HasField("delivered_at")
+        await until(lambda: world.dialog.states(answer.delivery_id) == ["SENT", "DELIVERED"])
+    assert world.receiver.texts() == ["text"]
 
 
 async def test_told_to_stop_it_finishes_its_call_and_lets_the_rest_go(world: World) -> None:

@@ -129,6 +129,22 @@ async def test_a_status_with_our_own_id_resolves_an_unknown_outcome(world: World
         await until(lambda: world.dialog.states(answer.delivery_id) == ["SENT", "DELIVERED"])
 
 
+async def test_a_status_that_came_during_a_call_of_unknown_outcome_spares_the_second_call(
+    delivery: Delivery, world: World
+) -> None:
+    async def deliver_and_close(call: Call) -> None:
+        world.receiver.answer = None
+        request = status("77", pb.PROVIDER_STATUS_DELIVERED, external_id=call.body["external_id"])
+        await delivery.as_("edge")[0].report_status(request)
+
+    world.receiver.answer = deliver_and_close
+    answer = await delivery.client.send_message(message("text"))
+    sent = await delivery.until_state(answer.delivery_id, SENT)
+    assert sent.parts[0].provider_message_id == "77"
+    assert not sent.parts[0].possibly_duplicate
+    assert world.receiver.texts() == ["text"]
+
+
 async def test_a_status_never_reaches_another_tenants_delivery(delivery: Delivery) -> None:
     await delivery.create_channel("globex-channel", "globex")
     answer = await delivery.client.send_message(message("text"))

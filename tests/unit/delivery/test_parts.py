@@ -31,7 +31,7 @@ def limited(retry_after: float | None) -> Failure:
         (FATAL, POLICY, PartState.PENDING, 0, 0),
         (limited(30.0), POLICY, PartState.PENDING, 0, 30_000),
         (limited(None), POLICY, PartState.PENDING, 0, 5000),
-        (UNKNOWN, POLICY, PartState.UNKNOWN, 1, 1000),
+        (UNKNOWN, POLICY, PartState.UNKNOWN, 1, 3000),
         (UNKNOWN, HOLD, PartState.UNKNOWN, 1, 60_000),
     ],
 )
@@ -54,10 +54,16 @@ def test_the_fiftieth_failure_is_the_last() -> None:
 
 
 def test_a_part_found_started_is_unknown_and_its_next_try_may_be_a_duplicate() -> None:
-    part = parts.crashed(parts.start(Part(), T0), POLICY)
-    assert (part.state, part.due, part.possibly_duplicate) == (PartState.UNKNOWN, T0 + 1000, False)
+    part = parts.crashed(parts.start(Part(), T0), T0 + 500, POLICY)
+    assert (part.state, part.due, part.possibly_duplicate) == (PartState.UNKNOWN, T0 + 3500, False)
     assert part.attempts == (parts.Attempt(T0, 0, 0, FailureKind.UNKNOWN_OUTCOME, "the process died during the call"),)
     assert parts.start(part, T0 + 2000).possibly_duplicate
+
+
+def test_a_part_that_was_left_started_long_ago_still_waits_for_what_the_provider_said() -> None:
+    started = parts.start(Part(), T0)
+    assert parts.crashed(started, T0 + 50_000, POLICY).due == T0 + 53_000
+    assert parts.crashed(started, T0 + 50_000, HOLD).due == T0 + 60_000
 
 
 def test_a_retry_after_a_plain_failure_is_no_duplicate() -> None:
@@ -163,7 +169,7 @@ class PartMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._is(PartState.STARTED))
     @rule()
     def crash(self) -> None:
-        self.part = parts.crashed(self.part, POLICY)
+        self.part = parts.crashed(self.part, self.now, POLICY)
         self.unanswered[-1] = True
 
     @precondition(lambda self: self._is(PartState.PENDING, PartState.UNKNOWN))

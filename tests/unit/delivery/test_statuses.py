@@ -12,7 +12,7 @@ from services.delivery.domain.statuses import Effect, Report
 T0 = 1_800_000_000_000
 STARTED = parts.start(Part(), T0)
 SENT = parts.sent(STARTED, T0, "1")
-UNKNOWN = parts.crashed(STARTED, RetryPolicy())
+UNKNOWN = parts.crashed(STARTED, T0, RetryPolicy())
 DEAD = parts.failed(STARTED, Failure(FailureKind.TERMINAL), T0, RetryPolicy(), 0.0)
 
 
