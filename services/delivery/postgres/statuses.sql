@@ -14,11 +14,12 @@ FROM delivery.statuses AS status JOIN delivery.channels AS channel USING (channe
 WHERE NOT matched AND (status.received_at > now() - interval '1 minute' OR EXISTS (
     SELECT FROM delivery.provider_ids AS known
     WHERE known.channel_key = status.channel_key AND known.provider_message_id = status.provider_message_id
-) OR EXISTS (
-    SELECT FROM delivery.deliveries AS known
-    WHERE known.channel_key = status.channel_key AND known.tenant_id = channel.tenant_id
-        AND known.delivery_id = CASE WHEN external_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}[.][0-9]+$'
-            THEN split_part(external_id, '.', 1)::uuid END
+) OR (  -- no EXISTS: its plan may read all deliveries
+    SELECT known.channel_key = status.channel_key FROM delivery.deliveries AS known
+    WHERE known.tenant_id = channel.tenant_id AND known.delivery_id = CASE
+        WHEN external_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}[.][0-9]+$'
+        THEN split_part(external_id, '.', 1)::uuid
+    END
 ))
 ORDER BY received_at
 LIMIT $1;
