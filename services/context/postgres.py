@@ -1,12 +1,10 @@
 """Postgres: the truth of what is remembered."""
 
-import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
 import asyncpg
-import structlog
 
 from parley.common.v1 import identity_pb2
 
@@ -14,13 +12,9 @@ from services.context.domain import Contact, Conversation
 from services.context.ports import Key, SealedContact, SealedConversation
 from services.context.sealing import Sealing
 from services.kernel.ids import uuid7
-from services.runtime import postgres
 from services.runtime.queries import load_queries
 
-log = structlog.get_logger()
-
 SQL = load_queries(Path(__file__).parent / "queries.sql")
-JANITOR_SECONDS = 60.0
 JANITOR_ROWS = 1000
 
 
@@ -123,17 +117,10 @@ class PostgresStore:
     def _owner(key: Key, digests: Sequence[bytes], owners: Mapping[tuple[str, bytes], UUID]) -> UUID | None:
         return next((owners[key.tenant_id, digest] for digest in digests if (key.tenant_id, digest) in owners), None)
 
-    async def tidy(self, stop: asyncio.Event) -> None:
-        """Empty expired documents, now and then, until told to stop."""
-        waiting = asyncio.create_task(stop.wait())
-        while not stop.is_set():
-            done, _ = await asyncio.wait({waiting}, timeout=JANITOR_SECONDS)
-            if done:
-                return
-            try:
-                await self._pool.execute(SQL["clear_expired"], JANITOR_ROWS)
-            except (OSError, asyncpg.PostgresError, *postgres.AWAY) as error:
-                log.warning("expired contexts wait for the next round", error=type(error).__name__)
+    async def tidy(self) -> bool:
+        """Empty some expired documents; whether there may be more."""
+        status = await self._pool.execute(SQL["clear_expired"], JANITOR_ROWS)
+        return status == f"UPDATE {JANITOR_ROWS}"
 
     def _conversation(
         self, tenant_id: str, conversation_id: UUID, contact_id: UUID, version: int, data: bytes

@@ -2,25 +2,28 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from uuid import UUID
 
 import redis.asyncio
 import redis.exceptions
-import structlog
 
 from services.context.domain import Contact, Conversation
 from services.context.memory import Memory
 from services.context.ports import Key, SealedContact, SealedConversation
 from services.context.sealing import Sealing
+from services.runtime.following import follow
+from services.runtime.logs import describe, get_logger
 
-log = structlog.get_logger()
+log = get_logger(__name__)
 
 PUT_IF_NEWER = (Path(__file__).parent / "put_if_newer.lua").read_text()
 AWAY_SECONDS = 0.5
 """After a failure nobody asks Redis again for so long."""
+LONGEST_PAUSE = 2.0
+"""Seconds between two tries to hear of changes, at most."""
 SILENCE_SECONDS = 2.0
 """A subscription that has not even answered a ping for so long is lost."""
 DIRTY_MOST = 100_000
@@ -136,49 +139,47 @@ class RedisCache:
 
     async def listen(self, stop: asyncio.Event) -> None:
         """Hear of other processes' saves until told to stop. Memory is believed only meanwhile."""
-        stopping = asyncio.create_task(stop.wait())
-        delay = 0.1
-        while not stop.is_set():
-            following = asyncio.create_task(self._follow())
-            await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            following.cancel()
-            (outcome,) = await asyncio.gather(following, return_exceptions=True)
-            delay = 0.1 if self._listening else min(delay * 2, 2.0)
+        await follow(stop, self._follow, name=self._channel, longest=LONGEST_PAUSE)
+
+    async def _follow(self, stands: Callable[[], None]) -> None:
+        try:
+            async with self._client.pubsub() as pubsub:
+                await pubsub.subscribe(self._channel)
+                heard = asked = time.monotonic()
+                while True:
+                    message = await pubsub.get_message(timeout=0.5)
+                    now = time.monotonic()
+                    if message is not None:
+                        heard = now
+                        await self._take(message, stands)
+                    await self._make_up()
+                    if now - heard > SILENCE_SECONDS:
+                        raise redis.exceptions.ConnectionError("the subscription is silent")
+                    if now - asked > SILENCE_SECONDS / 2:
+                        asked = now
+                        await pubsub.ping()
+        finally:
             self._listening = False
-            if stop.is_set():
-                return
-            if not isinstance(outcome, FAILURES):
-                raise (outcome if isinstance(outcome, BaseException) else RuntimeError("the subscription ended"))
-            await asyncio.wait({stopping}, timeout=delay)
 
-    async def _follow(self) -> None:
-        async with self._client.pubsub() as pubsub:
-            await pubsub.subscribe(self._channel)
-            heard = asked = time.monotonic()
-            while True:
-                message = await pubsub.get_message(timeout=0.5)
-                now = time.monotonic()
-                if message is not None:
-                    heard = now
-                    await self._take(message)
-                await self._make_up()
-                if now - heard > SILENCE_SECONDS:
-                    raise redis.exceptions.ConnectionError("the subscription is silent")
-                if now - asked > SILENCE_SECONDS / 2:
-                    asked = now
-                    await pubsub.ping()
-
-    async def _take(self, message: Mapping[str, object]) -> None:
+    async def _take(self, message: Mapping[str, object], stands: Callable[[], None]) -> None:
         if message["type"] == "subscribe":
             await self._clean()
             for memory in self._memories.values():
                 memory.clear()
             self._listening = True
+            stands()
         elif message["type"] == "message" and isinstance(message["data"], bytes):
-            version, _, name = message["data"].decode().partition(" ")
+            self._hear(message["data"])
+
+    def _hear(self, publication: bytes) -> None:
+        """Anybody may publish in a Redis that is shared: what nobody understands is left out."""
+        try:
+            version, _, name = publication.decode().partition(" ")
             kind, _, key = name.partition(":")
             tenant_id, _, identifier = key.partition("/")
             self._memories[kind].drop(Key(tenant_id, UUID(identifier)), below=int(version))
+        except (ValueError, KeyError) as error:
+            log.warning("a change is not understood", channel=self._channel, error=describe(error))
 
     async def _clean(self) -> None:
         """Redis is back: make up for all that it missed."""

@@ -15,7 +15,11 @@ from services.context.servicer import ContextServicer
 from services.context.settings import ContextSettings
 from services.context.usecases import Contexts
 from services.runtime.crypto import Sealer
+from services.runtime.periodic import periodic
 from services.runtime.service import App, Runtime
+
+TIDY = 60.0
+"""Seconds between two looks for documents whose time is over."""
 
 
 async def build(runtime: Runtime, settings: ContextSettings) -> App:
@@ -54,7 +58,7 @@ async def build(runtime: Runtime, settings: ContextSettings) -> App:
     name = "parley.context.v1.ContextService"
     return App(
         servicers=[(name, context_pb2_grpc.add_ContextServiceServicer_to_server, servicer)],
-        background=[cache.listen, store.tidy],
+        background=[cache.listen, periodic("expired contexts", store.tidy, every=TIDY, soon=0.1)],
         checks={"postgres": postgres, "redis": redis},
         spared=frozenset({"redis"}),
     )

@@ -3,8 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -39,7 +38,8 @@ from services.delivery.usecases.send import SendMessages
 from services.delivery.usecases.work import Worker
 from services.runtime.crypto import Sealer
 from services.runtime.lanes import Dispatcher, Lanes
-from services.runtime.logs import describe, get_logger
+from services.runtime.logs import get_logger
+from services.runtime.periodic import periodic
 from services.runtime.service import App, Runtime
 from services.runtime.wakeups import Wakeups
 
@@ -186,9 +186,9 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
             mirror.run,
             hear_lanes,
             hear_channels,
-            every(SWEEP, statuses.sweep),
-            every(TIDY, statuses.expire),
-            every(TIDY, channel_store.expire),
+            periodic("statuses", statuses.sweep, every=SWEEP),
+            periodic("old statuses", statuses.expire, every=TIDY),
+            periodic("request ids", channel_store.expire, every=TIDY),
         ],
         checks={"postgres": postgres},
     )
@@ -204,19 +204,3 @@ def retry_policy(settings: DeliverySettings) -> RetryPolicy:
         hold_seconds=settings.delivery_hold_seconds,
         unknown_delay=SWEEP + 1.0,
     )
-
-
-def every(seconds: float, work: Callable[[], Awaitable[object]]) -> Callable[[asyncio.Event], Awaitable[None]]:
-    """A background task that does `work` now and then; a failure is logged and the next time comes."""
-
-    async def run(stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), seconds)
-                return
-            try:
-                await work()
-            except Exception as error:
-                log.warning("housekeeping failed", work=work.__qualname__, error=describe(error))
-
-    return run

@@ -37,9 +37,10 @@ from services.dialog.usecases.messages import Messages
 from services.dialog.usecases.submit import Submit
 from services.dialog.usecases.tenants import Tenants
 from services.dialog.usecases.turns import RunTurn
-from services.dialog.worker import Waker, repeatedly
+from services.dialog.worker import Waker
 from services.runtime.idempotency import Requests
 from services.runtime.lanes import Dispatcher
+from services.runtime.periodic import periodic
 from services.runtime.service import App, Background, Runtime
 from services.runtime.wakeups import Wakeups
 
@@ -78,12 +79,13 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
     background: list[Background] = [
         chats.listen,
         waker.listen,
-        repeatedly(
+        periodic(
             "dedupe ids",
             lambda: inbox.forget_dedupe_ids(runtime.clock.now()),
             every=settings.dialog_dedupe_sweep_seconds,
+            soon=0.05,
         ),
-        repeatedly("request ids", lambda: requests.tidy(pool), every=3600.0, soon=3600.0),
+        periodic("request ids", lambda: requests.tidy(pool), every=3600.0),
     ]
     if settings.dialog_workers:
         dispatcher = Dispatcher(

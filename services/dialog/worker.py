@@ -1,15 +1,10 @@
-"""The background work of a dialog process: turns, and tidying up."""
+"""Wakes the workers of dialog processes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 from services.dialog.turns import Claimed
 from services.runtime.lanes import Dispatcher
-from services.runtime.logs import describe, get_logger
 from services.runtime.wakeups import Wakeups
-
-log = get_logger(__name__)
 
 
 class Waker:
@@ -44,22 +39,3 @@ class Waker:
                 self._dispatcher.wake()
 
         await self._wakeups.listen(stop, heard, heard)
-
-
-def repeatedly(
-    name: str, work: Callable[[], Awaitable[object]], *, every: float, soon: float = 0.05
-) -> Callable[[asyncio.Event], Awaitable[None]]:
-    """Background work that runs now and then: soon again while it returns something true, else after `every` seconds.
-    A failure waits for the next time."""
-
-    async def run(stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            more: object = False
-            try:
-                more = await work()
-            except Exception as error:
-                log.warning("tidying failed", task=name, error=describe(error))
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), soon if more else every)
-
-    return run

@@ -1,17 +1,15 @@
 """The edge's mirror of all channels and their webhook secrets."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
-
-import structlog
 
 from parley.delivery.v1 import channel_pb2
 
 from parley_client.delivery import ChannelClient
 from parley_client.errors import CallError, NotFound
 from services.edge.problems import Problem, from_call_error
-
-log = structlog.get_logger()
+from services.runtime.following import follow
 
 
 @dataclass(frozen=True)
@@ -70,23 +68,9 @@ class ChannelMirror:
 
     async def watch(self, stop: asyncio.Event) -> None:
         """Follow the changes until told to stop; reconnects by itself."""
-        delay = 0.1
-        watching = asyncio.create_task(stop.wait())
-        while not stop.is_set():
-            follow = asyncio.create_task(self._follow())
-            await asyncio.wait({follow, watching}, return_when=asyncio.FIRST_COMPLETED)
-            if stop.is_set():
-                follow.cancel()
-                await asyncio.gather(follow, return_exceptions=True)
-                return
-            error = follow.exception()
-            delay = 0.1 if error is None else min(delay * 2, 5.0)
-            if error is not None and not isinstance(error, CallError):
-                raise error
-            log.warning("channel watch ended; trying again", error=str(error or "closed"), delay=delay)
-            await asyncio.wait({watching}, timeout=delay)
+        await follow(stop, self._follow, name="channels")
 
-    async def _follow(self) -> None:
+    async def _follow(self, stands: Callable[[], None]) -> None:
         first_round: set[str] | None = set()
         async for event in self._client.watch_channels(channel_pb2.WatchChannelsRequest()):
             which = event.WhichOneof("event")
@@ -101,6 +85,7 @@ class ChannelMirror:
                     del self._entries[gone]
                 first_round = None
                 self.ready.set()
+                stands()
 
 
 def _no_such_channel(channel_id: str) -> Problem:

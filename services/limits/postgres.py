@@ -1,6 +1,5 @@
 """Counts, charges and holds in Postgres: the truth, and the counter while Redis is away."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime
@@ -15,17 +14,12 @@ from services.limits.sql import sql
 from services.limits.tokens import Line, Reservation, key_bytes
 from services.runtime.crashpoints import reach
 from services.runtime.idempotency import Requests
-from services.runtime.logs import describe, get_logger
 from services.runtime.postgres import retry_deadlocks
 
 if TYPE_CHECKING:
     import asyncpg
 
     from services.runtime.postgres import Pool, PoolConnection
-
-log = get_logger(__name__)
-
-TIDY_EVERY = 600.0
 
 
 class PostgresLedger:
@@ -120,19 +114,11 @@ class PostgresLedger:
             await self._requests.once(conn, request, ResetUsageResponse, work, method="ResetUsage")
         return version
 
-    async def tidy(self, stop: asyncio.Event) -> None:
-        """Forgets what nobody needs any more, now and then."""
-        while not stop.is_set():
-            try:
-                for name in ("tidy_charges", "tidy_counters", "tidy_holds"):
-                    await self._pool.execute(sql(name))
-                await self._requests.tidy(self._pool)
-            except Exception as error:
-                log.warning("tidying failed", error=describe(error))
-            try:
-                await asyncio.wait_for(stop.wait(), TIDY_EVERY)
-            except TimeoutError:
-                continue
+    async def tidy(self) -> None:
+        """Forgets what nobody needs any more."""
+        for name in ("tidy_charges", "tidy_counters", "tidy_holds"):
+            await self._pool.execute(sql(name))
+        await self._requests.tidy(self._pool)
 
 
 class _Book:

@@ -14,8 +14,12 @@ from services.limits.servicer import SERVICE, LimitsServicer
 from services.limits.settings import LimitsSettings
 from services.limits.tokens import Tokens
 from services.limits.usecases import Limits
+from services.runtime.periodic import periodic
 from services.runtime.service import App, Runtime
 from services.runtime.wakeups import Wakeups
+
+TIDY = 600.0
+"""Seconds between two looks for what nobody needs any more."""
 
 
 async def build(runtime: Runtime, settings: LimitsSettings) -> App:
@@ -47,7 +51,7 @@ async def build(runtime: Runtime, settings: LimitsSettings) -> App:
                 LimitsServicer(limits, Administration(store, book)),
             )
         ],
-        background=[book.run, listen, ledger.tidy],
+        background=[book.run, listen, periodic("charges and holds", ledger.tidy, every=TIDY)],
         checks={"postgres": postgres, "redis": redis},
         spared=frozenset({"redis"}),
     )

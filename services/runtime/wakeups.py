@@ -7,6 +7,7 @@ from contextlib import suppress
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from services.runtime.following import follow
 from services.runtime.logs import describe, get_logger
 
 log = get_logger(__name__)
@@ -14,7 +15,6 @@ log = get_logger(__name__)
 GATHER = 0.005
 """Seconds between two publications of one process: what comes in between goes out together."""
 _SEPARATOR = b"\n"
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _QUIET = 1.0
 
 Heard = Callable[[Sequence[str]], None]
@@ -50,33 +50,14 @@ class Wakeups:
         `on_gap` is called each time when listening begins, also for the first time: publications before that were
         missed.
         """
-        stopped = asyncio.ensure_future(stop.wait())
-        pause = _FIRST_PAUSE
-        away = False
-        try:
-            while not stop.is_set():
-                listening = asyncio.ensure_future(self._listen(heard, on_gap))
-                await asyncio.wait({listening, stopped}, return_when=asyncio.FIRST_COMPLETED)
-                if not listening.done():
-                    listening.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await listening
-                    return
-                heard_something, error = listening.result()
-                if heard_something:
-                    pause, away = _FIRST_PAUSE, False
-                if not away:
-                    log.warning("no wake-ups", channel=self._channel.decode(), error=describe(error))
-                    away = True
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(stopped), pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-        finally:
-            stopped.cancel()
 
-    async def _listen(self, heard: Heard, on_gap: Callable[[], None] | None) -> tuple[bool, Exception]:
-        """Listen until the connection breaks; whether it ever stood, and what broke it."""
-        stood = False
+        async def connect(stands: Callable[[], None]) -> None:
+            await self._listen(heard, stands, on_gap)
+
+        await follow(stop, connect, name=self._channel.decode())
+
+    async def _listen(self, heard: Heard, stands: Callable[[], None], on_gap: Callable[[], None] | None) -> None:
+        """Listen until the connection breaks."""
         pubsub = self._redis.pubsub()
         try:
             await pubsub.subscribe(self._channel)
@@ -85,13 +66,18 @@ class Wakeups:
                 if message is None:
                     continue
                 if message["type"] == "subscribe":
-                    stood = True
+                    stands()
                     if on_gap is not None:
                         on_gap()
                 elif message["type"] == "message":
-                    heard([item.decode() for item in message["data"].split(_SEPARATOR)])
-        except (RedisError, OSError) as error:
-            return stood, error
+                    self._hear(heard, message["data"])
         finally:
             with suppress(RedisError, OSError):
                 await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    def _hear(self, heard: Heard, publication: bytes) -> None:
+        """Anybody may publish in a Redis that is shared: what nobody understands is left out."""
+        try:
+            heard([item.decode() for item in publication.split(_SEPARATOR)])
+        except Exception as error:
+            log.warning("a wake-up is not understood", channel=self._channel.decode(), error=describe(error))

@@ -10,6 +10,7 @@ import asyncpg
 import zstandard
 
 from services.runtime import postgres
+from services.runtime.logs import describe
 from services.runtime.queries import load_queries
 from services.telemetry.domain import Filters, Piece, Position, Summary, Upkeep, place
 from services.telemetry.usecases import StoreAway, StoreRefuses
@@ -136,10 +137,12 @@ def failures() -> Iterator[None]:
     """The driver's failures as the use cases know them."""
     try:
         yield
+    except (StoreAway, StoreRefuses):
+        raise
     except _AWAY as error:
-        raise StoreAway from error
-    except (asyncpg.PostgresError, asyncpg.InternalClientError, OverflowError, ValueError) as error:
-        raise StoreRefuses from error
+        raise StoreAway(describe(error)) from error
+    except Exception as error:  # whatever else it is, it is about what was given
+        raise StoreRefuses(describe(error)) from error
 
 
 def table_of(day: date) -> str:

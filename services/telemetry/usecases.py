@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import partial
 from itertools import islice
 from time import monotonic
 from typing import Protocol, TypeVar
@@ -13,6 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from services.kernel.clock import Clock
 from services.kernel.errors import not_found
+from services.runtime.apart import send_apart
 from services.runtime.logs import describe, get_logger
 from services.telemetry.domain import Filters, Piece, Position, Retention, Summary, Upkeep, upkeep
 from services.telemetry.gathering import Gathered, Gathering, Key, count, pieces_of
@@ -49,10 +51,12 @@ class Store(Protocol):
         """Traces of a tenant, newest first, `limit` at most."""
 
     async def days(self) -> Mapping[date, bool]:
-        """The days that have a partition, and whether each is thinned. Raises StoreAway."""
+        """The days that have a partition, and whether each is thinned. Raises StoreAway or StoreRefuses."""
 
     async def keep_up(self, work: Upkeep, slow: timedelta) -> None:
-        """Make, thin out and drop partitions. `slow`: traces that took longer are important. Raises StoreAway."""
+        """Make, thin out and drop partitions. `slow`: traces that took longer are important. Raises StoreAway or
+        StoreRefuses.
+        """
 
 
 @dataclass
@@ -113,27 +117,32 @@ class Sink:
         self._writing = traces
         try:
             for some in batched(traces.items(), WRITE_AT_ONCE):
-                spans = sum(each.span_count for _, each in some)
+                parts: list[Sequence[Piece]] = [[each.piece(trace_id) for (trace_id, _), each in some]]
                 try:
-                    await self._store_pieces([each.piece(trace_id) for (trace_id, _), each in some], stop)
-                    self.counts.stored += spans
-                except (StoreAway, StoreRefuses) as error:
-                    self._drop(spans, describe(error))
+                    await send_apart(parts, partial(self._store_pieces, stop), StoreRefuses, self._drop_pieces)
+                except StoreAway as error:
+                    for part in parts:
+                        self._drop_pieces(part, error)
         finally:
             self._writing = {}
 
-    async def _store_pieces(self, pieces: Sequence[Piece], stop: asyncio.Event) -> None:
+    async def _store_pieces(self, stop: asyncio.Event, pieces: Sequence[Piece]) -> None:
         """Store pieces, however long the database is away, unless the process is stopping: then it is tried once."""
         pause = 0.1
         while True:
             try:
-                return await self._store.write(pieces, self._clock.now())
+                await self._store.write(pieces, self._clock.now())
+                self.counts.stored += sum(piece.span_count for piece in pieces)
+                return
             except StoreAway:
                 if stop.is_set():
                     raise
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _drop_pieces(self, pieces: Sequence[Piece], error: Exception) -> None:
+        self._drop(sum(piece.span_count for piece in pieces), describe(error))
 
     def _drop(self, spans: int, why: str) -> None:
         self.counts.dropped += spans
@@ -173,30 +182,18 @@ def visible(pieces: Collection[Piece], tenant_id: str) -> list[Piece]:
 class Upkeeper:
     """Keeps the daily partitions in order."""
 
-    def __init__(self, store: Store, retention: Retention, clock: Clock, *, every: float = 600.0) -> None:
-        """`every`: seconds between two looks."""
+    def __init__(self, store: Store, retention: Retention, clock: Clock) -> None:
         self._store = store
         self._retention = retention
         self._clock = clock
-        self._every = every
 
     async def look(self) -> None:
-        """Do what is to be done now."""
+        """Do what is to be done now. Raises StoreAway or StoreRefuses."""
         today = self._clock.now().date()
         work = upkeep(today, await self._store.days(), self._retention)
         if work.create or work.thin or work.drop:
             await self._store.keep_up(work, self._retention.slow)
             log.info("partitions", created=len(work.create), thinned=len(work.thin), dropped=len(work.drop))
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Look now and then until `stop` is set."""
-        while not stop.is_set():
-            try:
-                await self.look()
-            except StoreAway as error:
-                log.warning("partitions were not looked after", error=describe(error))
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), self._every)
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from parley.telemetry.v1 import telemetry_pb2_grpc
 
 from services.runtime.keys import ISSUERS, SERVICES
+from services.runtime.periodic import periodic
 from services.runtime.service import App, Runtime
 from services.telemetry.domain import Retention
 from services.telemetry.gathering import Gathering
@@ -13,6 +14,9 @@ from services.telemetry.postgres import PostgresStore
 from services.telemetry.servicer import TRACE_SERVICE, TelemetryServicer, TraceServicer, add_trace_servicer
 from services.telemetry.settings import TelemetrySettings
 from services.telemetry.usecases import Sink, Traces, Upkeeper
+
+UPKEEP = 600.0
+"""Seconds between two looks at the daily partitions."""
 
 
 async def build(runtime: Runtime, settings: TelemetrySettings) -> App:
@@ -25,7 +29,6 @@ async def build(runtime: Runtime, settings: TelemetrySettings) -> App:
         timedelta(seconds=settings.telemetry_slow_seconds),
     )
     upkeeper = Upkeeper(store, retention, runtime.clock)
-    await upkeeper.look()
     gathering = Gathering(
         max_bytes=settings.telemetry_waiting_bytes,
         quiet=settings.telemetry_quiet_seconds,
@@ -45,7 +48,7 @@ async def build(runtime: Runtime, settings: TelemetrySettings) -> App:
             ),
             (TRACE_SERVICE, add_trace_servicer, TraceServicer(sink)),
         ],
-        background=[sink.run, upkeeper.run],
+        background=[sink.run, periodic("partitions", upkeeper.look, every=UPKEEP)],
         checks={"postgres": postgres},
         extra_access={f"/{TRACE_SERVICE}/Export": frozenset((*SERVICES, *ISSUERS))},
         extra_ports=[f"{settings.host}:{settings.otlp_port}"],

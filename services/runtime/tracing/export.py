@@ -1,14 +1,16 @@
 """Sends encoded spans away, on the loop and in batches."""
 
 import asyncio
+import urllib.error
 import urllib.request
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
 import grpc
 
 from parley_client.tokens import TokenSource
+from services.runtime.apart import send_apart
 from services.runtime.logs import describe, get_logger
 from services.runtime.tracing.otlp import encode_export
 
@@ -23,14 +25,38 @@ TIMEOUT = 5.0
 _LONGEST_PAUSE = 10.0
 
 Send = Callable[[bytes], Awaitable[object]]
-"""Sends an `ExportTraceServiceRequest`; raises when it was not taken."""
+"""Sends an `ExportTraceServiceRequest`. Raises `Refused`, or something else when it may be taken later."""
+
+_LATER = frozenset(
+    {
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DATA_LOSS,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.UNAVAILABLE,
+        # These say nothing of the spans: somebody has to mend the address or the credentials.
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+"""Answers after which the same spans may be taken later; the first seven are those of the OTLP specification."""
+_LATER_BY_HTTP = frozenset({401, 403, 404, 405, 407, 408, 429, 502, 503, 504})
+_TOO_LARGE = "larger than max"
+"""Stands in gRPC's own words when a message exceeds the receiver's limit."""
+
+
+class Refused(Exception):
+    """The backend does not take these spans, now or later."""
 
 
 class Exporter:
     """A queue of spans and the task that empties it.
 
     A backend that is away costs one failed attempt now and then: spans wait, and the oldest are dropped when there are
-    too many.
+    too many. What it refuses for good is dropped, and nothing waits behind it.
     """
 
     def __init__(self, name: str, head: bytes, send: Send) -> None:
@@ -82,14 +108,23 @@ class Exporter:
 
     async def _send_batch(self) -> None:
         waiting = self._waiting
-        batch = [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]
+        parts: list[Sequence[bytes]] = [[waiting.popleft() for _ in range(min(BATCH, len(waiting)))]]
         try:
-            await self._send(encode_export(self._head, batch))
-        except Exception:
-            room = QUEUE - len(waiting)
-            self.dropped += max(0, len(batch) - room)
-            waiting.extendleft(reversed(batch[max(0, len(batch) - room) :]))
-            raise
+            await send_apart(parts, self._send_part, Refused, self._refused)
+        finally:  # what is left was not sent
+            self._put_back([span for part in parts for span in part])
+
+    async def _send_part(self, spans: Sequence[bytes]) -> None:
+        await self._send(encode_export(self._head, spans))
+
+    def _put_back(self, spans: Sequence[bytes]) -> None:
+        too_many = max(0, len(spans) - (QUEUE - len(self._waiting)))
+        self.dropped += too_many
+        self._waiting.extendleft(reversed(spans[too_many:]))
+
+    def _refused(self, spans: Sequence[bytes], error: Exception) -> None:
+        self.dropped += len(spans)
+        log.warning("spans are refused", by=self._name, refused=len(spans), dropped=self.dropped, error=describe(error))
 
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -101,7 +136,7 @@ def to_telemetry(channel: grpc.aio.Channel, tokens: TokenSource) -> Send:
 
     async def send(request: bytes) -> object:
         metadata = (("authorization", f"Bearer {tokens.token('telemetry')}"),)
-        return await call(request, timeout=TIMEOUT, metadata=metadata)
+        return await _taken(call(request, timeout=TIMEOUT, metadata=metadata))
 
     return send
 
@@ -112,9 +147,19 @@ def to_grpc(channel: grpc.aio.Channel, headers: Mapping[str, str]) -> Send:
     metadata = tuple((key.lower(), value) for key, value in headers.items())
 
     async def send(request: bytes) -> object:
-        return await call(request, timeout=TIMEOUT, metadata=metadata)
+        return await _taken(call(request, timeout=TIMEOUT, metadata=metadata))
 
     return send
+
+
+async def _taken(call: Awaitable[bytes]) -> bytes:
+    """The answer of a call. Raises `Refused` when no repeat would change it."""
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        if error.code() not in _LATER or _TOO_LARGE in (error.details() or ""):
+            raise Refused(describe(error)) from error
+        raise
 
 
 def to_http(url: str, headers: Mapping[str, str]) -> Send:
@@ -122,8 +167,13 @@ def to_http(url: str, headers: Mapping[str, str]) -> Send:
 
     def post(request: bytes) -> None:
         head = {**headers, "content-type": "application/x-protobuf"}
-        with urllib.request.urlopen(urllib.request.Request(url, request, head), timeout=TIMEOUT):  # noqa: S310
-            pass
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, request, head), timeout=TIMEOUT):  # noqa: S310
+                pass
+        except urllib.error.HTTPError as error:
+            if error.code not in _LATER_BY_HTTP:
+                raise Refused(describe(error)) from error
+            raise
 
     async def send(request: bytes) -> None:
         await asyncio.to_thread(post, request)

@@ -164,6 +164,31 @@ async def test_the_version_asked_for_is_given_even_before_the_invalidation(start
         assert answer.snapshot.dialog.step == f"s{number}"
 
 
+async def test_a_publication_that_nobody_understands_ends_nothing(
+    start: Start, redis_url: str, redis_prefix: str
+) -> None:
+    here, there = await start(), await start()
+    conversation, contact = str(uuid4()), str(uuid4())
+    await here.save_context(step(conversation, contact, "one"))
+    await there.get_context(read(conversation))
+    async with Redis.from_url(redis_url) as anybody:
+        for publication in (
+            b"\xff",
+            b"nonsense",
+            b"1 x:demo/1",
+            b"one d:demo/" + conversation.encode(),
+            b"1 d:demo/no",
+        ):
+            await anybody.publish(f"{redis_prefix}:context:changed", publication)
+    await here.save_context(step(conversation, contact, "two"))
+
+    async def seen() -> bool:
+        answer = await there.get_context(read(conversation))
+        return bool(answer.snapshot.dialog.step == "two" and answer.level == context_pb2.CACHE_LEVEL_MEMORY)
+
+    await until(seen)
+
+
 async def test_another_process_reads_from_redis_first(start: Start) -> None:
     here, there = await start(), await start()
     conversation, contact = str(uuid4()), str(uuid4())

@@ -77,6 +77,29 @@ async def test_topics_and_prefixes_are_kept_apart(
     await redis.aclose()
 
 
+async def test_a_publication_that_nobody_understands_ends_nothing(
+    wakeups: Wakeups, listener: Listener, redis_url: str, redis_prefix: str
+) -> None:
+    redis = make_redis(redis_url, "test")
+    hear = listener._hear
+
+    def strict(items: Sequence[str]) -> None:
+        if "nonsense" in items:
+            raise ValueError("not understood")
+        hear(items)
+
+    listener.stop.set()
+    await listener.task
+    listener.stop, listener._hear = asyncio.Event(), strict  # type: ignore[method-assign]
+    listener.task = asyncio.create_task(wakeups.listen(listener.stop, strict, listener._gap))
+    await until(lambda: listener.gaps == 2)
+    for publication in (b"\xff\xfe", b"nonsense", b"heard"):
+        await redis.publish(f"{redis_prefix}:wake:lanes", publication)
+    await until(lambda: "heard" in listener.heard)
+    assert listener.gaps == 2
+    await redis.aclose()
+
+
 async def test_redis_away_neither_blocks_nor_raises_and_the_gap_is_reported(tmp_path: Path) -> None:
     server = EmbeddedRedis(tmp_path / "redis" / "data")
     await asyncio.to_thread(server.start)

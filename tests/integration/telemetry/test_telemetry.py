@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+from structlog.testing import capture_logs
 
 from parley.telemetry.v1 import telemetry_pb2 as pb
 
@@ -20,8 +21,14 @@ from parley_client import errors
 from parley_client.channel import Connection, connect
 from parley_client.telemetry import TelemetryClient
 from parley_client.tokens import TokenSource
+from services.runtime import periodic
+from services.runtime.postgres import open_pool
 from services.runtime.service import Running, running
+from services.telemetry import wiring
+from services.telemetry.domain import Retention
+from services.telemetry.postgres import PostgresStore
 from services.telemetry.settings import TelemetrySettings
+from services.telemetry.usecases import Upkeeper
 from services.telemetry.wiring import build
 from tests.support.otlp import SpanMade, export, new_trace_id
 
@@ -236,9 +243,13 @@ async def partitions(postgres_url: str) -> set[str]:
         await connection.close()
 
 
-async def look_after_partitions(service: Running) -> None:
-    upkeeper: Any = service.app.background[1]
-    await upkeeper.__self__.look()
+async def look_after_partitions(postgres_url: str, clock: MovedClock) -> None:
+    """As the service does by itself, now and then."""
+    pool = await open_pool(postgres_url, name="test", schema="telemetry", migrations=None, size=1)
+    try:
+        await Upkeeper(PostgresStore(pool), Retention(7, 30, timedelta(seconds=10)), clock).look()
+    finally:
+        await pool.close()
 
 
 def table(clock: MovedClock, days: int) -> str:
@@ -258,22 +269,23 @@ async def test_days_are_thinned_to_what_is_important_and_then_dropped(
     ]
     await send(service, edge, export(spans))
     await stored(client, 4)
+    await look_after_partitions(postgres_url, clock)
     assert await partitions(postgres_url) == {table(clock, day) for day in (-1, 0, 1, 2)}
 
     clock.moved = timedelta(days=7)
-    await look_after_partitions(service)
+    await look_after_partitions(postgres_url, clock)
     await client.get_trace(get(plain))
 
     clock.moved = timedelta(days=8)
-    await look_after_partitions(service)
-    await look_after_partitions(service)
+    await look_after_partitions(postgres_url, clock)
+    await look_after_partitions(postgres_url, clock)
     with pytest.raises(errors.NotFound):
         await client.get_trace(get(plain))
     assert len((await client.get_trace(get(failed))).spans) == 2
     assert len((await client.get_trace(get(slow))).spans) == 1
 
     clock.moved = timedelta(days=31)
-    await look_after_partitions(service)
+    await look_after_partitions(postgres_url, clock)
     with pytest.raises(errors.NotFound):
         await client.get_trace(get(failed))
     assert table(clock, 0) not in await partitions(postgres_url)
@@ -288,6 +300,32 @@ async def test_a_missing_partition_is_made_when_it_is_needed(
     await send(service, edge, export([SpanMade(trace_id, tenant_id="demo")]))
     await stored(client, 1)
     assert len((await client.get_trace(get(trace_id))).spans) == 1
+
+
+async def test_the_service_goes_on_when_the_store_refuses_to_look_after_its_partitions(
+    service: Running,
+    client: TelemetryClient,
+    edge: TokenSource,
+    make_settings: Callable[..., TelemetrySettings],
+    postgres_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wiring, "UPKEEP", 0.01)
+    monkeypatch.setattr(periodic, "FIRST_WITHIN", 0.01)
+    connection = await asyncpg.connect(postgres_url)
+    try:
+        await connection.execute("ALTER TABLE telemetry.days RENAME COLUMN thinned TO gone")
+    finally:
+        await connection.close()
+    with capture_logs() as logged:
+        async with running("telemetry", make_settings(TelemetrySettings, otlp_port=0), build) as second:
+            async with asyncio.timeout(30):
+                while not any(entry.get("work") == "partitions" for entry in logged):
+                    await asyncio.sleep(0.01)
+            assert not second.failed.done()
+    trace_id = new_trace_id()
+    await send(service, edge, export([SpanMade(trace_id, tenant_id="demo")]))
+    await stored(client, 1)
 
 
 async def test_spans_survive_a_restart_of_the_service(

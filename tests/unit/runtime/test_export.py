@@ -1,16 +1,19 @@
 """Spans leave in batches; a backend that is away costs memory up to a bound, and no more."""
 
 import asyncio
+import urllib.error
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
+from typing import Any
 
+import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from services.runtime import telemetry
 from services.runtime.tracing import export
-from services.runtime.tracing.export import Exporter, to_http
+from services.runtime.tracing.export import Exporter, Refused, to_grpc, to_http
 from services.runtime.tracing.otlp import encode_head, encode_span
 from tests.unit.runtime.test_otlp import CONTEXT
 
@@ -19,6 +22,7 @@ class Backend:
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
         self.away = False
+        self.poison: set[str] = set()
         self.attempts = 0
 
     async def take(self, request: bytes) -> None:
@@ -26,7 +30,10 @@ class Backend:
         if self.away:
             raise ConnectionError("away")
         (resource,) = ExportTraceServiceRequest.FromString(request).resource_spans
-        self.batches.append([span.name for span in resource.scope_spans[0].spans])
+        names = [span.name for span in resource.scope_spans[0].spans]
+        if self.poison & set(names):
+            raise Refused("INVALID_ARGUMENT")
+        self.batches.append(names)
 
     @property
     def names(self) -> list[str]:
@@ -87,6 +94,97 @@ async def test_too_many_spans_push_out_the_oldest(backend: Backend, monkeypatch:
     await until(lambda: backend.names)
     assert backend.names == [str(i) for i in range(150, 250)]
     await exporting.close()
+
+
+async def test_a_span_that_is_refused_for_good_is_dropped_and_holds_up_nothing(backend: Backend) -> None:
+    backend.poison = {"7"}
+    exporting = exporter(backend)
+    for i in range(600):
+        exporting.offer(span(i))
+    await until(lambda: len(backend.names) == 599)
+    assert backend.names == [str(i) for i in range(600) if i != 7]
+    assert exporting.dropped == 1
+    await exporting.close()
+
+
+async def test_a_backend_that_goes_away_while_a_bad_span_is_sought_gets_every_good_one_once(backend: Backend) -> None:
+    backend.poison = {"3"}
+    exporting = exporter(backend)
+    take = backend.take
+
+    async def flaky(request: bytes) -> None:
+        if backend.attempts in (2, 4):
+            backend.attempts += 1
+            raise ConnectionError("away")
+        await take(request)
+
+    exporting._send = flaky
+    for i in range(16):
+        exporting.offer(span(i))
+    await until(lambda: len(backend.names) == 15)
+    assert backend.names == [str(i) for i in range(16) if i != 3]
+    await exporting.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "refused"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, "", True),
+        (grpc.StatusCode.INTERNAL, "", True),
+        (grpc.StatusCode.UNKNOWN, "", True),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max (5 vs. 4)", True),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "slow down", False),
+        (grpc.StatusCode.UNAVAILABLE, "", False),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "", False),
+        (grpc.StatusCode.UNAUTHENTICATED, "", False),
+        (grpc.StatusCode.UNIMPLEMENTED, "", False),
+    ],
+)
+async def test_a_backend_refuses_for_good_what_no_repeat_would_change(
+    code: grpc.StatusCode, details: str, refused: bool
+) -> None:
+    async def answer(request: bytes, context: Any) -> bytes:
+        await context.abort(code, details)
+        return b""
+
+    server = grpc.aio.server()
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {"Export": grpc.unary_unary_rpc_method_handler(answer)}
+    service = "opentelemetry.proto.collector.trace.v1.TraceService"
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            with pytest.raises(Refused if refused else grpc.aio.AioRpcError):
+                await to_grpc(channel, {})(b"request")
+    finally:
+        await server.stop(0)
+
+
+@pytest.mark.parametrize(
+    ("status", "refused"),
+    [(400, True), (413, True), (500, True), (401, False), (404, False), (429, False), (503, False)],
+)
+async def test_an_http_backend_refuses_for_good_what_no_repeat_would_change(status: int, refused: bool) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            """Not in the tests' output."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        with pytest.raises(Refused if refused else urllib.error.HTTPError):
+            await to_http(f"http://127.0.0.1:{server.server_port}/v1/traces", {})(b"request")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 async def test_closing_gives_up_on_a_backend_that_is_away(backend: Backend) -> None:

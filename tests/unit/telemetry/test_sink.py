@@ -17,12 +17,15 @@ class ScriptedStore:
     def __init__(self, *faults: Exception) -> None:
         self.pieces: list[Piece] = []
         self.faults = list(faults)
+        self.poison: set[bytes] = set()
         self.wrote = asyncio.Event()
 
     async def write(self, pieces: Sequence[Piece], now: datetime) -> None:
         self.wrote.set()
         if self.faults:
             raise self.faults.pop(0)
+        if self.poison & {piece.trace_id for piece in pieces}:
+            raise StoreRefuses
         self.pieces += pieces
 
     async def of_trace(self, trace_id: bytes) -> list[Piece]:
@@ -99,6 +102,17 @@ async def test_what_the_store_refuses_is_dropped_and_the_next_is_stored() -> Non
     sink.receive(export([SpanMade(new_trace_id())]), 100, None)
     await run_until_written(sink, store)
     assert (sink.counts.dropped, sink.counts.stored) == (1, 1)
+
+
+async def test_one_trace_that_the_store_refuses_is_dropped_alone() -> None:
+    store = ScriptedStore()
+    sink = sink_of(store)
+    traces = [new_trace_id() for _ in range(20)]
+    store.poison = {traces[7]}
+    sink.receive(export([SpanMade(trace_id) for trace_id in traces]), 2000, None)
+    await run_until_written(sink, store)
+    assert {piece.trace_id for piece in store.pieces} == set(traces) - store.poison
+    assert (sink.counts.stored, sink.counts.dropped) == (19, 1)
 
 
 @pytest.mark.parametrize("writing", [False, True])
