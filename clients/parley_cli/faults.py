@@ -1,11 +1,15 @@
 """Failures as a person at a terminal wants them: what is wrong, where, and what to do next."""
 
+import json
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import grpc
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from parley_client.errors import CallError
 
@@ -35,25 +39,41 @@ NEXT_STEP = {
 }
 
 
+AS_JSON = "parley_cli.as_json"
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
 class Fault(Exception):
     """A failure that is told in one or two lines: what is wrong, and what to do next."""
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", details: Mapping[str, Any] = NOTHING) -> None:
+        """`details` are what `--json` tells besides."""
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.details = dict(details)
 
 
 class Commands(TyperGroup):
-    """Commands whose failures go to standard error, with exit code 1."""
+    """Commands whose failures go to standard error: in words, or with `--json` as one JSON document."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        ctx.meta[AS_JSON] = "--json" in args
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
+        as_json = ctx.meta[AS_JSON]
         try:
             return super().invoke(ctx)
         except CallError as error:
-            tell(explain(error))
+            tell(explain(error), as_json=as_json)
         except Fault as fault:
-            tell(fault)
+            tell(fault, as_json=as_json)
+        except TyperException as error:  # the command's words are off
+            if not as_json:
+                raise
+            tell(Fault(error.format_message(), "`--help` says what the command takes."), as_json=True)
+            raise typer.Exit(error.exit_code) from error
         except BrokenPipeError:  # whoever read our output has seen enough
             sys.stderr.close()
         raise typer.Exit(1)
@@ -69,11 +89,22 @@ def explain(error: CallError) -> Fault:
     hint = NEXT_STEP.get(error.reason, "")
     if not error.reason and error.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         hint = "`parley status` shows which service is away."
-    return Fault("\n".join(lines), hint)
+    details = {
+        "message": error.message,
+        "code": error.code.name,
+        "reason": error.reason,
+        "fields": [{"field": name, "description": description} for name, description in error.fields],
+        "retry_after_seconds": error.retry_after,
+    }
+    return Fault("\n".join(lines), hint, details)
 
 
-def tell(fault: Fault) -> None:
+def tell(fault: Fault, *, as_json: bool = False) -> None:
     """Print a failure to standard error."""
+    if as_json:
+        document = {"error": {"message": fault.message} | fault.details | {"hint": fault.hint}}
+        typer.echo(json.dumps(document, ensure_ascii=False, indent=2), err=True)
+        return
     typer.secho(f"error: {fault.message}", err=True, fg="red")
     if fault.hint:
         typer.echo(fault.hint, err=True)

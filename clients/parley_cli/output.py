@@ -1,6 +1,7 @@
 """What commands print: tables for people, one JSON document for programs."""
 
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
@@ -15,8 +16,11 @@ from rich.text import Text
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else.")]
 Tenant = Annotated[str, typer.Option("--tenant", help="The tenant.", envvar="PARLEY_TENANT")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Count = Annotated[int, typer.Option("--count", "-n", min=1, max=500, help="How many at most.")]
 DEFAULT_TENANT = "demo"
+SHORTEST = 12
+"""Characters that a column keeps which gives way to the others."""
 
 
 def as_dict(message: Message, **ids: str) -> dict[str, Any]:
@@ -66,16 +70,44 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str = "nothing") -> None:
-    """A table as wide as it needs to be, so that ids can be copied; or a word that there is nothing."""
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
-    if table.row_count:
-        # Wider than the terminal, if need be: a line that wraps can still be copied, a cut id cannot.
-        Console(highlight=False, width=max(console().width, 240)).print(table, crop=False)
-    else:
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str = "nothing", *, gives_way: str = ""
+) -> None:
+    """A table as wide as it needs to be, so that ids can be copied; or a word that there is nothing.
+
+    The column `gives_way` is cut where the terminal ends; in a pipe nothing is.
+    """
+    cells = [[cell if isinstance(cell, Text) else Text(one_line(cell)) for cell in row] for row in rows]
+    if not cells:
         typer.echo(empty)
+        return
+    out = console()
+    if gives_way and out.is_terminal:
+        make_room(cells, columns, columns.index(gives_way), out.width)
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in cells:
+        table.add_row(*row)
+    # Wider than the terminal, if need be: a line that wraps can still be copied, a cut id cannot.
+    wide = sum(widths(cells, columns)) + 2 * len(columns)
+    Console(highlight=False, width=max(out.width, wide)).print(table, crop=False)
+
+
+def one_line(cell: object) -> str:
+    """A cell's text without its line breaks."""
+    return " ".join(str(cell).split()) if isinstance(cell, str) else str(cell)
+
+
+def make_room(cells: Sequence[Sequence[Text]], columns: Sequence[str], index: int, room: int) -> None:
+    """Cut the cells of one column so that a row fits, but never below what can still be read."""
+    needed = widths(cells, columns)
+    left = max(room - sum(needed) + needed[index] - 2 * (len(columns) - 1), SHORTEST)
+    for row in cells:
+        row[index].truncate(left, overflow="ellipsis")
+
+
+def widths(cells: Sequence[Sequence[Text]], columns: Sequence[str]) -> list[int]:
+    """How wide each column is."""
+    return [max(len(name), *(row[index].cell_len for row in cells)) for index, name in enumerate(columns)]
 
 
 def print_fields(fields: Mapping[str, object]) -> None:
@@ -101,7 +133,23 @@ def moment(value: Timestamp | None) -> datetime | None:
     return datetime.fromtimestamp(value.seconds + value.nanos / 1e9).astimezone()
 
 
+def is_since(value: Timestamp, seconds: float | None) -> bool:
+    """Whether it was within the last so many seconds; None is for ever."""
+    return seconds is None or value.seconds >= time.time() - seconds
+
+
 def clock(value: Timestamp | None) -> str:
-    """A time for a table."""
+    """A time with its zone."""
     when = moment(value)
-    return f"{when:%Y-%m-%d %H:%M:%S}" if when else ""
+    return f"{when:%Y-%m-%d %H:%M:%S %Z}" if when else ""
+
+
+def brief(value: Timestamp | None) -> str:
+    """A time with its zone for a narrow column: `17:04:05 UTC` today, `21 Nov 17:04 UTC` this year."""
+    when = moment(value)
+    if when is None:
+        return ""
+    now = datetime.now(when.tzinfo)
+    if when.date() == now.date():
+        return f"{when:%H:%M:%S %Z}"
+    return f"{when:%d %b %H:%M %Z}" if when.year == now.year else f"{when:%Y-%m-%d %Z}"

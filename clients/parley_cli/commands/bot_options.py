@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from google.protobuf.duration_pb2 import Duration
 
 from parley.dialog.v1 import bot_pb2
 
+from parley_cli.durations import METAVAR, parse, to_proto
 from parley_cli.faults import Fault
 
 DEFAULT_FORM = "water-order"
@@ -25,13 +25,22 @@ PromptFile = Annotated[Path | None, typer.Option("--prompt-file", help="assistan
 Model = Annotated[str | None, typer.Option("--model", help="assistant: the model's name.")]
 History = Annotated[int | None, typer.Option("--history", help="assistant: how many messages it sees.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="assistant: the longest answer.")]
-ModelTimeout = Annotated[float | None, typer.Option("--model-timeout", help="assistant: seconds for a model call.")]
+ModelTimeout = Annotated[
+    float | None,
+    typer.Option("--model-timeout", parser=parse, metavar=METAVAR, help="assistant: time for a model call, as 30s."),
+]
 Start = Annotated[str | None, typer.Option("--start-message", help="Answer to /start.")]
 Help = Annotated[str | None, typer.Option("--help-message", help="Answer to /help.")]
 Error = Annotated[str | None, typer.Option("--error-message", help="What a person gets when a turn fails.")]
 Limit = Annotated[str | None, typer.Option("--limit-message", help="What a person gets over a limit.")]
-DialogTtl = Annotated[float | None, typer.Option("--dialog-ttl", help="Seconds a silent dialog is remembered.")]
-Debounce = Annotated[float | None, typer.Option("--debounce", help="Seconds to wait for further messages.")]
+DialogTtl = Annotated[
+    float | None,
+    typer.Option("--dialog-ttl", parser=parse, metavar=METAVAR, help="How long a silent dialog is remembered, as 24h."),
+]
+Debounce = Annotated[
+    float | None,
+    typer.Option("--debounce", parser=parse, metavar=METAVAR, help="How long to wait for further messages, as 2s."),
+]
 Owner = Annotated[str | None, typer.Option("--owner", help="Who answers for it.")]
 
 PLAIN = {
@@ -71,7 +80,7 @@ OF_FLOW: dict[str, tuple[str, Setter]] = {
     "model": ("assistant", set_assistant("model")),
     "history": ("assistant", set_assistant("history_messages")),
     "max_tokens": ("assistant", set_assistant("max_output_tokens")),
-    "model_timeout": ("assistant", lambda bot, value: bot.assistant.timeout.CopyFrom(seconds(value))),
+    "model_timeout": ("assistant", lambda bot, value: bot.assistant.timeout.CopyFrom(to_proto(value))),
 }
 
 
@@ -85,7 +94,7 @@ def apply(bot: bot_pb2.Bot, options: dict[str, Any]) -> list[str]:
             mask.add(field)
     for option, field in DURATIONS.items():
         if option in given:
-            getattr(bot, field).CopyFrom(seconds(given[option]))
+            getattr(bot, field).CopyFrom(to_proto(given[option]))
             mask.add(field)
     for option, (flow, put) in OF_FLOW.items():
         if option in given:
@@ -94,12 +103,6 @@ def apply(bot: bot_pb2.Bot, options: dict[str, Any]) -> list[str]:
             put(bot, given[option])
             mask.add(flow)
     return sorted(mask)
-
-
-def seconds(value: float) -> Duration:
-    duration = Duration()
-    duration.FromMilliseconds(round(value * 1000))
-    return duration
 
 
 def read(path: Path, option: str) -> str:

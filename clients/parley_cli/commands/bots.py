@@ -7,7 +7,7 @@ import typer
 from google.protobuf.field_mask_pb2 import FieldMask
 from rich.text import Text
 
-from parley.dialog.v1 import bot_pb2
+from parley.dialog.v1 import bot_pb2, dialog_pb2
 
 from parley_cli.commands.bot_options import (
     DEFAULT_FORM,
@@ -31,21 +31,23 @@ from parley_cli.commands.bot_options import (
     Start,
     apply,
 )
+from parley_cli.confirm import confirm
+from parley_cli.durations import said
 from parley_cli.faults import Fault
-from parley_cli.local import perform
-from parley_cli.output import DEFAULT_TENANT, Json, Tenant, as_dict, print_fields, print_json, print_table
+from parley_cli.local import Session, perform
+from parley_cli.options import Flow
+from parley_cli.output import DEFAULT_TENANT, Json, Tenant, Yes, as_dict, print_fields, print_json, print_table
 
 app = typer.Typer(help="What answers.", no_args_is_help=True)
 
-FLOWS = ("form", "assistant")
-LATER = ("two_stage", "react")
+WAITING = (dialog_pb2.MESSAGE_STATE_RECEIVED, dialog_pb2.MESSAGE_STATE_PROCESSING, dialog_pb2.MESSAGE_STATE_FAILED)
 DEFAULT_PROMPT = "You are a helpful assistant. Answer briefly, in the language of the question."
 
 
 @app.command("create")
 def create(
     bot_id: Annotated[str, typer.Option("--id", help="Its id, unique in the tenant.")],
-    flow: Annotated[str, typer.Option("--flow", help="form, assistant, two_stage or react.")],
+    flow: Annotated[Flow, typer.Option("--flow", help="How it decides.")],
     name: Name = None,
     locale: Locale = None,
     form: Form = None,
@@ -68,9 +70,8 @@ def create(
 ) -> None:
     """Create a bot."""
     given = locals()
-    check_flow(flow)
     bot = bot_pb2.Bot(tenant_id=tenant, bot_id=bot_id)
-    if flow == "form":
+    if flow is Flow.form:
         bot.form.form_id = DEFAULT_FORM
     else:
         bot.assistant.system_prompt = DEFAULT_PROMPT
@@ -155,9 +156,12 @@ def disable(bot_id: BotId, tenant: Tenant = DEFAULT_TENANT, as_json: Json = Fals
 
 
 @app.command("delete")
-def delete(bot_id: BotId, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
-    """Delete a bot; its history stays."""
+def delete(bot_id: BotId, yes: Yes = False, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
+    """Delete a bot; its history stays. What waits for it is answered by nobody."""
     request = bot_pb2.DeleteBotRequest(tenant_id=tenant, bot_id=bot_id, request_id=f"cli-{uuid4()}")
+    waits = perform(tenant, lambda session: waiting_for(session, bot_id))
+    if waits:
+        confirm(f"{waits} wait for bot {bot_id} and would become dead letters. Delete it?", yes=yes)
     perform(tenant, lambda session: session.bots.delete_bot(request))
     if as_json:
         print_json({"id": bot_id, "bot_id": bot_id, "deleted": True})
@@ -165,12 +169,12 @@ def delete(bot_id: BotId, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False
         typer.echo(f"{bot_id} is deleted")
 
 
-def check_flow(flow: str) -> None:
-    """Raise `Fault` for a flow that this version does not have."""
-    if flow in LATER:
-        raise Fault(f"--flow {flow} is not available in this version", "Use form or assistant.")
-    if flow not in FLOWS:
-        raise Fault(f"--flow {flow!r} is not known", f"Flows are {', '.join(FLOWS)}.")
+async def waiting_for(session: Session, bot_id: str) -> str:
+    """How many messages wait for a bot, in words; empty when none does."""
+    request = dialog_pb2.ListMessagesRequest(tenant_id=session.tenant, states=WAITING, page_size=500)
+    page = await session.dialog.list_messages(request)
+    count = sum(message.bot_id == bot_id for message in page.messages)
+    return f"{'more than ' if page.next_page_token else ''}{count} messages" if count else ""
 
 
 def describe(bot: bot_pb2.Bot) -> dict[str, Any]:
@@ -196,6 +200,8 @@ def show_one(bot: bot_pb2.Bot, *, as_json: bool) -> None:
             "prompt": bot.assistant.system_prompt,
             "model": bot.assistant.model,
             "locale": bot.locale,
+            "remembers": said(bot.dialog_ttl),
+            "debounce": said(bot.debounce) if bot.HasField("debounce") else "",
             "state": state_of(bot),
             "owner": bot.owner,
             "revision": bot.revision,

@@ -9,40 +9,51 @@ import typer
 from google.protobuf.field_mask_pb2 import FieldMask
 from rich.text import Text
 
-from parley.delivery.v1 import channel_pb2
+from parley.delivery.v1 import channel_pb2, delivery_pb2
 from parley.dialog.v1 import bot_pb2
 
+from parley_cli.confirm import confirm
 from parley_cli.faults import Fault
 from parley_cli.local import Session, perform
-from parley_cli.output import DEFAULT_TENANT, Json, Tenant, as_dict, enum_label, print_fields, print_json, print_table
+from parley_cli.options import Mode, Provider
+from parley_cli.output import (
+    DEFAULT_TENANT,
+    Json,
+    Tenant,
+    Yes,
+    as_dict,
+    enum_label,
+    print_fields,
+    print_json,
+    print_table,
+)
 
 app = typer.Typer(help="Bots' connections to messengers.", no_args_is_help=True)
 
-PROVIDERS = {"api": channel_pb2.PROVIDER_API, "chat2desk": channel_pb2.PROVIDER_CHAT2DESK}
-LATER = ("telegram", "whatsapp")
+PROVIDERS = {
+    Provider.api: channel_pb2.PROVIDER_API,
+    Provider.chat2desk: channel_pb2.PROVIDER_CHAT2DESK,
+}
 ChannelId = Annotated[str, typer.Argument(help="The channel's id.")]
 
 
 @app.command("create")
 def create(
     channel_id: Annotated[str, typer.Option("--id", help="Its id, unique over all tenants.")],
-    provider: Annotated[str, typer.Option(help="api, chat2desk, telegram or whatsapp.")],
+    provider: Annotated[Provider, typer.Option(help="Whose messenger it is.")],
     bot: Annotated[str, typer.Option(help="The bot that answers.")],
     token: Annotated[
         str, typer.Option(help="What the provider's API wants from us.", envvar="PARLEY_CHANNEL_TOKEN")
     ] = "",
     secret: Annotated[str, typer.Option(help="What its webhook shows us; made when not given.")] = "",
     api_base: Annotated[str, typer.Option("--api-base", help="Address of the provider's API.")] = "",
-    mode: Annotated[str, typer.Option(help="webhook, or polling (telegram).")] = "webhook",
-    app_secret: Annotated[str, typer.Option("--app-secret", help="WhatsApp's app secret.")] = "",
-    verify_token: Annotated[str, typer.Option("--verify-token", help="WhatsApp's verify token.")] = "",
-    phone_number_id: Annotated[str, typer.Option("--phone-number-id", help="WhatsApp's phone number id.")] = "",
+    mode: Annotated[Mode, typer.Option(help="How its messages come to us.")] = Mode.webhook,
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
     """Create a channel, and print the webhook address to give to the provider."""
-    whatsapp = {"--app-secret": app_secret, "--verify-token": verify_token, "--phone-number-id": phone_number_id}
-    check_options(provider, mode, whatsapp, token)
+    if provider is Provider.chat2desk and not token:
+        raise Fault("a chat2desk channel needs --token", "Chat2Desk shows it under Settings, API.")
     request = channel_pb2.CreateChannelRequest(
         tenant_id=tenant,
         channel=channel_pb2.Channel(
@@ -159,9 +170,12 @@ def disable(channel_id: ChannelId, tenant: Tenant = DEFAULT_TENANT, as_json: Jso
 
 
 @app.command("delete")
-def delete(channel_id: ChannelId, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
+def delete(channel_id: ChannelId, yes: Yes = False, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
     """Delete a channel; what waits in its outbox is dead."""
     request = channel_pb2.DeleteChannelRequest(tenant_id=tenant, channel_id=channel_id, request_id=f"cli-{uuid4()}")
+    waits = perform(tenant, lambda session: waiting_on(session, channel_id))
+    if waits:
+        confirm(f"{waits} wait to go out by {channel_id} and would never be sent. Delete it?", yes=yes)
     perform(tenant, lambda session: session.channels.delete_channel(request))
     if as_json:
         print_json({"id": channel_id, "channel_id": channel_id, "deleted": True})
@@ -174,21 +188,17 @@ async def require_bot(session: Session, bot: str) -> None:
     await session.bots.get_bot(bot_pb2.GetBotRequest(tenant_id=session.tenant, bot_id=bot))
 
 
-def check_options(provider: str, mode: str, whatsapp: dict[str, str], token: str) -> None:
-    """Raise `Fault` for what this version or this provider does not take."""
-    if provider in LATER:
-        raise Fault(f"--provider {provider} is not available in this version", "Use chat2desk or api.")
-    if provider not in PROVIDERS:
-        raise Fault(f"--provider {provider!r} is not known", f"Providers are {', '.join(PROVIDERS)}.")
-    if mode not in ("webhook", "polling"):
-        raise Fault(f"--mode {mode!r} is not known", "Modes are webhook and polling.")
-    if mode == "polling":
-        raise Fault(f"--mode polling is for telegram; {provider} calls a webhook")
-    for option, value in whatsapp.items():
-        if value:
-            raise Fault(f"{option} is for whatsapp, not for {provider}")
-    if provider == "chat2desk" and not token:
-        raise Fault("a chat2desk channel needs --token", "Chat2Desk shows it under Settings, API.")
+async def waiting_on(session: Session, channel_id: str) -> str:
+    """How many replies wait in a channel's outbox, in words; empty when none does."""
+    request = delivery_pb2.ListDeliveriesRequest(
+        tenant_id=session.tenant,
+        channel_id=channel_id,
+        part_state=delivery_pb2.PART_STATE_PENDING,
+        page_size=500,
+    )
+    page = await session.delivery.list_deliveries(request)
+    count = len(page.deliveries)
+    return f"{'more than ' if page.next_page_token else ''}{count} replies" if count else ""
 
 
 def describe(session: Session, channel: channel_pb2.Channel, secret: str = "") -> dict[str, Any]:

@@ -4,64 +4,97 @@ from typing import Annotated
 from uuid import uuid4
 
 import typer
+from rich.text import Text
 
 from parley.dialog.v1 import dialog_pb2
 
-from parley_cli.faults import Fault
+from parley_cli.commands.deliveries import retry_delivery
+from parley_cli.durations import Since
 from parley_cli.local import Session, perform
+from parley_cli.options import MessageState
 from parley_cli.output import (
     DEFAULT_TENANT,
     Count,
     Json,
     Tenant,
     as_dict,
+    brief,
     clock,
+    console,
     enum_label,
+    is_since,
     print_fields,
     print_json,
     print_table,
 )
 
 app = typer.Typer(help="What came in, and what became of it.", no_args_is_help=True)
-STATES = [name.removeprefix("MESSAGE_STATE_") for name, number in dialog_pb2.MessageState.items() if number]
+STYLES = {
+    dialog_pb2.MESSAGE_STATE_COMPLETED: "green",
+    dialog_pb2.MESSAGE_STATE_FAILED: "yellow",
+    dialog_pb2.MESSAGE_STATE_TERMINAL: "red",
+}
+WORSE = [
+    dialog_pb2.REPLY_STATE_UNSPECIFIED,
+    dialog_pb2.REPLY_STATE_RETURNED,
+    dialog_pb2.REPLY_STATE_READ,
+    dialog_pb2.REPLY_STATE_DELIVERED,
+    dialog_pb2.REPLY_STATE_SENT,
+    dialog_pb2.REPLY_STATE_QUEUED,
+    dialog_pb2.REPLY_STATE_DEAD,
+]
+"""States of replies, the best first."""
+REPLY_STYLES = {dialog_pb2.REPLY_STATE_DEAD: "red", dialog_pb2.REPLY_STATE_QUEUED: "yellow"}
 MessageId = Annotated[str, typer.Argument(help="The message's id.")]
 
 
 @app.command("list")
 def list_messages(
-    state: Annotated[list[str] | None, typer.Option("--state", help=f"Only these: {', '.join(STATES)}.")] = None,
+    state: Annotated[
+        list[MessageState] | None,
+        typer.Option("--state", case_sensitive=False, help="Only these; may be repeated."),
+    ] = None,
     conversation: Annotated[str, typer.Option(help="Only this conversation.")] = "",
     channel: Annotated[str, typer.Option(help="Only this channel.")] = "",
+    since: Since = None,
     count: Count = 50,
+    wide: Annotated[bool, typer.Option("--wide", help="Conversations, channels, attempts and ends as well.")] = False,
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """List messages, newest first."""
+    """List messages, newest first, with what became of their replies."""
     request = dialog_pb2.ListMessagesRequest(
         tenant_id=tenant,
-        states=[parse_state(name) for name in state or ()],
+        states=[dialog_pb2.MessageState.Value(f"MESSAGE_STATE_{each.value.upper()}") for each in state or ()],
         conversation_id=conversation,
         channel_id=channel,
         page_size=count,
     )
-    messages = perform(tenant, lambda session: session.dialog.list_messages(request)).messages
+    found = perform(tenant, lambda session: session.dialog.list_messages(request)).messages
+    messages = [message for message in found if is_since(message.received_at, since)]
     if as_json:
         print_json([show_message(message) for message in messages])
         return
+    columns = ("id", "received", "state", "from", *(WIDE if wide else ()), "text")
     rows = [
         (
             message.message_id,
-            message.channel_id,
-            message.conversation_id,
-            state_of(message),
-            message.attempts,
-            clock(message.received_at),
-            clock(message.completed_at),
+            brief(message.received_at),
+            state_in_words(message),
+            sender_of(message),
+            *(further(message) if wide else ()),
+            message.content.text,
         )
         for message in messages
     ]
-    columns = ("id", "channel", "conversation", "state", "attempts", "received", "completed")
-    print_table(columns, rows, empty="no messages")
+    print_table(columns, rows, empty="no messages", gives_way="text")
+
+
+WIDE = ("channel", "conversation", "attempts", "completed")
+
+
+def further(message: dialog_pb2.Message) -> tuple[object, ...]:
+    return message.channel_id, message.conversation_id, message.attempts, brief(message.completed_at)
 
 
 @app.command("show")
@@ -76,13 +109,38 @@ def show(message_id: MessageId, tenant: Tenant = DEFAULT_TENANT, as_json: Json =
 
 @app.command("retry")
 def retry(message_id: MessageId, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
-    """Answer a FAILED or TERMINAL message anew."""
-    request = dialog_pb2.RetryMessageRequest(tenant_id=tenant, message_id=message_id, request_id=f"cli-{uuid4()}")
-    message = perform(tenant, lambda session: session.dialog.retry_message(request)).message
+    """Answer a FAILED or TERMINAL message anew; of an answered one, send again the replies that are dead."""
+
+    async def work(session: Session) -> tuple[dialog_pb2.Message, list[str]]:
+        message = await get_message(session, message_id)
+        dead = dead_deliveries(message)
+        if not dead:
+            request = dialog_pb2.RetryMessageRequest(
+                tenant_id=tenant, message_id=message_id, request_id=f"cli-{uuid4()}"
+            )
+            return (await session.dialog.retry_message(request)).message, []
+        for delivery_id in dead:
+            await retry_delivery(session, delivery_id)
+        return await get_message(session, message_id), dead
+
+    message, sent_again = perform(tenant, work)
     if as_json:
         print_json(show_message(message))
+    elif sent_again:
+        typer.echo(f"The answer stands; sent again: delivery {', '.join(sent_again)}.")
     else:
         typer.echo(f"{message.message_id} is queued again; `parley messages show {message.message_id}` follows it.")
+
+
+def dead_deliveries(message: dialog_pb2.Message) -> list[str]:
+    """Deliveries of an answered message whose replies never reached the person."""
+    if message.state != dialog_pb2.MESSAGE_STATE_COMPLETED:
+        return []
+    return [
+        reply.delivery_id
+        for reply in message.replies
+        if reply.state == dialog_pb2.REPLY_STATE_DEAD and reply.delivery_id
+    ]
 
 
 async def get_message(session: Session, message_id: str) -> dialog_pb2.Message:
@@ -92,17 +150,30 @@ async def get_message(session: Session, message_id: str) -> dialog_pb2.Message:
 
 
 def show_message(message: dialog_pb2.Message) -> dict[str, object]:
-    return as_dict(message, id="message_id")
+    return as_dict(message, id="message_id") | {"text": message.content.text}
 
 
 def state_of(message: dialog_pb2.Message) -> str:
     return enum_label("MessageState", dialog_pb2.MessageState.Name(message.state))
 
 
-def parse_state(name: str) -> dialog_pb2.MessageState.ValueType:
-    if name.upper() not in STATES:
-        raise Fault(f"--state {name!r} is no state", f"States are {', '.join(STATES)}.")
-    return dialog_pb2.MessageState.Value(f"MESSAGE_STATE_{name.upper()}")
+def reply_state(reply: dialog_pb2.Reply) -> str:
+    return enum_label("ReplyState", dialog_pb2.ReplyState.Name(reply.state))
+
+
+def state_in_words(message: dialog_pb2.Message) -> Text:
+    """The state, and that of its replies where they say more: a message may be COMPLETED while its reply is dead."""
+    text = Text(state_of(message), style=STYLES.get(message.state, ""))
+    worst = max((reply.state for reply in message.replies), key=WORSE.index, default=None)
+    if worst is not None and worst != dialog_pb2.REPLY_STATE_RETURNED:
+        label = enum_label("ReplyState", dialog_pb2.ReplyState.Name(worst)).lower()
+        text.append(f", reply {label}", style="red" if worst == dialog_pb2.REPLY_STATE_DEAD else "dim")
+    return text
+
+
+def sender_of(message: dialog_pb2.Message) -> str:
+    """By name; by the provider's id when there is none."""
+    return message.sender.display_name or message.sender.identity.value
 
 
 def print_message(message: dialog_pb2.Message) -> None:
@@ -114,8 +185,9 @@ def print_message(message: dialog_pb2.Message) -> None:
             "bot": message.bot_id,
             "conversation": message.conversation_id,
             "contact": message.contact_id,
+            "from": sender_of(message),
             "text": message.content.text,
-            "state": state_of(message),
+            "state": state_in_words(message),
             "rejection": enum_label("RejectionReason", dialog_pb2.RejectionReason.Name(message.rejection)),
             "outcome": enum_label("TurnOutcome", dialog_pb2.TurnOutcome.Name(message.outcome)),
             "attempts": message.attempts,
@@ -131,6 +203,10 @@ def print_message(message: dialog_pb2.Message) -> None:
         }
     )
     for reply in message.replies:
-        state = enum_label("ReplyState", dialog_pb2.ReplyState.Name(reply.state))
-        typer.echo(f"\nreply ({state}{', delivery ' + reply.delivery_id if reply.delivery_id else ''})")
+        heading = Text("\nreply ").append(reply_state(reply), style=REPLY_STYLES.get(reply.state, ""))
+        heading.append(f", delivery {reply.delivery_id}" if reply.delivery_id else "")
+        heading.append(f", {clock(reply.sent_at)}" if reply.HasField("sent_at") else "")
+        console().print(heading, soft_wrap=True)
+        if reply.error:
+            console().print(Text(reply.error, style="red"), soft_wrap=True)
         typer.echo(reply.content.text)

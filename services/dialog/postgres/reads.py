@@ -167,6 +167,7 @@ def _add_turn(message: dialog_pb2.Message, row: asyncpg.Record, plan: Plan, know
         if index in known:
             reply.delivery_id = str(known[index]["delivery_id"] or "")
             reply.state = known[index]["state"]
+            reply.error = known[index]["error"]
             if known[index]["sent_at"] is not None:
                 _set(reply.sent_at, known[index]["sent_at"])
                 sent.append(known[index]["sent_at"])

@@ -164,10 +164,13 @@ class Reply(_message.Message):
     DELIVERY_ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     SENT_AT_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     delivery_id: _builtins.str
     """The delivery that carries it; empty on an `api` channel."""
     state: Global___ReplyState.ValueType
     """Where it stands."""
+    error: _builtins.str
+    """Why it is dead, as delivery said last; empty unless it failed."""
     @_builtins.property
     def content(self) -> _content_pb2.OutboundContent:
         """What was answered."""
@@ -183,10 +186,11 @@ class Reply(_message.Message):
         delivery_id: _builtins.str = ...,
         state: Global___ReplyState.ValueType = ...,
         sent_at: _timestamp_pb2.Timestamp | None = ...,
+        error: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "sent_at", b"sent_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "delivery_id", b"delivery_id", "sent_at", b"sent_at", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "delivery_id", b"delivery_id", "error", b"error", "sent_at", b"sent_at", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,61 @@
+"""Lengths of time as people write them: `90s`, `5m`, `24h`, `30d`, `1h30m`; a bare number is seconds."""
+
+import re
+from typing import Annotated
+
+import typer
+from google.protobuf.duration_pb2 import Duration
+
+SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+NAMES = {"d": "day", "h": "h", "m": "min", "s": "s"}
+PART = re.compile(r"(\d+(?:\.\d+)?)(d|h|m|s)")
+METAVAR = "DURATION"
+
+
+def parse(text: str) -> float:
+    """Seconds. Raises `typer.BadParameter` for what is no length of time."""
+    written = text.strip().lower().replace(" ", "")
+    try:
+        return finite(float(written))
+    except ValueError:
+        pass
+    parts = PART.findall(written)
+    if not parts or "".join(number + unit for number, unit in parts) != written:
+        raise typer.BadParameter(f"{text!r} is no length of time; write 90s, 5m, 24h, 30d or 1h30m")
+    return sum(float(number) * SECONDS[unit] for number, unit in parts)
+
+
+def finite(seconds: float) -> float:
+    """The number, unless nothing could last so long."""
+    if not 0 <= seconds < 1e10:
+        raise typer.BadParameter(f"{seconds:g} s is no length of time")
+    return seconds
+
+
+def say(seconds: float) -> str:
+    """For people, in the two largest units that say something: `45 s`, `5 min`, `1 h 30 min`, `30 days`."""
+    if seconds < 1:
+        return f"{seconds * 1e3:.0f} ms" if seconds else "0 s"
+    left, said = round(seconds), []
+    for unit, length in SECONDS.items():
+        count, left = divmod(left, length)
+        if count:
+            said.append(f"{count} {NAMES[unit]}{'s' if unit == 'd' and count > 1 else ''}")
+    return " ".join(said[:2])
+
+
+def said(value: Duration) -> str:
+    """A contract's duration, for people."""
+    return say(value.seconds + value.nanos / 1e9)
+
+
+def to_proto(seconds: float) -> Duration:
+    """To the millisecond."""
+    made = Duration()
+    made.FromMilliseconds(round(seconds * 1000))
+    return made
+
+
+Since = Annotated[
+    float | None, typer.Option("--since", parser=parse, metavar=METAVAR, help="Only the last so long: 10m, 2h, 7d.")
+]

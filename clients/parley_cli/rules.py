@@ -1,0 +1,174 @@
+"""A tenant's rules as the command line shows and changes them."""
+
+from typing import Any
+from uuid import uuid4
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from parley.dialog.v1 import tenant_pb2
+from parley.limits.v1 import limits_pb2
+
+from parley_cli.durations import say
+from parley_cli.faults import Fault
+from parley_cli.local import Session
+from parley_cli.output import as_dict, clock, enum_label
+
+DAY = 86400
+NO_LIMIT = 1_000_000_000
+"""The most that a rule can allow."""
+
+
+async def list_rules(session: Session) -> list[limits_pb2.Rule]:
+    """The tenant's rules, and those for every tenant that it has none of its own for."""
+    request = limits_pb2.ListRulesRequest(tenant_id=session.tenant, page_size=1000)
+    found = list((await session.limits.list_rules(request)).rules)
+    own = {rule.rule_id for rule in found if rule.tenant_id == session.tenant}
+    return [rule for rule in found if rule.tenant_id == session.tenant or rule.rule_id not in own]
+
+
+async def find_rule(session: Session, rule_id: str, *, creating: bool) -> limits_pb2.Rule | None:
+    """The rule; None when it is to be made. Raises `Fault` when there is none."""
+    rules = await list_rules(session)
+    for rule in rules:
+        if rule.rule_id == rule_id:
+            return rule
+    if creating:
+        return None
+    known = ", ".join(sorted(rule.rule_id for rule in rules))
+    raise Fault(
+        f"there is no rule {rule_id!r}", f"Rules are {known}. To make one, say with --resource what it is to count."
+    )
+
+
+def new_rule(
+    tenant: str, rule_id: str, resource: str, limit: int, per: int | None, chosen: list[str]
+) -> limits_pb2.Rule:
+    """A rule for each contact; or one that binds nobody, to be overridden for the bot, channel or contact chosen."""
+    if per is None:
+        raise Fault("a new rule needs --per", "Give it a length of time, a day at most.")
+    scope = limits_pb2.RuleScope.Value(f"RULE_SCOPE_{(chosen or ['--contact'])[0].removeprefix('--').upper()}")
+    window = limits_pb2.SlidingWindow(limit=NO_LIMIT if chosen else limit, window=Duration(seconds=per))
+    return limits_pb2.Rule(
+        tenant_id=tenant,
+        rule_id=rule_id,
+        resource=resource,
+        scope=scope,
+        sliding_window=window,
+        failure_mode=limits_pb2.FAILURE_MODE_OPEN,
+    )
+
+
+async def create_rule(session: Session, rule: limits_pb2.Rule) -> limits_pb2.Rule:
+    create = limits_pb2.CreateRuleRequest(tenant_id=session.tenant, rule=rule, request_id=f"cli-{uuid4()}")
+    return (await session.limits.create_rule(create)).rule
+
+
+async def set_override(
+    session: Session, rule: limits_pb2.Rule, limit: int, per: int | None, whom: limits_pb2.Selector
+) -> limits_pb2.Rule:
+    """Another limit for one of them."""
+    override = limits_pb2.Override(selector=whom, limit=limit)
+    if rule.WhichOneof("algorithm") == "sliding_window":
+        if per is not None:
+            override.window.CopyFrom(Duration(seconds=per))
+    elif per not in (None, DAY):
+        raise Fault(f"rule {rule.rule_id!r} counts days: --per can only be {DAY} for one of its subjects")
+    request = limits_pb2.SetOverrideRequest(
+        tenant_id=session.tenant, rule_id=rule.rule_id, override=override, request_id=f"cli-{uuid4()}"
+    )
+    return (await session.limits.set_override(request)).rule
+
+
+async def set_rule(
+    session: Session, found: limits_pb2.Rule, limit: int, per: int | None, zone: str = ""
+) -> limits_pb2.Rule:
+    """Another limit for the tenant: its own rule is changed, or made after the one for every tenant.
+
+    A rule that counts days keeps its zone, unless another `zone` or length is given.
+    """
+    rule = limits_pb2.Rule()
+    rule.CopyFrom(found)
+    rule.tenant_id = session.tenant
+    del rule.overrides[:]
+    counts_days = found.WhichOneof("algorithm") == "daily_quota" and per in (None, DAY)
+    if zone or counts_days:
+        rule.daily_quota.limit = limit
+        rule.daily_quota.time_zone = zone or found.daily_quota.time_zone
+    else:
+        window = Duration(seconds=per) if per is not None else found.sliding_window.window
+        rule.sliding_window.CopyFrom(limits_pb2.SlidingWindow(limit=limit, window=window))
+    if found.tenant_id == session.tenant:
+        request = limits_pb2.UpdateRuleRequest(
+            tenant_id=session.tenant,
+            rule=rule,
+            update_mask=FieldMask(paths=[str(rule.WhichOneof("algorithm"))]),
+            request_id=f"cli-{uuid4()}",
+        )
+        return (await session.limits.update_rule(request)).rule
+    if rule.WhichOneof("algorithm") == "daily_quota" and not zone:
+        rule.daily_quota.time_zone = await time_zone(session) or rule.daily_quota.time_zone
+    return await create_rule(session, rule)
+
+
+async def unset_override(session: Session, rule_id: str, whom: limits_pb2.Selector) -> limits_pb2.Rule:
+    """The rule's own limit for one of them again."""
+    request = limits_pb2.DeleteOverrideRequest(
+        tenant_id=session.tenant, rule_id=rule_id, selector=whom, request_id=f"cli-{uuid4()}"
+    )
+    return (await session.limits.delete_override(request)).rule
+
+
+async def unset_rule(session: Session, found: limits_pb2.Rule) -> limits_pb2.Rule | None:
+    """The rule for every tenant again; None when there is none. Raises `Fault` for a rule that is not the tenant's."""
+    if found.tenant_id != session.tenant:
+        raise Fault(
+            f"rule {found.rule_id!r} is the one for every tenant", "`parley limits set` gives this tenant its own."
+        )
+    request = limits_pb2.DeleteRuleRequest(tenant_id=session.tenant, rule_id=found.rule_id, request_id=f"cli-{uuid4()}")
+    await session.limits.delete_rule(request)
+    return next((rule for rule in await list_rules(session) if rule.rule_id == found.rule_id), None)
+
+
+async def time_zone(session: Session) -> str:
+    """Where the tenant's days begin."""
+    request = tenant_pb2.GetTenantRequest(tenant_id=session.tenant)
+    return (await session.tenants.get_tenant(request)).tenant.time_zone
+
+
+def selector(bot: str, channel: str, contact: str) -> limits_pb2.Selector:
+    if bot:
+        return limits_pb2.Selector(bot_id=bot)
+    if channel:
+        return limits_pb2.Selector(channel_id=channel)
+    return limits_pb2.Selector(contact_id=contact)
+
+
+def limit_of(rule: limits_pb2.Rule) -> tuple[int, int]:
+    """Units, and seconds that they are for."""
+    if rule.WhichOneof("algorithm") == "daily_quota":
+        return rule.daily_quota.limit, DAY
+    return rule.sliding_window.limit, rule.sliding_window.window.seconds
+
+
+def describe(rule: limits_pb2.Rule, status: limits_pb2.LimitStatus | None = None) -> dict[str, Any]:
+    limit, per = limit_of(rule)
+    shown = as_dict(rule, id="rule_id") | {"limit": limit, "per": per}
+    return shown | ({"usage": as_dict(status)} if status else {})
+
+
+def rows_of(rule: limits_pb2.Rule, status: limits_pb2.LimitStatus | None = None) -> list[tuple[object, ...]]:
+    """A row for the rule, and one for each of its overrides."""
+    limit, per = limit_of(rule)
+    scope = enum_label("RuleScope", limits_pb2.RuleScope.Name(rule.scope)).lower()
+    owner = "every tenant" if rule.tenant_id == "*" else rule.tenant_id
+    days = rule.WhichOneof("algorithm") == "daily_quota"
+    length = f"day in {rule.daily_quota.time_zone}" if days else say(per)
+    used = (status.used, status.remaining, clock(status.resets_at)) if status else ("", "", "")
+    rows: list[tuple[object, ...]] = [(rule.rule_id, owner, rule.resource, scope, limit, length, *used)]
+    for override in rule.overrides:
+        kind = str(override.selector.WhichOneof("selector"))
+        whom = f"{kind.removesuffix('_id')} {getattr(override.selector, kind)}"
+        window = say(override.window.seconds) if override.HasField("window") else length
+        rows.append(("", "", "", whom, override.limit, window, "", "", ""))
+    return rows
