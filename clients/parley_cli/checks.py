@@ -1,9 +1,10 @@
 """The checks of `parley doctor`: each looks at one thing and says what to do about it."""
 
+import json
 import os
 import shutil
-import socket
 import stat
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -16,13 +17,14 @@ from typing import Any, Literal
 
 from parley_cli import local
 from parley_cli.faults import Fault
+from parley_cli.queues import backlog, queues_of
+from parley_cli.troubles import trouble
 
 Level = Literal["ok", "warning", "error"]
 PATIENCE = 5.0
 DISK_WANTED = 1024**3
 """Bytes."""
 CLOCK_TOLERANCE = 30.0
-DEFAULT_PORTS = {"edge": 8080, "context": 50051, "dialog": 50052, "limits": 50053, "delivery": 50054}
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,13 @@ def examine() -> list[Finding]:
         stack = local.stack()
     except Fault as fault:
         findings.append(Finding("stack", "warning", fault.message, fault.hint))
-        return [*findings, *ports(os.environ), *model({})]
-    findings.append(Finding("stack", "ok", f"{stack['state']}, process {stack['pid']}, in {stack['home']}"))
-    return [*findings, *processes(stack), *stores(stack), *model(stack)]
+        return [*findings, *environment(running=False), *model({})]
+    level: Level = "warning" if stack["state"] == "degraded" else "ok"
+    findings.append(Finding("stack", level, f"{stack['state']}, process {stack['pid']}, in {stack['home']}"))
+    found = [*findings, *environment(running=True), *processes(stack), *stores(stack)]
+    if stack["state"] in ("ready", "degraded"):
+        found += queues(stack)
+    return [*found, *model(stack)]
 
 
 def python() -> Finding:
@@ -76,50 +82,35 @@ def keys(folder: Path) -> Finding:
     return Finding("keys", "ok", f"readable by their owner only, in {folder}")
 
 
-def ports(environment: Mapping[str, str]) -> list[Finding]:
-    """Whether the stack could take its ports."""
-    findings = []
-    for name, default in DEFAULT_PORTS.items():
-        variable = f"PARLEY_{name.upper()}_PORT"
-        given = environment.get(variable, "")
-        port = int(given) if given.isdecimal() else default
-        if port and not is_free(port):
-            findings.append(
-                Finding(
-                    "ports", "error", f"{port} for {name} is in use", f"Stop what listens there, or set {variable}."
-                )
-            )
-    return findings or [Finding("ports", "ok", "all free")]
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+def environment(*, running: bool) -> list[Finding]:
+    """Variables that nobody reads, and ports that the stack could not take, as the stack itself judges them."""
+    command = [sys.executable, "-m", "deploy.local", "check", *(["--running"] if running else [])]
+    done = subprocess.run(command, cwd=local.ROOT, capture_output=True, text=True, check=False)
+    try:
+        found = [Finding(**problem) for problem in json.loads(done.stdout)]
+    except ValueError:
+        why = done.stderr.strip().splitlines()[-1:] or ["nothing was said"]
+        return [Finding("settings", "error", f"cannot be checked: {why[0]}", "Run `make setup`.")]
+    return found or [Finding("settings", "ok", "every PARLEY_ variable is known, and ports can be taken")]
 
 
 def processes(stack: Mapping[str, Any]) -> list[Finding]:
     """Every process of the stack."""
     findings = []
     for process in stack["processes"]:
-        name, restarts = process["name"], process["restarts"]
+        name, sentence = process["name"], trouble(process)
+        todo = f"`parley logs {name}` says more."
         if not process["healthy"]:
-            todo = f"See {process['log']}."
-            findings.append(Finding(name, "error", f"unhealthy at {process['address']}", todo))
-        elif restarts:
-            todo = f"See {process['log']} for why."
-            findings.append(Finding(name, "warning", f"healthy, but was started again {restarts} times", todo))
+            findings.append(Finding(name, "error", sentence, todo))
+        elif sentence:
+            findings.append(Finding(name, "warning", sentence, todo))
         else:
             findings.append(Finding(name, "ok", f"healthy at {process['address']}"))
     return findings
 
 
 def stores(stack: Mapping[str, Any]) -> list[Finding]:
-    """PostgreSQL and Redis, as the services reach them."""
+    """PostgreSQL and Redis, as the services reach them. A part that nobody could ask is unknown, not broken."""
     url = stack.get("urls", {}).get("edge")
     if not url:
         return []
@@ -127,19 +118,31 @@ def stores(stack: Mapping[str, Any]) -> list[Finding]:
     if answer is None:
         return [Finding("health", "error", f"{url}/health does not answer", "`parley status` shows what runs.")]
     return [
-        Finding(name, "ok", "reached by the services")
-        if answer.get(name) == "ok"
-        else Finding(
-            name, "error", f"the services say: {answer.get(name, 'unknown')}", f"Check {variable} and its server."
-        )
+        judge_store(name, str(answer.get(name, "unknown")), variable)
         for name, variable in (("postgres", "PARLEY_DATABASE_URL"), ("redis", "PARLEY_REDIS_URL"))
     ]
 
 
+def judge_store(name: str, word: str, variable: str) -> Finding:
+    if word == "ok":
+        return Finding(name, "ok", "reached by the services")
+    if word == "unknown":
+        return Finding(name, "warning", "not known: no service could be asked", "`parley status` shows what runs.")
+    return Finding(name, "error", f"the services say: {word}", f"Check {variable} and its server.")
+
+
+def queues(stack: Mapping[str, Any]) -> list[Finding]:
+    """What is dead, and what waits for too long."""
+    counted = queues_of(stack)
+    found = [Finding("queues", "warning", sentence, f"`{command}`") for sentence, command in backlog(counted)]
+    for name, numbers in counted.items():
+        if "error" in numbers:
+            found.append(Finding("queues", "warning", f"{name} is not known: {numbers['error']}"))
+    return found or [Finding("queues", "ok", "nothing is dead, and nothing waits for long")]
+
+
 def fetch(url: str) -> dict[str, Any] | None:
     """A JSON page, whatever its status; None when there is none."""
-    import json
-
     try:
         with urllib.request.urlopen(url, timeout=PATIENCE) as answer:  # noqa: S310 - the stack's own address
             body = answer.read()

@@ -66,7 +66,7 @@ class UnaryCall(Generic[Req, Res]):
             code = "OK"
             return response
         except grpc.aio.AioRpcError as rpc_error:
-            error = from_rpc_error(rpc_error)
+            error = from_rpc_error(rpc_error, self._connection.audience)
             code, message = error.code.name, error.message
             raise error from rpc_error
         finally:
@@ -99,7 +99,7 @@ class StreamCall(Generic[Req, Res]):
                 yield response
             code = "OK"
         except grpc.aio.AioRpcError as rpc_error:
-            error = from_rpc_error(rpc_error)
+            error = from_rpc_error(rpc_error, self._connection.audience)
             code, message = error.code.name, error.message
             raise error from rpc_error
         finally:
@@ -178,7 +178,7 @@ class CoalescedCall(Generic[Req, Res]):
                 request, timeout=max(0.001, latest - monotonic()), metadata=self._connection.authorization()
             )
         except grpc.aio.AioRpcError as rpc_error:
-            error = from_rpc_error(rpc_error)
+            error = from_rpc_error(rpc_error, self._connection.audience)
             if _too_large(error) and len(items) > 1:
                 half = len(items) // 2
                 first, second = await asyncio.gather(self._send(items[:half]), self._send(items[half:]))

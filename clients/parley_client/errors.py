@@ -127,8 +127,11 @@ def from_status(status: status_pb2.Status) -> CallError:
     )
 
 
-def from_rpc_error(error: grpc.aio.AioRpcError) -> CallError:
-    """The exception of a failed RPC, with the details of its trailing metadata when it has some that can be read."""
+def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> CallError:
+    """The exception of a failed RPC, with the details of its trailing metadata when it has some that can be read.
+
+    When the network says that nobody is there, the message names the `service`, not its addresses.
+    """
     packed = _details(error.trailing_metadata())
     if packed is not None:
         status = status_pb2.Status()
@@ -138,6 +141,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> CallError:
             status.Clear()
         if status.code == error.code().value[0]:
             return from_status(status)
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        return of_code(error.code(), f"{service} is not answering")
     return of_code(error.code(), error.details() or error.code().name)
 
 

@@ -1,6 +1,7 @@
-"""The local stack, for the command line, which imports no service: `python -m deploy.local up|token`."""
+"""The local stack, for the command line, which imports no service: `python -m deploy.local up|check|token`."""
 
 import argparse
+import json
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -14,7 +15,13 @@ def main() -> int:
     from deploy.local.home import Home
 
     home = Home.of(os.environ)
-    return up(home, arguments) if arguments.command == "up" else token(home, arguments)
+    match arguments.command:
+        case "up":
+            return up(home, arguments)
+        case "check":
+            return check(arguments)
+        case _:
+            return token(home, arguments)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,6 +30,8 @@ def parser() -> argparse.ArgumentParser:
     up_command = commands.add_parser("up", help="run the stack in the foreground")
     up_command.add_argument("--no-demo", action="store_true", help="do not make the demo tenant")
     up_command.add_argument("--json", action="store_true", help="print what runs as one JSON document")
+    check_command = commands.add_parser("check", help="print what is wrong with the environment, as JSON")
+    check_command.add_argument("--running", action="store_true", help="the stack runs, and has its ports")
     token_command = commands.add_parser("token", help="print a token for the gRPC ports")
     token_command.add_argument("--role", choices=["operator", "integration"], default="integration")
     token_command.add_argument("--tenant", action="append", required=True, help="a tenant, or * for all")
@@ -42,6 +51,13 @@ def up(home: "Home", arguments: argparse.Namespace) -> int:
     except (AlreadyRunning, PortTaken, ServerFailed, UnsafeSocketDir, OSError, ValueError) as failure:
         print(f"parley up: {failure}", file=sys.stderr)
         return 1
+
+
+def check(arguments: argparse.Namespace) -> int:
+    from deploy.local.variables import examine
+
+    print(json.dumps([problem.as_dict() for problem in examine(os.environ, running=arguments.running)]))
+    return 0
 
 
 def token(home: "Home", arguments: argparse.Namespace) -> int:

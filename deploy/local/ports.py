@@ -79,6 +79,19 @@ def parse(name: str, text: str) -> int:
     return int(text)
 
 
+def is_free(port: int) -> bool:
+    """Whether the port could be taken now. Raises `PermissionError` for one that only root may take."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except PermissionError:
+            raise
+        except OSError:
+            return False
+    return True
+
+
 def hold(held: ExitStack, port: int) -> int | None:
     """Bind the port until `held` is closed; None when somebody else has it."""
     probe = held.enter_context(socket.socket())

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from deploy.local.probes import Health, Probe
@@ -59,6 +60,13 @@ class Managed:
     ):
         self.spec = spec
         self.healthy = False
+        self.found = Health.SILENT
+        """What the last probe found."""
+        self.since = datetime.now(UTC)
+        """When it became healthy or unhealthy."""
+        self.started_at: datetime | None = None
+        self.last_end = ""
+        """How it ended the last time, as a sentence without its subject."""
         self.restarts = 0
         self.ends_before_healthy = 0
         self._report = report
@@ -100,6 +108,7 @@ class Managed:
                 return
             ends = 1 if time.monotonic() - started > SETTLED_AFTER else ends + 1
             self.restarts += 1
+            self.last_end = how
             self.ends_before_healthy += not self.was_healthy.is_set()
             pause = min(backoff(ends), self.spec.longest_pause)
             self._report(self.spec.name, "error", f"{how}; starting it again in {pause:.1f} s (see {self.spec.log})")
@@ -122,6 +131,7 @@ class Managed:
             watch.cancel()
             with suppress(asyncio.CancelledError):
                 await watch
+        self.found = Health.SILENT
         self._set_healthy(False)
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
 
@@ -142,6 +152,7 @@ class Managed:
             )
         finally:
             os.close(log)
+        self.started_at = datetime.now(UTC)
         self._changed()
         return self._process
 
@@ -149,7 +160,7 @@ class Managed:
         """Probe it; end it when it has been unhealthy for too long through no fault of what it needs."""
         well_until = time.monotonic()
         while True:
-            found = await self.spec.probe()
+            found = self.found = await self.spec.probe()
             self._set_healthy(found is Health.WELL)
             if self.healthy or self._blameless(self.spec, found):
                 well_until = time.monotonic()
@@ -174,8 +185,15 @@ class Managed:
             await process.wait()
 
     def _set_healthy(self, healthy: bool) -> None:
-        if healthy != self.healthy:
-            self.healthy = healthy
-            if healthy:
-                self.was_healthy.set()
-            self._changed()
+        if healthy == self.healthy:
+            return
+        now = datetime.now(UTC)
+        if healthy and self.was_healthy.is_set():
+            away = (now - self.since).total_seconds()
+            self._report(self.spec.name, "info", f"is back after {away:.1f} s")
+        elif not healthy and self.pid is not None and not self._stopping.is_set():
+            self._report(self.spec.name, "warning", self.found.value)
+        self.healthy, self.since = healthy, now
+        if healthy:
+            self.was_healthy.set()
+        self._changed()

@@ -103,8 +103,10 @@ class Stack:
 
     def describe(self) -> dict[str, Any]:
         """What runs, without any secret."""
+        processes = self.supervisor.processes.values()
+        whole = self.state != "ready" or all(process.healthy for process in processes)
         return {
-            "state": self.state,
+            "state": self.state if whole else "degraded",
             "pid": os.getpid(),
             "home": str(self.home.path),
             "started_at": self.started_at.isoformat(),
@@ -120,9 +122,13 @@ class Stack:
                     "pid": process.pid,
                     "healthy": process.healthy,
                     "restarts": process.restarts,
+                    "since": process.since.isoformat(),
+                    "started_at": process.started_at.isoformat() if process.started_at else None,
+                    "found": process.found.value,
+                    "last_end": process.last_end,
                     "log": str(process.spec.log),
                 }
-                for process in self.supervisor.processes.values()
+                for process in processes
             ],
         }
 

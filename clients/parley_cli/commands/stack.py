@@ -2,13 +2,16 @@
 
 import os
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
 from parley_cli import local
-from parley_cli.output import Json, print_json, print_table
+from parley_cli.output import Json, Tenant, console, print_json, print_table
+from parley_cli.queues import backlog, queues_of
+from parley_cli.troubles import trouble
 
 
 def up(
@@ -22,13 +25,22 @@ def up(
     os.execv(command[0], command)  # noqa: S606 - the stack takes this process's place, and its signals
 
 
-def status(as_json: Json = False) -> None:
-    """Show every process of the stack: address, process id, health."""
+def status(tenant: Tenant = "", as_json: Json = False) -> None:
+    """Show every process of the stack: address, process id, health; and what waits or is dead.
+
+    Ends with 1 when a process is unhealthy.
+    """
     stack = local.stack()
-    processes = stack["processes"]
+    queues = {} if stack["state"] in ("starting", "stopping") else queues_of(stack, tenant)
     if as_json:
-        print_json(stack)
-        return
+        print_json(stack | {"queues": queues})
+    else:
+        show_status(stack, queues)
+    if stack["state"] == "degraded":
+        raise typer.Exit(1)
+
+
+def show_status(stack: Mapping[str, Any], queues: Mapping[str, Any]) -> None:
     rows = [
         (
             process["name"],
@@ -37,9 +49,16 @@ def status(as_json: Json = False) -> None:
             Text("healthy", style="green") if process["healthy"] else Text("unhealthy", style="red"),
             process["restarts"] or "",
         )
-        for process in processes
+        for process in stack["processes"]
     ]
     print_table(("name", "address", "pid", "health", "restarts"), rows)
-    typer.echo(f"\nstate: {stack['state']}, home: {stack['home']}")
+    out = console()
+    style = {"ready": "green", "degraded": "red"}.get(stack["state"], "yellow")
+    out.print(Text("\nstate: ").append(stack["state"], style=style).append(f", home: {stack['home']}"), soft_wrap=True)
+    for process in stack["processes"]:
+        if sentence := trouble(process):
+            out.print(Text(sentence, style="yellow" if process["healthy"] else "red"), soft_wrap=True)
     for name, url in stack["urls"].items():
         typer.echo(f"{name}: {url}")
+    for sentence, todo in backlog(queues):
+        out.print(Text(sentence, style="yellow").append(f"  {todo}", style="dim"), soft_wrap=True)

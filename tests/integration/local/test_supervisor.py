@@ -194,3 +194,13 @@ def test_no_process_survives_a_supervisor_that_is_killed(tmp_path: Path) -> None
     while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "the child is left behind"
         time.sleep(0.02)
+
+
+async def test_a_process_that_does_not_answer_and_is_back_is_told_with_the_time_it_was_away(stand: Stand) -> None:
+    await stand.supervisor.start([stand.spec("edge")], 30)
+    mark = stand.folder / "edge"
+    mark.unlink()
+    await until(lambda: ("edge", "warning", "does not answer") in stand.reports)
+    mark.write_text("up")
+    await until(lambda: any(sentence.startswith("is back after ") for _, _, sentence in stand.reports))
+    assert stand.supervisor.processes["edge"].restarts == 0

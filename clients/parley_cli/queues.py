@@ -1,0 +1,64 @@
+"""What waits and what is dead, as the services count it."""
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from typing import Any
+
+from google.protobuf.message import Message
+
+from parley.delivery.v1 import delivery_pb2
+from parley.dialog.v1 import dialog_pb2
+
+from parley_cli.durations import say
+from parley_cli.local import Session, perform
+from parley_cli.output import as_dict
+from parley_client.errors import CallError
+
+PATIENCE = 3.0
+"""Seconds; a service that takes longer is not waited for."""
+LATE = 60.0
+"""Seconds after which it is told that something waits."""
+
+
+def queues_of(stack: Mapping[str, Any], tenant: str = "") -> dict[str, Any]:
+    """Counts of `inbox` and `outbox`, of one tenant or of all; an `error` in the place of what cannot be asked."""
+
+    async def ask(call: Awaitable[Message]) -> dict[str, Any]:
+        try:
+            return as_dict(await call)
+        except CallError as error:
+            return {"error": error.message}
+
+    async def work(session: Session) -> dict[str, Any]:
+        inbox = session.dialog.get_queue_stats(dialog_pb2.GetQueueStatsRequest(tenant_id=tenant), timeout=PATIENCE)
+        outbox = session.delivery.get_queue_stats(delivery_pb2.GetQueueStatsRequest(tenant_id=tenant), timeout=PATIENCE)
+        asked = dict(zip(("inbox", "outbox"), await asyncio.gather(ask(inbox), ask(outbox)), strict=True))
+        return asked
+
+    if not {"dialog", "delivery"} <= stack["addresses"].keys():
+        return {}
+    return perform(tenant, work)
+
+
+def backlog(queues: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What an operator should know of them, each with the command that shows more."""
+    found = []
+    inbox, outbox = queues.get("inbox", {}), queues.get("outbox", {})
+    if dead := inbox.get("dead"):
+        found.append((f"{dead} dead messages", "parley messages list --state terminal"))
+    if failed := inbox.get("failed"):
+        found.append((f"{failed} messages failed and are tried again", "parley messages list --state failed"))
+    if (waited := seconds(inbox.get("oldest_waiting"))) > LATE:
+        found.append((f"a message waits for {say(waited)}", "parley messages list --state received"))
+    if dead := outbox.get("dead"):
+        found.append((f"{dead} dead replies", "parley deliveries list --state dead"))
+    if unknown := outbox.get("unknown"):
+        found.append((f"{unknown} replies of unknown outcome", "parley deliveries list --state unknown"))
+    if (waited := seconds(outbox.get("oldest_waiting"))) > LATE:
+        found.append((f"a reply waits for {say(waited)}", "parley deliveries list --state pending"))
+    return found
+
+
+def seconds(value: object) -> float:
+    """Of a duration in JSON, `3.5s`."""
+    return float(value.removesuffix("s")) if isinstance(value, str) and value else 0.0
