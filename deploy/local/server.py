@@ -51,7 +51,8 @@ class EmbeddedServer(ABC):
     """
 
     name: str
-    program: str
+    programs: frozenset[str]
+    """Names of processes that may serve this data."""
     stop_signal: signal.Signals
 
     def __init__(self, data_dir: Path, *, log: Path | None = None) -> None:
@@ -141,7 +142,7 @@ class EmbeddedServer(ABC):
         found = []
         for process in psutil.process_iter(["name"]):
             with suppress(psutil.Error):
-                if process.info["name"] == self.program and process.cwd() == str(self.data_dir):
+                if process.info["name"] in self.programs and process.cwd() == str(self.data_dir):
                     found.append(process)
         return found
 

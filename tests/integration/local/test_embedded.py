@@ -18,6 +18,7 @@ import redis
 from deploy.local.embedded import EmbeddedPostgres, EmbeddedRedis, ServerFailed
 from deploy.local.server import leashed
 from deploy.local.sockets import UnsafeSocketDir, private
+from tests.support.stores import OldRedis
 
 
 @pytest.fixture
@@ -124,6 +125,43 @@ def test_redis_starts_again_after_a_crash(embedded_redis: EmbeddedRedis) -> None
     assert embedded_redis.pid is None
     embedded_redis.start()
     assert embedded_redis.ready()
+
+
+def test_the_data_of_the_redis_that_stacks_had_before_is_taken_over(tmp_path: Path) -> None:
+    before, after = OldRedis(tmp_path / "redis"), EmbeddedRedis(tmp_path / "redis")
+    for server, kept in ((before, None), (after, b"yes"), (after, b"yes")):
+        server.start()
+        client = redis.Redis.from_url(server.url)
+        assert client.get("kept") == kept
+        client.set("kept", "yes")
+        client.hset("counter", "used", "7")
+        client.close()
+        server.stop()
+    assert (tmp_path / "redis" / "appendonlydir").is_dir()
+
+
+def test_a_redis_of_the_version_before_that_was_left_running_is_ended(tmp_path: Path) -> None:
+    before, after = OldRedis(tmp_path / "redis"), EmbeddedRedis(tmp_path / "redis")
+    before.start()
+    client = redis.Redis.from_url(before.url)
+    client.set("kept", "yes")
+    client.close()
+    after.start()
+    try:
+        assert before.pid is None
+        client = redis.Redis.from_url(after.url)
+        assert client.get("kept") == b"yes"
+        client.close()
+    finally:
+        after.stop()
+
+
+def test_redis_is_one_that_gets_security_fixes(embedded_redis: EmbeddedRedis) -> None:
+    embedded_redis.start()
+    client = redis.Redis.from_url(embedded_redis.url)
+    version = client.info("server")["valkey_version"]
+    client.close()
+    assert tuple(map(int, version.split("."))) >= (9, 1, 2)
 
 
 WHO = "import os, sys; print(os.getuid(), os.access(sys.argv[1], os.R_OK), open('/proc/self/status').read())"
