@@ -20,6 +20,7 @@ from services.delivery.postgres.channels import PostgresChannelStore
 from services.delivery.postgres.outcomes import PostgresOutcomeStore
 from services.delivery.postgres.reading import PostgresReadStore
 from services.delivery.postgres.retrying import PostgresRetryStore
+from services.delivery.postgres.sealing import Sealing
 from services.delivery.postgres.sending import PostgresSendStore
 from services.delivery.postgres.statuses import PostgresStatusStore
 from services.delivery.postgres.working import PostgresWorkStore
@@ -69,13 +70,15 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
         mirror.nudge()
         channels_heard.publish()
 
-    channel_store = PostgresChannelStore(pool, Sealer(runtime.keys), changed=channel_changed)
+    sealer = Sealer(runtime.keys)
+    sealing = Sealing(sealer)
+    channel_store = PostgresChannelStore(pool, sealer, changed=channel_changed)
     mirror = ChannelMirror(channel_store, poll=settings.delivery_channel_poll_seconds)
     await mirror.refresh()
 
     reporter = OutcomeReporter(DialogClient(runtime.connect("dialog")), PostgresOutcomeStore(pool))
     holder = f"{socket.gethostname()}:{os.getpid()}"
-    work_store = PostgresWorkStore(pool, lanes, holder=holder, said=reporter.said)
+    work_store = PostgresWorkStore(pool, lanes, sealing, holder=holder, said=reporter.said)
     ttl = timedelta(seconds=settings.delivery_lease_seconds)
 
     def stored() -> None:
@@ -139,14 +142,18 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
         gather=GATHER,
         drain=max(0.5, settings.drain_seconds - 1.0),
     )
-    statuses = PostgresStatusStore(pool, said=reporter.said, due=dispatcher.wake)
+    statuses = PostgresStatusStore(pool, sealing, said=reporter.said, due=dispatcher.wake)
     sends = SendMessages(
-        PostgresSendStore(pool, stored=stored),
+        PostgresSendStore(pool, sealing, stored=stored),
         mirror,
         {kind: provider.limits for kind, provider in providers.items()},
     )
     servicer = DeliveryServicer(
-        sends, mirror, PostgresReadStore(pool), PostgresRetryStore(pool, lanes, stored=stored), statuses
+        sends,
+        mirror,
+        PostgresReadStore(pool, sealing),
+        PostgresRetryStore(pool, lanes, sealing, stored=stored),
+        statuses,
     )
 
     async def work(stop: asyncio.Event) -> None:

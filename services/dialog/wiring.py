@@ -21,6 +21,7 @@ from services.dialog.postgres.database import Database
 from services.dialog.postgres.inbox import PostgresInbox
 from services.dialog.postgres.lanes import SCHEMA
 from services.dialog.postgres.reads import PostgresReads
+from services.dialog.postgres.sealing import Sealing
 from services.dialog.postgres.tenants import PostgresTenants
 from services.dialog.postgres.turns import PostgresTurns
 from services.dialog.redis.chats import RedisChats
@@ -38,6 +39,7 @@ from services.dialog.usecases.submit import Submit
 from services.dialog.usecases.tenants import Tenants
 from services.dialog.usecases.turns import RunTurn
 from services.dialog.worker import Waker
+from services.runtime.crypto import Sealer
 from services.runtime.idempotency import Requests
 from services.runtime.lanes import Dispatcher
 from services.runtime.periodic import periodic
@@ -57,8 +59,9 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
     redis = runtime.redis()
     database = Database(pool)
     process = f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
-    inbox, reads, bots = PostgresInbox(database), PostgresReads(database), PostgresBots(database)
-    turns = PostgresTurns(database, process, timedelta(seconds=settings.dialog_lease_seconds))
+    sealing = Sealing(Sealer(runtime.keys))
+    inbox, reads, bots = PostgresInbox(database, sealing), PostgresReads(database, sealing), PostgresBots(database)
+    turns = PostgresTurns(database, sealing, process, timedelta(seconds=settings.dialog_lease_seconds))
     chats = RedisChats(redis, settings.redis_prefix, process)
     waker = Waker(Wakeups(redis, settings.redis_prefix, "dialog"), settings.dialog_workers)
 

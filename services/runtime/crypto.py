@@ -51,5 +51,10 @@ class Sealer:
         return sealed[1 : 1 + _KEY_ID] == self._current
 
 
+def is_sealed(stored: bytes) -> bool:
+    """Whether bytes begin as sealed ones do, to tell them from rows that an older version has stored in clear."""
+    return stored[:1] == _VERSION
+
+
 def _key_id(key: bytes) -> bytes:
     return hashlib.sha256(b"parley master key id:" + key).digest()[:_KEY_ID]

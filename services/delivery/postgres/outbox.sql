@@ -1,6 +1,6 @@
 -- name: known
 -- Messages that were stored before.
-SELECT tenant_id, request_id, delivery_id, channel_id, conversation_id, chat_id, text
+SELECT tenant_id, request_id, delivery_id, channel_id, conversation_id, chat_id, text, sealed_text
 FROM unnest($1::text[], $2::text[]) AS asked (tenant_id, request_id)
 JOIN delivery.deliveries USING (tenant_id, request_id);
 
@@ -13,10 +13,10 @@ WITH new AS MATERIALIZED (
         count(*) OVER (PARTITION BY item.lane_id) AS count
     FROM unnest(
         $1::uuid[], $2::text[], $3::text[], $4::int[], $5::text[], $6::uuid[], $7::text[], $8::uuid[], $9::int[],
-        $10::text[], $11::text[], $12::text[], $13::text[], $14::uuid[]
+        $10::bytea[], $11::text[], $12::text[], $13::text[], $14::uuid[]
     ) WITH ORDINALITY AS item (
         delivery_id, tenant_id, request_id, channel_key, channel_id, conversation_id, chat_id, message_id, reply_index,
-        text, cuts, traceparent, tracestate, lane_id, position
+        sealed_text, cuts, traceparent, tracestate, lane_id, position
     )
     WHERE EXISTS (SELECT FROM delivery.channels AS channel WHERE channel.channel_key = item.channel_key)
         AND NOT EXISTS (
@@ -35,10 +35,10 @@ WITH new AS MATERIALIZED (
 )
 INSERT INTO delivery.deliveries (
     delivery_id, tenant_id, request_id, channel_key, channel_id, conversation_id, chat_id, message_id, reply_index,
-    text, cuts, traceparent, tracestate, lane_id, seq
+    text, sealed_text, cuts, traceparent, tracestate, lane_id, seq
 )
 SELECT delivery_id, tenant_id, request_id, channel_key, channel_id, conversation_id, chat_id, message_id, reply_index,
-    text, cuts::int[], traceparent, tracestate, lane_id, next_seq - count + nth - 1
+    '', sealed_text, cuts::int[], traceparent, tracestate, lane_id, next_seq - count + nth - 1
 FROM new JOIN lane USING (lane_id)
 RETURNING delivery_id;
 
@@ -47,8 +47,8 @@ RETURNING delivery_id;
 SELECT lane.lane_id, first.*
 FROM unnest($1::uuid[], $2::bigint[]) AS lane (lane_id, done_seq)
 CROSS JOIN LATERAL (
-    SELECT delivery_id, tenant_id, seq, channel_key, chat_id, message_id, reply_index, text, cuts, traceparent,
-        tracestate, revision, parts
+    SELECT delivery_id, tenant_id, seq, channel_key, chat_id, message_id, reply_index, text, sealed_text, cuts,
+        traceparent, tracestate, revision, parts
     FROM delivery.deliveries
     WHERE lane_id = lane.lane_id AND seq > lane.done_seq
     ORDER BY seq
@@ -57,8 +57,8 @@ CROSS JOIN LATERAL (
 
 -- name: read
 -- One delivery as its worker reads it.
-SELECT delivery_id, tenant_id, seq, channel_key, chat_id, message_id, reply_index, text, cuts, traceparent, tracestate,
-    revision, parts
+SELECT delivery_id, tenant_id, seq, channel_key, chat_id, message_id, reply_index, text, sealed_text, cuts, traceparent,
+    tracestate, revision, parts
 FROM delivery.deliveries
 WHERE tenant_id = $1 AND delivery_id = $2;
 

@@ -11,6 +11,7 @@ from services.delivery.domain.outbox import Delivery, lane_of
 from services.delivery.domain.parts import PartState
 from services.delivery.postgres.reading import QUERIES as READING
 from services.delivery.postgres.reading import delivery_of
+from services.delivery.postgres.sealing import Sealing
 from services.delivery.postgres.sending import QUERIES as OUTBOX
 from services.delivery.postgres.statuses import QUERIES, store_parts
 from services.delivery.usecases.ports import Headers
@@ -27,9 +28,10 @@ R = TypeVar("R", bound=Message)
 class Revival:
     """Changes within one transaction."""
 
-    def __init__(self, conn: Connection, lanes: Lanes) -> None:
+    def __init__(self, conn: Connection, lanes: Lanes, sealing: Sealing) -> None:
         self._conn = conn
         self._lanes = lanes
+        self._sealing = sealing
 
     async def revive(self, tenant_id: str, delivery_id: UUID, begin_trace: Callable[[Delivery], Headers]) -> Delivery:
         """Makes the dead parts wait again: in their place if nobody has come by it, else at the end of the lane.
@@ -40,7 +42,7 @@ class Revival:
         row = await self._conn.fetchrow(QUERIES["lock"], tenant_id, delivery_id, None)
         if row is None:
             raise not_found("DELIVERY_NOT_FOUND", "delivery", "delivery_id", str(delivery_id))
-        delivery = delivery_of(row)
+        delivery = delivery_of(row, self._sealing)
         if not any(part.state is PartState.DEAD for part in delivery.parts):
             raise wrong_state("No part of this delivery is dead, so there is nothing to send again.", "not_dead")
         parts = tuple(part_rules.revived(part) if part.state is PartState.DEAD else part for part in delivery.parts)
@@ -53,15 +55,16 @@ class Revival:
         await self._conn.execute(OUTBOX["lane_due_now"], lane_id)
         changed = await self._conn.fetchrow(READING["get"], tenant_id, delivery_id)
         assert changed is not None
-        return delivery_of(changed)
+        return delivery_of(changed, self._sealing)
 
 
 class PostgresRetryStore:
     """`RetryStore` on Postgres. `stored` is called after each commit, to wake workers."""
 
-    def __init__(self, pool: "Pool", lanes: Lanes, *, stored: Callable[[], None]) -> None:
+    def __init__(self, pool: "Pool", lanes: Lanes, sealing: Sealing, *, stored: Callable[[], None]) -> None:
         self._pool = pool
         self._lanes = lanes
+        self._sealing = sealing
         self._stored = stored
         self._requests = Requests("delivery")
 
@@ -70,7 +73,7 @@ class PostgresRetryStore:
     ) -> R:
         """Lets `work` revive a delivery in one transaction, once per request id."""
         async with self._pool.acquire() as conn, conn.transaction():
-            revival = Revival(conn, self._lanes)
+            revival = Revival(conn, self._lanes, self._sealing)
             result = await self._requests.once(conn, request, response, lambda: work(revival), method=method)
         self._stored()
         return result

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from uuid import UUID
 
 import asyncpg
@@ -11,21 +11,26 @@ import asyncpg
 from parley_client.coalesce import Coalescer
 from services.delivery.domain.outbox import NewDelivery, Stored
 from services.delivery.postgres.gathered import gathered
+from services.delivery.postgres.sealing import Sealing
 from services.kernel.errors import Kind, ParleyError, not_found
 from services.runtime.crashpoints import reach
+from services.runtime.crypto import CannotOpen
+from services.runtime.logs import describe, get_logger
 from services.runtime.queries import load_queries
 
 if TYPE_CHECKING:
     from services.runtime.postgres import Pool
 
 QUERIES = load_queries(Path(__file__).parent / "outbox.sql")
+log = get_logger(__name__)
 
 
 class PostgresSendStore:
     """`SendStore` on Postgres. `stored` is called after each commit, to wake workers."""
 
-    def __init__(self, pool: "Pool", *, stored: Callable[[], None]) -> None:
+    def __init__(self, pool: "Pool", sealing: Sealing, *, stored: Callable[[], None]) -> None:
         self._pool = pool
+        self._sealing = sealing
         self._stored = stored
         self._gathered: Coalescer[NewDelivery, Stored] = gathered(self._store_all, max_in_flight=2)
 
@@ -54,15 +59,42 @@ class PostgresSendStore:
         firsts: dict[tuple[str, str], NewDelivery] = {}
         for item in items:
             firsts.setdefault((item.tenant_id, item.request_id), item)
-        rows = await self._pool.fetch(QUERIES["store"], *_columns(list(firsts.values())))
+        rows = await self._pool.fetch(QUERIES["store"], *self._columns(list(firsts.values())))
         stored = {row[0] for row in rows}
         if len(stored) == len(items):
             return [Stored(item.delivery_id, False) for item in items]
         known = {key: _Known.of(first) for key, first in firsts.items() if first.delivery_id in stored}
         missing = [key for key, first in firsts.items() if first.delivery_id not in stored]
         for tenant_id, request_id, *found in await self._pool.fetch(QUERIES["known"], *_split(missing)):
-            known[tenant_id, request_id] = _Known(*found)
+            known[tenant_id, request_id] = self._known(tenant_id, *found)
         return [_result(item, known.get((item.tenant_id, item.request_id))) for item in items]
+
+    def _known(self, tenant_id: str, delivery_id: UUID, *rest: Any) -> "_Known":
+        channel_id, conversation_id, chat_id, clear, sealed = rest
+        text: str | None = None
+        try:
+            text = self._sealing.open_text(tenant_id, delivery_id, clear, sealed)
+        except CannotOpen as error:
+            log.error("a stored text cannot be opened", delivery_id=str(delivery_id), error=describe(error), alert=True)
+        return _Known(delivery_id, channel_id, conversation_id, chat_id, text)
+
+    def _columns(self, items: Sequence[NewDelivery]) -> tuple[list[object], ...]:
+        return (
+            [item.delivery_id for item in items],
+            [item.tenant_id for item in items],
+            [item.request_id for item in items],
+            [item.channel_key for item in items],
+            [item.channel_id for item in items],
+            [item.conversation_id for item in items],
+            [item.chat_id for item in items],
+            [item.message_id for item in items],
+            [item.reply_index for item in items],
+            [self._sealing.text(item.tenant_id, item.delivery_id, item.text) for item in items],
+            [None if item.cuts is None else "{" + ",".join(map(str, item.cuts)) + "}" for item in items],
+            [item.traceparent for item in items],
+            [item.tracestate for item in items],
+            [item.lane_id for item in items],
+        )
 
 
 class _Known(NamedTuple):
@@ -72,7 +104,8 @@ class _Known(NamedTuple):
     channel_id: str
     conversation_id: UUID
     chat_id: str
-    text: str
+    text: str | None
+    """None when it does not open: then it may be the same."""
 
     @staticmethod
     def of(item: NewDelivery) -> "_Known":
@@ -82,28 +115,11 @@ class _Known(NamedTuple):
 def _result(item: NewDelivery, known: _Known | None) -> Stored | ParleyError:
     if known is None:
         return not_found("CHANNEL_NOT_FOUND", "channel", "channel_id", item.channel_id)
+    if known.text is None:
+        known = known._replace(text=item.text)
     if known[1:] != _Known.of(item)[1:]:
         return _reused(item.request_id)
     return Stored(known.delivery_id, known.delivery_id != item.delivery_id)
-
-
-def _columns(items: Sequence[NewDelivery]) -> tuple[list[object], ...]:
-    return (
-        [item.delivery_id for item in items],
-        [item.tenant_id for item in items],
-        [item.request_id for item in items],
-        [item.channel_key for item in items],
-        [item.channel_id for item in items],
-        [item.conversation_id for item in items],
-        [item.chat_id for item in items],
-        [item.message_id for item in items],
-        [item.reply_index for item in items],
-        [item.text for item in items],
-        [None if item.cuts is None else "{" + ",".join(map(str, item.cuts)) + "}" for item in items],
-        [item.traceparent for item in items],
-        [item.tracestate for item in items],
-        [item.lane_id for item in items],
-    )
 
 
 def _split(keys: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:

@@ -14,6 +14,7 @@ from services.delivery.domain.parts import PartState
 from services.delivery.domain.scrubbing import scrub, without_phones
 from services.delivery.domain.statuses import Effect, Report
 from services.delivery.postgres.reading import COLUMNS, delivery_of
+from services.delivery.postgres.sealing import Sealing
 from services.delivery.postgres.sending import QUERIES as OUTBOX
 from services.delivery.usecases.ports import Said
 from services.runtime.lanes import Connection
@@ -30,8 +31,11 @@ _BATCH = 100
 class PostgresStatusStore:
     """`StatusStore` on Postgres. `said` gets outcomes once they are stored, `due` hears that a lane has become due."""
 
-    def __init__(self, pool: "Pool", *, said: Callable[[Sequence[Said]], None], due: Callable[[], None]) -> None:
+    def __init__(
+        self, pool: "Pool", sealing: Sealing, *, said: Callable[[Sequence[Said]], None], due: Callable[[], None]
+    ) -> None:
         self._pool = pool
+        self._sealing = sealing
         self._said = said
         self._due = due
 
@@ -80,7 +84,7 @@ class PostgresStatusStore:
                 return None
             delivery_id, index = target
             row = await conn.fetchrow(QUERIES["lock"], tenant_id, delivery_id, channel_key)
-            delivery = None if row is None else delivery_of(row)
+            delivery = None if row is None else delivery_of(row, self._sealing)
             if delivery is None or not 0 <= index < len(delivery.parts):
                 return None
             report = replace(report, error=_scrubbed(report.error, delivery, index))

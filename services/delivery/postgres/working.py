@@ -12,6 +12,7 @@ from services.delivery.domain import deliveries
 from services.delivery.domain.outbox import Queued
 from services.delivery.domain.parts import PartState
 from services.delivery.postgres.gathered import AWAY, gathered
+from services.delivery.postgres.sealing import Sealing
 from services.delivery.postgres.sending import QUERIES
 from services.delivery.usecases.ports import Change, Claimed, Record, Said, Started
 from services.runtime.crashpoints import reach
@@ -47,8 +48,17 @@ class _Recorded:
 class PostgresWorkStore:
     """`WorkStore` on Postgres, and what a dispatcher needs of the lanes. `said` gets outcomes once they are stored."""
 
-    def __init__(self, pool: "Pool", lanes: Lanes, *, holder: str, said: Callable[[Sequence[Said]], None]) -> None:
+    def __init__(
+        self,
+        pool: "Pool",
+        lanes: Lanes,
+        sealing: Sealing,
+        *,
+        holder: str,
+        said: Callable[[Sequence[Said]], None],
+    ) -> None:
         self._pool = pool
+        self._sealing = sealing
         self._lanes = lanes
         self._holder = holder
         self._said = said
@@ -70,7 +80,7 @@ class PostgresWorkStore:
         reach("delivery.after_claim")
         waiting: dict[UUID, list[Queued]] = {lease.lane_id: [] for lease in leases}
         for lane_id, *row in rows:
-            waiting[lane_id].append(queued(row))
+            waiting[lane_id].append(queued(row, self._sealing))
         return [Claimed(lease, waiting[lease.lane_id], len(waiting[lease.lane_id]) == AHEAD) for lease in leases]
 
     async def renew(self, leases: Sequence[Held], ttl: timedelta) -> set[UUID]:
@@ -98,7 +108,7 @@ class PostgresWorkStore:
 
     async def read(self, tenant_id: str, delivery_id: UUID) -> Queued | None:
         row = await self._pool.fetchrow(QUERIES["read"], tenant_id, delivery_id)
-        return None if row is None else queued(tuple(row))
+        return None if row is None else queued(tuple(row), self._sealing)
 
     async def due_now(self, channel_key: int) -> int:
         """What waits for a channel is due at once; returns in how many lanes."""
@@ -160,9 +170,10 @@ class PostgresWorkStore:
         await conn.execute(QUERIES["move"], delivery.tenant_id, lane_id, lane_id, seqs[lane_id])
 
 
-def queued(row: Sequence[Any]) -> Queued:
-    """From the columns that `waiting` and `read` select."""
-    delivery_id, tenant_id, seq, key, chat_id, message_id, index, text, cuts, parent, state, revision, parts = row
+def queued(row: Sequence[Any], sealing: Sealing) -> Queued:
+    """From the columns that `waiting` and `read` select. Raises `CannotOpen`."""
+    delivery_id, tenant_id, seq, key, chat_id, message_id, index, clear, sealed, *rest = row
+    cuts, parent, state, revision, parts = rest
     return Queued(
         delivery_id,
         tenant_id,
@@ -171,7 +182,7 @@ def queued(row: Sequence[Any]) -> Queued:
         chat_id,
         message_id,
         index,
-        text,
+        sealing.open_text(tenant_id, delivery_id, clear, sealed),
         None if cuts is None else tuple(cuts),
         parent,
         state,

@@ -79,10 +79,13 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
         ]
 
     async def GetDelivery(self, request: pb.GetDeliveryRequest, context: object) -> pb.GetDeliveryResponse:
-        delivery = await self._reading.get(request.tenant_id, UUID(request.delivery_id))
+        return pb.GetDeliveryResponse(delivery=await self._get(request.tenant_id, request.delivery_id))
+
+    async def _get(self, tenant_id: str, delivery_id: str) -> pb.Delivery:
+        delivery = await self._reading.get(tenant_id, UUID(delivery_id))
         if delivery is None:
-            raise not_found("DELIVERY_NOT_FOUND", "delivery", "delivery_id", request.delivery_id)
-        return pb.GetDeliveryResponse(delivery=delivery_message(delivery))
+            raise not_found("DELIVERY_NOT_FOUND", "delivery", "delivery_id", delivery_id)
+        return delivery_message(delivery)
 
     async def ListDeliveries(self, request: pb.ListDeliveriesRequest, context: object) -> pb.ListDeliveriesResponse:
         filters = (request.tenant_id, request.message_id, request.channel_id, request.part_state)
@@ -104,9 +107,15 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
 
         async def work(revival: Revives) -> pb.RetryDeliveryResponse:
             delivery = await revival.revive(request.tenant_id, UUID(request.delivery_id), begin_trace)
-            return pb.RetryDeliveryResponse(delivery=delivery_message(delivery))
+            return pb.RetryDeliveryResponse(delivery=_without_text(delivery_message(delivery)))
 
-        return await self._retrying.once(request, pb.RetryDeliveryResponse, "RetryDelivery", work)
+        response = await self._retrying.once(request, pb.RetryDeliveryResponse, "RetryDelivery", work)
+        # The kept answer has no text in it: it comes from where it is sealed.
+        stored = await self._get(request.tenant_id, request.delivery_id)
+        response.delivery.content.CopyFrom(stored.content)
+        for part, now in zip(response.delivery.parts, stored.parts, strict=True):
+            part.text = now.text
+        return response
 
     async def ReportStatus(self, request: pb.ReportStatusRequest, context: object) -> pb.ReportStatusResponse:
         channel = self._channels.by_id(request.channel_id)
@@ -139,6 +148,13 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
             age.FromTimedelta(timedelta(seconds=max(0.0, stats.oldest_waiting)))
             response.oldest_waiting.CopyFrom(age)
         return response
+
+
+def _without_text(delivery: pb.Delivery) -> pb.Delivery:
+    delivery.ClearField("content")
+    for part in delivery.parts:
+        part.ClearField("text")
+    return delivery
 
 
 def _to_send(request: pb.SendMessageRequest) -> ToSend:

@@ -15,6 +15,7 @@ from parley.dialog.v1.dialog_pb2 import RetryMessageResponse
 from services.dialog.postgres.database import Database
 from services.dialog.postgres.lanes import load
 from services.dialog.postgres.once import Once
+from services.dialog.postgres.sealing import Sealing
 from services.dialog.turns import State
 from services.dialog.usecases.ports import Added, NewMessage
 from services.kernel.errors import Kind, ParleyError, not_found, wrong_state
@@ -32,8 +33,9 @@ _NOTED = 5_000
 class PostgresInbox:
     """Adds messages in one statement; duplicates cost a second one."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, sealing: Sealing) -> None:
         self._database = database
+        self._sealing = sealing
         self._sql = load("inbox")
         self._once = Once(database)
         self._noted: OrderedDict[tuple[UUID, str], float] = OrderedDict()
@@ -87,7 +89,7 @@ class PostgresInbox:
                     request.channel_id,
                     request.bot_id,
                     message.dedupe_id,
-                    message.stored,
+                    self._sealing.message(request.tenant_id, message.message_id, message.stored),
                     message.chat,
                     message.traceparent,
                     message.tracestate,

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from parley_client.coalesce import Coalescer
 from services.dialog.postgres.database import Database, columns, or_fail_together
+from services.dialog.postgres.sealing import Sealing
 from services.dialog.records import pack_plan, plain_json
 from services.dialog.turns import NewPlan
 from services.kernel.errors import ParleyError
@@ -20,8 +21,9 @@ _REMEMBERED = 5_000
 class PlanCommits:
     """A group commit of plans."""
 
-    def __init__(self, database: Database, sql: str) -> None:
+    def __init__(self, database: Database, sql: str, sealing: Sealing) -> None:
         self._database = database
+        self._sealing = sealing
         self._sql = sql
         self._contacts: OrderedDict[UUID, str] = OrderedDict()
         self._coalescer: Coalescer[NewPlan, None] = Coalescer(
@@ -35,7 +37,7 @@ class PlanCommits:
     async def _commit(self, plans: list[NewPlan]) -> Sequence[Exception | None]:
         met = [new for new in plans if self._contacts.get(new.lease.lane_id) != new.plan.contact_id]
         arguments = [
-            *columns([_turn(new) for new in plans], 14),
+            *columns([_turn(new, self._sealing) for new in plans], 14),
             *columns([order for new in plans for order in _orders(new)], 11),
             *columns([_ended(new) for new in plans if new.ended], 9),
             *columns([(new.lease.lane_id, UUID(new.plan.contact_id)) for new in met if new.plan.contact_id], 2),
@@ -56,7 +58,7 @@ class PlanCommits:
         ]
 
 
-def _turn(new: NewPlan) -> tuple[object, ...]:
+def _turn(new: NewPlan, sealing: Sealing) -> tuple[object, ...]:
     plan, usage = new.plan, new.usage
     return (
         new.lease.lane_id,
@@ -67,7 +69,7 @@ def _turn(new: NewPlan) -> tuple[object, ...]:
         new.lease.tenant_id,
         new.message_id,
         plan.outcome,
-        pack_plan(plan),
+        sealing.plan(new.lease.tenant_id, plan.turn_id, pack_plan(plan)),
         usage.input_tokens,
         usage.output_tokens,
         usage.price_micros_usd,

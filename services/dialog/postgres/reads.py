@@ -14,31 +14,41 @@ from parley.common.v1.usage_pb2 import ModelUsage
 from parley.dialog.v1 import dialog_pb2, order_pb2
 
 from services.dialog.postgres.database import Database, columns
+from services.dialog.postgres.sealing import Sealing
 from services.dialog.records import from_json, unpack_plan
 from services.dialog.turns import Plan, State
 from services.dialog.usecases.ports import Outcome, Stored
 from services.runtime import crashpoints
+from services.runtime.crypto import CannotOpen
+from services.runtime.logs import describe, get_logger
 from services.runtime.queries import load_queries
 
 _NEWEST = UUID(int=2**128 - 1)
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 _RETURNED = dialog_pb2.REPLY_STATE_RETURNED
 
+UNREADABLE = "UNREADABLE: what is stored cannot be opened with the keys that are known here"
+"""Shown as the error of a message whose body or plan does not open."""
+
+log = get_logger(__name__)
+
 
 class PostgresReads:
     """Reads, and what delivery reports of replies."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, sealing: Sealing) -> None:
         path = Path(__file__).with_name("reads.sql")
         self._sql = load_queries(path, message=load_queries(path)["message"])
         self._database = database
+        self._sealing = sealing
 
     async def message(self, tenant_id: str, message_id: UUID) -> Stored | None:
         """One message with the plan that answered it."""
         row = await self._database.fetchrow(self._sql["get_message"], tenant_id, message_id)
         if row is None:
             return None
-        return Stored((await self._messages([row]))[0], _plan_of(row), row["traceparent"], row["tracestate"])
+        ((message, plan),) = await self._messages([row])
+        return Stored(message, plan, row["traceparent"], row["tracestate"])
 
     async def messages(
         self,
@@ -55,7 +65,7 @@ class PostgresReads:
         query = self._sql["list_open" if few else "list_messages"]
         filters = (conversation_id, channel_id, list(states) or None)
         rows = await self._database.fetch(query, tenant_id, older_than or _NEWEST, *filters, limit)
-        return await self._messages(rows)
+        return [message for message, _ in await self._messages(rows)]
 
     async def conversations(
         self, tenant_id: str, *, channel_id: str | None, after: tuple[datetime, UUID] | None, limit: int
@@ -110,33 +120,46 @@ class PostgresReads:
             crashpoints.reach("dialog.after_outcome_commit")
             waiting = later
 
-    async def _messages(self, rows: Sequence[asyncpg.Record]) -> list[dialog_pb2.Message]:
+    async def _messages(self, rows: Sequence[asyncpg.Record]) -> list[tuple[dialog_pb2.Message, Plan | None]]:
         turns = [row["turn_id"] for row in rows if row["plan"] is not None]
         replies: dict[UUID, dict[int, asyncpg.Record]] = {}
         if turns:
             for reply in await self._database.fetch(self._sql["replies"], turns):
                 replies.setdefault(reply["turn_id"], {})[reply["index"]] = reply
-        return [_message(row, replies.get(row["turn_id"], {})) for row in rows]
+        return [self._message(row, replies.get(row["turn_id"], {})) for row in rows]
+
+    def _message(self, row: asyncpg.Record, known: dict[int, asyncpg.Record]) -> tuple[dialog_pb2.Message, Plan | None]:
+        """A message and its plan. What does not open is left out, and said, so that operators see the rest."""
+        message = _message(row)
+        try:
+            body = self._sealing.open_message(row["tenant_id"], row["message_id"], row["request"])
+            _add_body(message, dialog_pb2.SubmitMessageRequest.FromString(body))
+            plan = self._plan_of(row)
+        except CannotOpen as error:
+            about = {"message_id": message.message_id, "tenant_id": message.tenant_id}
+            log.error("a stored message cannot be opened", **about, error=describe(error), alert=True)
+            message.last_error = UNREADABLE
+            return message, None
+        if plan is not None:
+            _add_turn(message, row, plan, known)
+        return message, plan
+
+    def _plan_of(self, row: asyncpg.Record) -> Plan | None:
+        turn_id = row["turn_id"]
+        if row["plan"] is None:
+            return None
+        plan = self._sealing.open_plan(row["tenant_id"], turn_id, row["plan"])
+        return unpack_plan(plan, turn_id=turn_id, first_seq=row["first_seq"], last_seq=row["last_seq"])
 
 
-def _plan_of(row: asyncpg.Record) -> Plan | None:
-    if row["plan"] is None:
-        return None
-    return unpack_plan(row["plan"], turn_id=row["turn_id"], first_seq=row["first_seq"], last_seq=row["last_seq"])
-
-
-def _message(row: asyncpg.Record, known: dict[int, asyncpg.Record]) -> dialog_pb2.Message:
-    request = dialog_pb2.SubmitMessageRequest.FromString(row["request"])
-    message = dialog_pb2.Message(
+def _message(row: asyncpg.Record) -> dialog_pb2.Message:
+    return dialog_pb2.Message(
         message_id=str(row["message_id"]),
         tenant_id=row["tenant_id"],
         channel_id=row["channel_id"],
         bot_id=row["bot_id"],
         conversation_id=str(row["conversation_id"]),
         contact_id=str(row["contact_id"] or ""),
-        provider_message_id=request.provider_message_id,
-        sender=request.sender,
-        content=request.content,
         state=row["shown_state"],
         attempts=row["attempts"],
         last_error=row["last_error"],
@@ -147,10 +170,12 @@ def _message(row: asyncpg.Record, known: dict[int, asyncpg.Record]) -> dialog_pb
         completed_at=_timestamp(row["completed_at"]),
         trace_id=row["traceparent"][3:35],
     )
-    plan = _plan_of(row)
-    if plan is not None:
-        _add_turn(message, row, plan, known)
-    return message
+
+
+def _add_body(message: dialog_pb2.Message, request: dialog_pb2.SubmitMessageRequest) -> None:
+    message.provider_message_id = request.provider_message_id
+    message.sender.CopyFrom(request.sender)
+    message.content.CopyFrom(request.content)
 
 
 def _add_turn(message: dialog_pb2.Message, row: asyncpg.Record, plan: Plan, known: dict[int, asyncpg.Record]) -> None:

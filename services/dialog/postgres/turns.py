@@ -13,6 +13,7 @@ from services.dialog.postgres.bots_cache import BotCache
 from services.dialog.postgres.database import Database, columns, or_fail_together
 from services.dialog.postgres.lanes import LANES, load
 from services.dialog.postgres.plans import PlanCommits
+from services.dialog.postgres.sealing import Sealing
 from services.dialog.records import from_json, pack_inputs, plain_json, unpack_inputs, unpack_plan
 from services.dialog.turns import Claimed, Finish, Frozen, NewPlan, Plan, StepBegun, StepDone, Waiting
 from services.dialog.usecases.ports import FrozenTurn, StepEnd
@@ -30,14 +31,15 @@ _PLANNED = 2
 class PostgresTurns:
     """Leases lanes with all that their workers need, and commits what they did under the lanes' fences."""
 
-    def __init__(self, database: Database, holder: str, ttl: timedelta) -> None:
+    def __init__(self, database: Database, sealing: Sealing, holder: str, ttl: timedelta) -> None:
         """`holder` names this process in lanes; leases last `ttl`."""
         self._database = database
         self._sql = load("turns")
+        self._sealing = sealing
         self._holder = holder
         self._ttl = ttl
         self._bots = BotCache(database, self._sql["read_bots"])
-        self._plans = PlanCommits(database, self._sql["commit_plans"])
+        self._plans = PlanCommits(database, self._sql["commit_plans"], sealing)
         self._finishes: Coalescer[tuple[Finish, timedelta | None], int] = Coalescer(
             self._finish, max_in_flight=2, key=lambda item: item[0].lease.lane_id, isolate=True
         )
@@ -72,10 +74,10 @@ class PostgresTurns:
             claimed.append(
                 Claimed(
                     lease=lease,
-                    head=_waiting(row),
+                    head=self._waiting(row),
                     bot=known.bot if known else None,
                     default_region=known.default_region if known else "",
-                    open_turn=_open_turn(row),
+                    open_turn=self._open_turn(row),
                 )
             )
         return claimed
@@ -93,7 +95,7 @@ class PostgresTurns:
         if last <= head.seq:
             return [head]
         rows = await self._database.fetch(self._sql["read_waiting"], claimed.lease.lane_id, head.seq, last)
-        return [head, *map(_waiting, rows)]
+        return [head, *map(self._waiting, rows)]
 
     async def commit_plan(self, new: NewPlan) -> None:
         """Raises LeaseLost."""
@@ -142,31 +144,37 @@ class PostgresTurns:
         self, claimed: Claimed, frozen: FrozenTurn, step: str, request_sha256: bytes
     ) -> StepBegun | StepDone:
         """Note that a call is about to be made, and freeze the turn before its first one. Raises LeaseLost."""
+        tenant_id = claimed.lease.tenant_id
         row = await self._database.fetchrow(
             self._sql["begin_step"],
             claimed.lease.lane_id,
             claimed.lease.fence,
             frozen.turn_id,
             step,
-            claimed.lease.tenant_id,
+            tenant_id,
             request_sha256,
             frozen.last_seq,
             frozen.first_seq,
             frozen.message_id,
-            pack_inputs(frozen.inputs),
+            self._sealing.inputs(tenant_id, frozen.turn_id, pack_inputs(frozen.inputs)),
             frozen.started_at,
         )
         assert row is not None
         if not row["held"]:
             raise lost(claimed.lease)
         if row["try"] is None:
-            return StepDone(from_json(row["result"]), row["request_sha256"] == request_sha256)
+            result, sealed = row["result"], row["sealed_result"]
+            if sealed is not None:
+                result = self._sealing.open_result(tenant_id, frozen.turn_id, step, sealed)
+            return StepDone(from_json(result), row["request_sha256"] == request_sha256)
         return StepBegun(row["try"])
 
-    async def end_step(self, turn_id: UUID, step: str, number: int, end: StepEnd) -> None:
+    async def end_step(self, tenant_id: str, turn_id: UUID, step: str, number: int, end: StepEnd) -> None:
         """Note how a call ended."""
         usage = _usage(end)
-        result = None if end.result is None else plain_json(end.result)
+        result = None
+        if end.result is not None:
+            result = self._sealing.result(tenant_id, turn_id, step, plain_json(end.result))
         await self._database.fetch(
             self._sql["end_step"], turn_id, step, number, 3 if result is None else 2, result, end.error, *usage
         )
@@ -174,32 +182,33 @@ class PostgresTurns:
     async def mark_broken(self, tenant_id: str, bot_id: str, revision: int, reason: str) -> None:
         await self._database.fetch(self._sql["mark_broken"], tenant_id, bot_id, revision, reason)
 
+    def _waiting(self, row: asyncpg.Record) -> Waiting:
+        tenant_id, message_id = row["tenant_id"], row["message_id"]
+        return Waiting(
+            message_id=message_id,
+            seq=row["seq"],
+            request=SubmitMessageRequest.FromString(self._sealing.open_message(tenant_id, message_id, row["request"])),
+            received_at=row["received_at"],
+            age=row["age"],
+            chat=row["chat"],
+            traceparent=row["traceparent"],
+            tracestate=row["tracestate"],
+        )
+
+    def _open_turn(self, row: asyncpg.Record) -> Plan | Frozen | None:
+        turn_id = row["turn_id"]
+        if turn_id is None:
+            return None
+        first_seq, last_seq = row["first_seq"], row["last_seq"]
+        if row["state"] == _PLANNED:
+            plan = self._sealing.open_plan(row["tenant_id"], turn_id, row["plan"])
+            return unpack_plan(plan, turn_id=turn_id, first_seq=first_seq, last_seq=last_seq)
+        inputs = self._sealing.open_inputs(row["tenant_id"], turn_id, row["inputs"])
+        return Frozen(turn_id, first_seq, last_seq, unpack_inputs(inputs, turn_id))
+
 
 def lost(lease: Lease) -> LeaseLost:
     return LeaseLost(f"the lease of lane {lease.lane_id} is lost (fence {lease.fence})")
-
-
-def _waiting(row: asyncpg.Record) -> Waiting:
-    return Waiting(
-        message_id=row["message_id"],
-        seq=row["seq"],
-        request=SubmitMessageRequest.FromString(row["request"]),
-        received_at=row["received_at"],
-        age=row["age"],
-        chat=row["chat"],
-        traceparent=row["traceparent"],
-        tracestate=row["tracestate"],
-    )
-
-
-def _open_turn(row: asyncpg.Record) -> Plan | Frozen | None:
-    turn_id = row["turn_id"]
-    if turn_id is None:
-        return None
-    first_seq, last_seq = row["first_seq"], row["last_seq"]
-    if row["state"] == _PLANNED:
-        return unpack_plan(row["plan"], turn_id=turn_id, first_seq=first_seq, last_seq=last_seq)
-    return Frozen(turn_id, first_seq, last_seq, unpack_inputs(row["inputs"], turn_id))
 
 
 def _usage(end: StepEnd) -> tuple[str, int, int, int]:

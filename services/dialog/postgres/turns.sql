@@ -26,7 +26,7 @@ JOIN dialog.tenants AS tenant USING (tenant_id);
 
 -- name: read_waiting
 -- The messages that wait after $2, without the first, which is known.
-SELECT message_id, seq, request, received_at, chat, traceparent, tracestate, 0::float8 AS age
+SELECT tenant_id, message_id, seq, request, received_at, chat, traceparent, tracestate, 0::float8 AS age
 FROM dialog.messages
 WHERE conversation_id = $1 AND seq > $2 AND seq <= $3
 ORDER BY seq;
@@ -119,7 +119,7 @@ SELECT lane_id, pending FROM settled;
 WITH held AS MATERIALIZED (
     SELECT lane_id FROM dialog.lanes WHERE lane_id = $1 AND fence = $2 AND lease_until IS NOT NULL
 ), known AS MATERIALIZED (
-    SELECT result, request_sha256 FROM dialog.journal
+    SELECT result, sealed_result, request_sha256 FROM dialog.journal
     WHERE turn_id = $3 AND step = $4 AND state = 2
     ORDER BY try LIMIT 1
 ), frozen AS (
@@ -134,12 +134,13 @@ WITH held AS MATERIALIZED (
     FROM held WHERE NOT EXISTS (SELECT FROM known)
     RETURNING try
 )
-SELECT EXISTS (SELECT FROM held) AS held, (SELECT try FROM begun) AS try, known.result, known.request_sha256
+SELECT EXISTS (SELECT FROM held) AS held, (SELECT try FROM begun) AS try, known.result, known.sealed_result,
+    known.request_sha256
 FROM (SELECT) AS one LEFT JOIN known ON true;
 
 -- name: end_step
 UPDATE dialog.journal SET
-    state = $4, result = $5::json, error = $6, ended_at = statement_timestamp(),
+    state = $4, sealed_result = $5, error = $6, ended_at = statement_timestamp(),
     model = $7, input_tokens = $8, output_tokens = $9, price_micros_usd = $10
 WHERE turn_id = $1 AND step = $2 AND try = $3;
 

@@ -172,8 +172,10 @@ def final_of(stored: Stored, now: Callable[[], float]) -> ChatResponse.Final | N
     state = State(message.state)
     if state is State.TERMINAL:
         raise _failure(message.terminal_reason, message.message_id)
-    if state is not State.COMPLETED or plan is None:
+    if state is not State.COMPLETED:
         return None
+    if plan is None:  # it does not open: nobody can wait for it
+        raise _failure("INTERNAL", message.message_id)
     if plan.outcome is Outcome.LIMITED:
         raise _over_limit(plan, now())
     return ChatResponse.Final(

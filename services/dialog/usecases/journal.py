@@ -33,7 +33,7 @@ class TurnJournal:
     ) -> Mapping[str, Any]:
         """The stored result of `step`, or that of running it now. Raises what `run` raises, and LeaseLost."""
         await self._guard.ensure(LEASE_FOR_A_CALL)
-        turn_id = self._frozen.turn_id
+        tenant_id, turn_id = self._claimed.lease.tenant_id, self._frozen.turn_id
         begun = await self._turns.begin_step(self._claimed, self._frozen, step, digest(request))
         if isinstance(begun, StepDone):
             if not begun.same_request:
@@ -43,10 +43,11 @@ class TurnJournal:
         try:
             result = await run()
         except DecisionError as error:
-            await self._turns.end_step(turn_id, step, begun.number, StepEnd(None, error_text(error.reason, error)))
+            end = StepEnd(None, error_text(error.reason, error))
+            await self._turns.end_step(tenant_id, turn_id, step, begun.number, end)
             raise
         crashpoints.reach("dialog.after_model_call")
-        await self._turns.end_step(turn_id, step, begun.number, StepEnd(result))
+        await self._turns.end_step(tenant_id, turn_id, step, begun.number, StepEnd(result))
         crashpoints.reach("dialog.after_journal_commit")
         return result
 

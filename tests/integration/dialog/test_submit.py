@@ -12,6 +12,8 @@ from parley_client.dialog import DialogClient
 from parley_client.errors import InvalidArgument, PermissionDenied
 from services.dialog.postgres.database import Database
 from services.dialog.postgres.inbox import PostgresInbox
+from services.dialog.postgres.sealing import Sealing
+from services.runtime.crypto import Sealer
 from tests.integration.dialog.conftest import TENANT, World, submission
 
 
@@ -101,7 +103,7 @@ async def test_a_dedupe_key_may_come_again_after_a_week(world: World) -> None:
     await world.start(dialog_workers=0)
     await world.prepare()
     first = await world.submit(dedupe_key="inbox:1")
-    inbox = PostgresInbox(Database(world.database))
+    inbox = PostgresInbox(Database(world.database), Sealing(Sealer(world.processes[0].runtime.keys)))
     now = datetime.now(UTC)
     await world.database.execute("UPDATE dialog.janitor SET done_until = $1", now - timedelta(days=9))
     await world.database.execute(

@@ -7,6 +7,8 @@ from uuid import uuid4
 
 import pytest
 
+from parley.dialog.v1.dialog_pb2 import SubmitMessageRequest
+
 from services.dialog.convert import bot_from_proto, bot_to_proto
 from services.dialog.domain import (
     AssistantSettings,
@@ -21,6 +23,7 @@ from services.dialog.domain import (
 )
 from services.dialog.records import bot_of, pack_inputs, pack_plan, settings_of, unpack_inputs, unpack_plan
 from services.dialog.turns import Failure, Outcome, Plan, Refused
+from services.runtime.crypto import is_sealed
 
 NOW = datetime(2026, 11, 21, 9, 30, 0, 123456, UTC)
 DIALOG = Dialog("form", "1", "phone", {"address": "Чуй 1", "n": 3, "ok": True, "none": None, "list": [1]}, NOW, 4, "t")
@@ -77,3 +80,11 @@ def test_frozen_inputs_come_back_as_they_were(bot: Bot) -> None:
         default_region="KG",
     )
     assert unpack_inputs(pack_inputs(inputs), turn_id) == inputs
+
+
+def test_nothing_in_clear_looks_sealed() -> None:
+    """Rows of the version before are told from sealed ones by their first byte (decision 0023)."""
+    inputs = TurnInput("t", BOTS[0], [Inbound("m", "text", NOW, "", "", 1)], Known(), NOW, "KG")
+    request = SubmitMessageRequest(tenant_id="acme")
+    for stored in (pack_plan(plan()), pack_inputs(inputs), request.SerializeToString(), b""):
+        assert not is_sealed(stored)

@@ -1,0 +1,81 @@
+"""SEC-4: texts are sealed at rest, bound to their tenant and delivery."""
+
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from parley.delivery.v1 import channel_pb2, delivery_pb2
+
+from parley_client.errors import AlreadyExists
+from tests.integration.delivery.conftest import CHANNEL, DEAD, SENT, TENANT, Delivery, World, message
+from tests.support.stored import tables_with
+
+SECRET = "Джалал-Абад 17"
+
+
+async def test_no_text_can_be_read_in_the_database(delivery: Delivery, world: World) -> None:
+    sent = await delivery.client.send_message(message(SECRET))
+    shown = await delivery.until_state(sent.delivery_id, SENT)
+    assert (shown.content.text, shown.parts[0].text) == (SECRET, SECRET)
+    world.receiver.fail(400)
+    dead = await delivery.client.send_message(message(SECRET))
+    await delivery.until_state(dead.delivery_id, DEAD)
+    request = delivery_pb2.RetryDeliveryRequest(tenant_id=TENANT, delivery_id=dead.delivery_id, request_id="again")
+    again = (await delivery.as_("operator")[0].retry_delivery(request)).delivery
+    assert (again.content.text, again.parts[0].text) == (SECRET, SECRET)
+    await delivery.until_state(dead.delivery_id, SENT)
+    assert world.receiver.texts() == [SECRET] * 3
+    async with asyncpg.create_pool(world.settings().database_url) as database:
+        assert await tables_with(SECRET, database, "delivery") == set()
+
+
+async def test_a_repeated_call_is_compared_with_the_sealed_text(delivery: Delivery) -> None:
+    first = await delivery.client.send_message(message("text", request_id="r/0"))
+    again = await delivery.client.send_message(message("text", request_id="r/0"))
+    assert (again.delivery_id, again.duplicate) == (first.delivery_id, True)
+    with pytest.raises(AlreadyExists):
+        await delivery.client.send_message(message("other", request_id="r/0"))
+
+
+async def test_a_text_in_the_wrong_place_is_shown_as_unreadable_and_the_others_are_shown(
+    delivery: Delivery, world: World
+) -> None:
+    ids = []
+    for text in ("one", "two", "three"):
+        answer = await delivery.client.send_message(message(text, chat=text))
+        await delivery.until_state(answer.delivery_id, SENT)
+        ids.append(UUID(answer.delivery_id))
+    connection = await asyncpg.connect(world.settings().database_url)
+    move = """
+        UPDATE delivery.deliveries SET sealed_text =
+            (SELECT sealed_text FROM delivery.deliveries WHERE delivery_id = $1)
+        WHERE delivery_id = $2
+    """
+    await connection.execute(move, ids[0], ids[1])
+    listed = await delivery.as_("operator")[0].list_deliveries(delivery_pb2.ListDeliveriesRequest(tenant_id=TENANT))
+    texts = [each.content.text for each in listed.deliveries]
+    assert (texts[0], texts[2]) == ("three", "one")
+    assert "cannot be opened" in texts[1]
+    assert listed.deliveries[1].parts[0].text == texts[1]
+    repeated = message("two", chat="two", request_id=listed.deliveries[1].request_id)
+    assert (await delivery.client.send_message(repeated)).delivery_id == str(ids[1])
+    await connection.close()
+
+
+async def test_texts_that_the_version_before_has_left_in_clear_are_sent(world: World) -> None:
+    async with world.serving(delivery_concurrency=1) as delivery:
+        await delivery.create_channel()
+        await delivery.as_("operator")[1].disable_channel(
+            channel_pb2.DisableChannelRequest(tenant_id=TENANT, channel_id=CHANNEL, request_id="off")
+        )
+        answer = await delivery.client.send_message(message("before"))
+        connection = await asyncpg.connect(world.settings().database_url)
+        await connection.execute("UPDATE delivery.deliveries SET text = 'before', sealed_text = NULL")
+        await connection.close()
+        await delivery.as_("operator")[1].enable_channel(
+            channel_pb2.EnableChannelRequest(tenant_id=TENANT, channel_id=CHANNEL, request_id="on")
+        )
+        shown = await delivery.until_state(answer.delivery_id, SENT)
+        assert shown.content.text == "before"
+        assert world.receiver.texts() == ["before"]
