@@ -11,7 +11,7 @@ Cut = tuple[int, int]
 
 _PARAGRAPH = re.compile(r"\n\s*\n")
 _LINE = re.compile(r"\n")
-_SENTENCE = re.compile(r"[.!?…。！？]+[\"'»”)\]]*\s+")
+_SENTENCE = re.compile(r"(?<![.!?…。！？])[.!?…。！？]+[\"'»”)\]]*\s+")  # a run of dots is looked at once
 _SPACE = re.compile(r"\s+")
 _BOUNDARIES = ((_PARAGRAPH, 0.5), (_LINE, 0.6), (_SENTENCE, 0.6), (_SPACE, 0.3))
 """Where to cut, best first, and how full the part must be at least for it."""
@@ -59,16 +59,16 @@ def _boundary(text: str, start: int, window: int) -> int:
         # One character more: a boundary that is just where the window ends leaves the part as it is.
         ends = [min(match.end(), window) for match in pattern.finditer(text, least, window + 1)]
         for end in reversed(ends):
-            if end > start and not _inside_cluster(text, end):
+            if end > start and not _inside_cluster(text, start, end):
                 return end
     for index in range(window, start + (window - start) // 2, -1):
-        if not _inside_cluster(text, index):
+        if not _inside_cluster(text, start, index):
             return index
     return window
 
 
-def _inside_cluster(text: str, index: int) -> bool:
-    """Whether a cut before `text[index]` would tear apart what people see as one character."""
+def _inside_cluster(text: str, start: int, index: int) -> bool:
+    """Whether a cut before `text[index]` of a part that begins at `start` would tear apart what people see as one."""
     before, after = text[index - 1], text[index]
     if before == _JOINER or after == _JOINER or unicodedata.category(after) in _MARKS:
         return True
@@ -77,7 +77,7 @@ def _inside_cluster(text: str, index: int) -> bool:
         return True
     if _is_flag_letter(before) and _is_flag_letter(after):
         letters = 0
-        while letters < index and _is_flag_letter(text[index - 1 - letters]):
+        while letters < index - start and _is_flag_letter(text[index - 1 - letters]):
             letters += 1
         return letters % 2 == 1
     return False

@@ -1,5 +1,6 @@
 """The form flow: asks for slots one after the other, has them confirmed, and makes one order. Knows no subject."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -69,7 +70,9 @@ class FormFlow:
         dialog = turn.known.dialog
         confirmation = self.form.confirmation_step
         state = begun = restore(dialog, self.form.form_id, self.version, self.fields, confirmation, turn.now)
-        for message in turn.messages:
+        for index, message in enumerate(turn.messages):
+            if index:
+                await asyncio.sleep(0)  # others get their turn on the loop between two messages
             state = self._take(state, message, course) if state.is_open else self._open(state, message, course)
         changed = to_dialog(state, self.form.form_id, self.version, dialog.thread_id)
         return TurnPlan(

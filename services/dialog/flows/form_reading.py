@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from services.dialog.domain import Inbound
 from services.dialog.flows.form_slots import Field, Reader, Value, looks_like_phone
-from services.dialog.flows.words import LONGEST, clean, tokens, vocabulary
+from services.dialog.flows.words import LONGEST, MOST_WORDS, clean, tokens, vocabulary
 
 _SLASH = re.compile(r"/([A-Za-z_]+)(@\w+)?(\s|$)")
 _SEPARATORS = re.compile(r"[\s:=,.;\-–—]+")
@@ -163,7 +163,7 @@ def _reference(text: str, fields: Sequence[Field]) -> tuple[Field | None, str, b
     said = tokens(text)
     words = [token.word for token in said]
     at, explicit = 0, False
-    while at < len(words):
+    while at < min(len(words), MOST_WORDS):
         size, field = max(((field.names.match(words, at), field) for field in fields), key=lambda found: found[0])
         if size:
             rest = text[said[at + size - 1].end :]
@@ -201,7 +201,7 @@ def _value_part(rest: str) -> str:
 def _counted(text: str, place: Place, reader: Reader) -> Intent | None:
     """`хочу 5 бутылей вместо 3`: a number with the unit or name of an integer slot."""
     shortened = _without_instead(text)
-    words = [token.word for token in tokens(shortened)]
+    words = [token.word for token in tokens(shortened)][:MOST_WORDS]
     for field in place.fields:
         if field.slot.type == "integer" and field is not place.current:
             named = any(field.units.match(words, at) or field.names.match(words, at) for at in range(len(words)))

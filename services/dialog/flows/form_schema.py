@@ -6,29 +6,38 @@ import string
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from services.dialog.flows.patterns import compile_pattern
+from services.dialog.flows.form_yaml import Read, invalid
+from services.dialog.flows.patterns import MOST_WORK, compile_pattern, work
 from services.dialog.texts import LOCALES, fallbacks, language_file
-from services.kernel.errors import FieldViolation, Kind, ParleyError, not_found
+from services.kernel.errors import FieldViolation, not_found
 
 FORMS = Path(__file__).parent.parent / "forms"
-LARGEST = 65536
-"""Characters of a definition at most."""
-DEEPEST = 16
-_Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
-"""Makes strings only: `no` is a word here, and no tag makes an object."""
+MOST_PHRASES = 1000
+MOST_STARRED = 250
+"""Words and phrases of a form at most, and of these with a `*`: each message is compared with all of them."""
+LEAST_LENGTH = 500
+"""Characters that a pattern is taken to be tried on at least, so that compiling all of them is quick too."""
+MOST_PLACEHOLDERS = 64
+MOST_SUMMARIES = 4
+"""Placeholders of one text at most, and of these `{summary}` and `{labels}`, which stand for all slots."""
+MOST_TOLD = 20
+"""Violations that are told one by one."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
-Phrase = Annotated[str, Field(min_length=1, max_length=100)]
-ByLocale = Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(min_length=1)]
-Words = dict[str, Annotated[list[Phrase], Field(max_length=100)]]
-Label = Annotated[dict[str, Phrase], Field(min_length=1)]
+Phrase = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^\s*(\S+\s*){0,16}$")]
+"""Of 16 words at most."""
+Locale = Annotated[str, Field(max_length=35)]
+ByLocale = Annotated[dict[Locale, Annotated[str, Field(max_length=4096)]], Field(min_length=1, max_length=32)]
+Words = Annotated[dict[Locale, Annotated[list[Phrase], Field(max_length=100)]], Field(max_length=32)]
+Label = Annotated[dict[Locale, Phrase], Field(min_length=1, max_length=32)]
+Number = Annotated[int, Field(ge=-(10**15), le=10**15)]
 
 STEPS = frozenset({"initial", "completed"})
 
@@ -61,13 +70,13 @@ class Slot(Part):
     min_length: Annotated[int, Field(ge=1)] = 1
     max_length: Annotated[int, Field(le=4000)] = 1000
     pattern: str = ""
-    """Of texts and phones (in E.164): must be found in the value."""
-    min: int | None = None
+    """Of texts and phones (in E.164): must be found in the value. In the syntax of RE2."""
+    min: Number | None = None
     """Of integers; of dates: days from today."""
-    max: int | None = None
+    max: Number | None = None
     units: Words = {}
     """Words that may stand by an integer: `3 шт`."""
-    options: tuple[Option, ...] = ()
+    options: Annotated[tuple[Option, ...], Field(max_length=200)] = ()
 
     @field_validator("pattern")
     @classmethod
@@ -111,20 +120,44 @@ class Form(Part):
     @model_validator(mode="after")
     def _names_are_unique(self) -> "Form":
         steps = [*(slot.step for slot in self.slots), self.confirmation_step]
-        for what, names in (("name", [slot.name for slot in self.slots]), ("step", steps)):
+        for what, names, reserved in (
+            ("name", [slot.name for slot in self.slots], frozenset()),
+            ("step", steps, STEPS),
+        ):
+            seen: set[str] = set(reserved)
             for name in names:
-                if names.count(name) > 1 or (what == "step" and name in STEPS):
+                if name in seen:
                     raise ValueError(f"{what} {name!r} is taken")
+                seen.add(name)
+        return self
+
+    @model_validator(mode="after")
+    def _reading_is_quick(self) -> "Form":
+        phrases = [phrase for slot in self.slots for phrase in _phrases(slot)]
+        starred = sum("*" in phrase for phrase in phrases)
+        if len(phrases) > MOST_PHRASES or starred > MOST_STARRED:
+            raise ValueError(
+                f"has {len(phrases)} labels, synonyms, units and options, {starred} of them with a *; there may be "
+                f"{MOST_PHRASES} and {MOST_STARRED}"
+            )
+        costs = {slot.name: work(slot.pattern, max(_longest(slot), LEAST_LENGTH)) for slot in self.slots}
+        if sum(costs.values()) > MOST_WORK:
+            name = max(costs, key=lambda each: costs[each])
+            raise ValueError(
+                f"the patterns take too long on long answers, most of all that of {name!r}: repeat less in it, or set "
+                "a smaller max_length"
+            )
         return self
 
     @model_validator(mode="after")
     def _texts_are_known(self) -> "Form":
         known = language_file(LOCALES[0])["form"]
+        slots = {slot.name for slot in self.slots}
         for key, texts in self.texts.items():
             if key not in known:
                 raise ValueError(f"texts.{key} is not known; there are {', '.join(sorted(known))}")
             for locale, text in texts.items():
-                check_template(f"texts.{key}.{locale}", text, {slot.name for slot in self.slots})
+                check_template(f"texts.{key}.{locale}", text, slots)
         return self
 
 
@@ -135,6 +168,20 @@ class LoadedForm:
     form: Form
     version: str
     """The declared version and a digest of the definition: `1-5f3a9c2e`."""
+
+
+def _phrases(slot: Slot) -> Iterator[str]:
+    """The words and phrases that a message is compared with for a slot."""
+    for label in (slot.label, *(option.label for option in slot.options)):
+        yield from label.values()
+    for words in (slot.synonyms, slot.units, *(option.synonyms for option in slot.options)):
+        for phrases in words.values():
+            yield from phrases
+
+
+def _longest(slot: Slot) -> int:
+    """Characters of a value that the slot's pattern is tried on."""
+    return 16 if slot.type == "phone" else slot.max_length
 
 
 PLACEHOLDERS = frozenset({"summary", "labels", "label", "value"})
@@ -148,18 +195,21 @@ def check_template(key: str, template: str, slots: set[str]) -> None:
         raise ValueError(f"{key}: {error}; write {{{{ and }}}} for braces") from error
     for name, spec, conversion in fields:
         if name is not None and (name not in slots | PLACEHOLDERS or spec or conversion):
-            raise ValueError(f"{key}: no placeholder {{{name}}}; there are the slots' names")
+            raise ValueError(f"{key}: no placeholder {{{name[:100]}}}; there are the slots' names")
+    named = [name for name, _, _ in fields if name is not None]
+    if len(named) > MOST_PLACEHOLDERS or named.count("summary") + named.count("labels") > MOST_SUMMARIES:
+        raise ValueError(f"{key}: has more than {MOST_PLACEHOLDERS} placeholders, or {MOST_SUMMARIES} for all slots")
 
 
 def load_form(definition: str) -> LoadedForm:
-    """Read a form from YAML. Raises ParleyError INVALID_FORM, which names the key or the line."""
+    """Read a form from YAML. Raises ParleyError INVALID_FORM, which names the key and the line."""
+    read = Read(definition)
     try:
-        form = Form.model_validate(_read(definition))
-    except yaml.YAMLError as error:
-        raise _invalid(_line(error), str(getattr(error, "problem", None) or error)) from error
+        form = Form.model_validate(read.content)
     except ValidationError as error:
-        violations = _violations(error)
-        raise _invalid(violations[0].field, violations[0].description, violations) from error
+        violations = _violations(error, read)
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise invalid(violations[0].field, violations[0].description + more, violations) from error
     digest = hashlib.sha256(definition.encode()).hexdigest()[:8]
     return LoadedForm(form, f"{form.version}-{digest}")
 
@@ -181,68 +231,19 @@ def localised(texts: dict[str, Any], locale: str, default: str) -> Any:
     return next(iter(texts.values()))
 
 
-def _read(definition: str) -> Any:
-    """Parse YAML into strings, lists and dicts, refusing what could grow: aliases and deep nesting."""
-    if len(definition) > LARGEST:
-        raise _invalid("definition_yaml", f"longer than {LARGEST} characters")
-    depth = 0
-    for event in yaml.parse(definition, _Loader):
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise _invalid(_mark(event), "anchors and aliases are not supported")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
-            raise _invalid(_mark(event), "nested too deep")
-    node = yaml.compose(definition, _Loader)
-    if node is None:
-        raise _invalid("definition_yaml", "is empty")
-    for key, line in _repeated(node):
-        raise _invalid(key, f"given twice, again in line {line}")
-    return yaml.load(definition, _Loader)  # noqa: S506 - it makes strings only
-
-
-def _repeated(node: yaml.Node, path: str = "") -> Iterator[tuple[str, int]]:
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            name = f"{path}.{key.value}".lstrip(".")
-            if name in seen:
-                yield name, key.start_mark.line + 1
-            seen.add(name)
-            yield from _repeated(value, name)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield from _repeated(value, f"{path}[{index}]")
-
-
-def _violations(error: ValidationError) -> tuple[FieldViolation, ...]:
-    """One for each key that is wrong, but none for a list that is short because its items are wrong."""
-    found = {
-        _key(one["loc"]): one["msg"].removeprefix("Value error, ")
-        for one in error.errors(include_url=False, include_context=False, include_input=False)
-    }
-    return tuple(
-        FieldViolation(key, problem)
-        for key, problem in found.items()
-        if not any(other.startswith((f"{key}.", f"{key}[")) for other in found)
-    )
+def _violations(error: ValidationError, read: Read) -> tuple[FieldViolation, ...]:
+    """The first ones, one for each key that is wrong, but none for a list that is short because its items are wrong."""
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    above = {one["loc"][:depth] for one in errors for depth in range(len(one["loc"]))}
+    found = {one["loc"]: one["msg"].removeprefix("Value error, ") for one in errors if one["loc"] not in above}
+    told = [
+        FieldViolation(_key(location)[:200], f"line {read.line_of(_key(location))}: {problem[:500]}")
+        for location, problem in islice(found.items(), MOST_TOLD)
+    ]
+    if len(found) > MOST_TOLD:
+        told.append(FieldViolation("form", f"and {len(found) - MOST_TOLD} more"))
+    return tuple(told)
 
 
 def _key(location: tuple[int | str, ...]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".") or "form"
-
-
-def _line(error: yaml.YAMLError) -> str:
-    return _at(getattr(error, "problem_mark", None))
-
-
-def _mark(event: yaml.Event) -> str:
-    return _at(event.start_mark)
-
-
-def _at(mark: Any) -> str:
-    return f"line {mark.line + 1}" if mark else "definition_yaml"
-
-
-def _invalid(key: str, problem: str, violations: tuple[FieldViolation, ...] = ()) -> ParleyError:
-    fields = violations or (FieldViolation(key, problem),)
-    return ParleyError(Kind.INVALID, "INVALID_FORM", f"{key}: {problem}", fields, {"field": key})

@@ -10,7 +10,7 @@ import phonenumbers
 
 from services.dialog.flows.form_schema import LoadedForm, Option, Slot, localised
 from services.dialog.flows.patterns import compile_pattern
-from services.dialog.flows.words import Phrases, Vocabulary, bare, clean, fold, tokens, vocabulary
+from services.dialog.flows.words import LONGEST, MOST_WORDS, Phrases, Vocabulary, bare, clean, fold, tokens, vocabulary
 
 Value = str | int | bool
 """What a slot holds; dates as `2026-11-21`, phones in E.164."""
@@ -55,7 +55,9 @@ class Field:
     def read(self, text: str, reader: Reader) -> Value | None:
         """The value that a person's text gives, or None when it gives none."""
         cleaned = clean(text)
-        value = _READ[self.slot.type](self, cleaned, reader) if cleaned else None
+        if not cleaned or len(cleaned) > _LONGEST.get(self.slot.type, LONGEST):
+            return None
+        value = _READ[self.slot.type](self, cleaned, reader)
         return value if value is not None and self.accepts(value, reader) else None
 
     def accepts(self, value: object, reader: Reader) -> bool:
@@ -125,6 +127,8 @@ def _read_integer(field: Field, text: str, reader: Reader) -> Value | None:
     known = vocabulary()
     spaced = _DIGIT_LETTER.sub(" ", fold(text))
     words = [token.word for token in tokens(spaced) if token.word not in ".,!;:()\"'«»"]
+    if len(words) > MOST_WORDS:
+        return None
     said: list[str] = []
     ended = False
     at = 0
@@ -226,6 +230,9 @@ def _accept_date(field: Field, value: object, reader: Reader) -> bool:
     slot = field.slot
     return (slot.min is None or days >= slot.min) and (slot.max is None or days <= slot.max)
 
+
+_LONGEST = {"text": 65536, "integer": 300, "choice": 300, "yes_no": 300, "date": 100}
+"""Characters of a text that may give a value of a type; LONGEST for others."""
 
 _READ: Mapping[str, Callable[[Field, str, Reader], Value | None]] = {
     "text": _read_text,

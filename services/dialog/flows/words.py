@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 from services.dialog.texts import LOCALES, language_file
 
-LONGEST = 4096
+LONGEST = 1000
 """Texts beyond this many characters are looked at no further: they are no command and no correction."""
+MOST_WORDS = 48
+"""Words of a text that are looked at for names of slots and numbers."""
 
 _TOKEN = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*|[^\s]")
 _FORMATTING = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe0e\ufe0f\ufeff\U0001f3fb-\U0001f3ff]")
@@ -33,7 +35,21 @@ def fold(text: str) -> str:
 
 def clean(text: str) -> str:
     """A text as a person meant it: no control or invisible characters, single spaces, nothing around it."""
-    return " ".join(_CONTROL.sub(" ", unicodedata.normalize("NFC", _FORMATTING.sub("", text))).split())
+    words = _CONTROL.sub(" ", _FORMATTING.sub("", text)).split()
+    if len(text) <= _PIECE:
+        return unicodedata.normalize("NFC", " ".join(words))
+    return " ".join(_composed(word) for word in words)
+
+
+_PIECE = 1000
+
+
+def _composed(word: str) -> str:
+    """The NFC form, piece by piece: a run of accents takes time by the square of its length."""
+    if word.isascii():
+        return word
+    pieces = (word[at : at + _PIECE] for at in range(0, len(word), _PIECE))
+    return "".join(unicodedata.normalize("NFC", piece) for piece in pieces)
 
 
 # One message is compared with many phrases.
@@ -66,8 +82,9 @@ def _sentence(text: str) -> tuple[str, ...]:
 class Phrases:
     """A set of words and phrases; `адрес*` stands for every word that begins so."""
 
-    exact: Mapping[str, tuple[tuple[str, ...], ...]]
-    """By the first word, the longest first."""
+    exact: frozenset[tuple[str, ...]]
+    lengths: Mapping[str, tuple[int, ...]]
+    """Of the exact ones, in words, by the first word; the longest first."""
     prefixes: tuple[tuple[str, ...], ...]
     """Those with a `*`, the longest first."""
     stems: tuple[str, ...]
@@ -77,11 +94,13 @@ class Phrases:
     def of(cls, phrases: Iterable[str]) -> "Phrases":
         split = {tuple(fold(phrase).split()) for phrase in phrases if phrase.strip()}
         prefixes = {words for words in split if any(word.endswith("*") for word in words)}
-        exact: dict[str, tuple[tuple[str, ...], ...]] = {}
-        for words in sorted(split - prefixes, key=len, reverse=True):
-            exact[words[0]] = (*exact.get(words[0], ()), words)
+        exact = frozenset(split - prefixes)
+        lengths: dict[str, set[int]] = {}
+        for words in exact:
+            lengths.setdefault(words[0], set()).add(len(words))
+        longest_first = {word: tuple(sorted(found, reverse=True)) for word, found in lengths.items()}
         stems = tuple({words[0].removesuffix("*") for words in prefixes})
-        return cls(exact, tuple(sorted(prefixes, key=len, reverse=True)), stems)
+        return cls(exact, longest_first, tuple(sorted(prefixes, key=len, reverse=True)), stems)
 
     def says(self, text: str) -> bool:
         """Whether the whole of a `bare` text is one of the phrases."""
@@ -94,9 +113,10 @@ class Phrases:
             return 0
         first = words[start]
         longest = 0
-        for phrase in self.exact.get(first, ()):
-            if len(phrase) == 1 or tuple(words[start : start + len(phrase)]) == phrase:
-                longest = len(phrase)
+        for length in self.lengths.get(first, ()):
+            said = tuple(words[start : start + length])
+            if len(said) == length and said in self.exact:
+                longest = length
                 break
         if first.startswith(self.stems):
             for phrase in self.prefixes:

@@ -1,5 +1,6 @@
 """Keep bots. Each change is one transaction, happens once per request id, and holds for the next turn everywhere."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar
@@ -94,7 +95,7 @@ class Bots:
         if request.bot.tenant_id != request.tenant_id:
             raise invalid_field("bot.tenant_id", "must be the request's tenant_id")
         bot = replace(bot_from_proto(request.bot), enabled=True, broken_reason="", revision=1)
-        self._check_flow(bot.flow)
+        await self._check(bot.flow)
 
         async def work(rows: BotRows) -> bot_pb2.CreateBotResponse:
             return bot_pb2.CreateBotResponse(bot=bot_to_proto(await rows.insert(bot)))
@@ -111,8 +112,11 @@ class Bots:
             check_path(path)
 
         async def work(rows: BotRows) -> bot_pb2.UpdateBotResponse:
-            changed = merged(await rows.lock(request.tenant_id, request.bot.bot_id), request)
-            self._check_flow(changed.flow)
+            stored = await rows.lock(request.tenant_id, request.bot.bot_id)
+            changed = merged(stored, request)
+            if changed.flow != stored.flow:  # one that an older version took may be refused now, and still be renamed
+                await self._check(changed.flow)
+                changed = replace(changed, broken_reason="")
             return bot_pb2.UpdateBotResponse(bot=bot_to_proto(await rows.write(changed)))
 
         return await self._store.once(request, bot_pb2.UpdateBotResponse, "UpdateBot", work)
@@ -149,6 +153,10 @@ class Bots:
             return bot_pb2.DisableBotResponse(bot=bot_to_proto(await rows.write(replace(bot, enabled=False))))
 
         return await self._store.once(request, bot_pb2.DisableBotResponse, "DisableBot", work)
+
+    async def _check(self, flow: FormSettings | AssistantSettings) -> None:
+        """In a thread: compiling the largest form takes longer than others on the loop should wait."""
+        await asyncio.to_thread(self._check_flow, flow)
 
     async def list(self, request: bot_pb2.ListBotsRequest) -> bot_pb2.ListBotsResponse:
         filters = request.tenant_id

@@ -99,6 +99,9 @@ class Decide:
         try:
             flow = self._flow_for(begun.inputs.bot)
             uses_model = flow.uses_model(begun.inputs)
+        except ParleyError as error:
+            # A form that an older version had accepted, or that comes with Parley no more: the bot is broken.
+            raise DecisionError(FailureKind.FATAL, error.reason, error.message) from error
         except Exception as error:
             raise self._unexpected(begun, error) from error
         reserved = Reserved("", None)

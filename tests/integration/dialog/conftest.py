@@ -84,13 +84,13 @@ class World:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def start(self, *, flow: FakeFlow | None = None, **overrides: object) -> Any:
-        """Start a dialog process in this one."""
+    async def start(self, *, flow: FakeFlow | None = None, real: bool = False, **overrides: object) -> Any:
+        """Start a dialog process in this one, with the fake flow for all bots or with the `real` ones."""
         values = {"drain_seconds": 2.0, **self.peers.addresses} | overrides
         settings = self._make_settings(DialogSettings, **values)
         used = flow or self.flow
         service = await self._stack.enter_async_context(
-            running("dialog", settings, partial(build, flow_for=lambda bot: used))
+            running("dialog", settings, partial(build, flow_for=None if real else lambda bot: used))
         )
         if not self.processes:
             self.database = await asyncpg.create_pool(settings.database_url, min_size=1, max_size=3)

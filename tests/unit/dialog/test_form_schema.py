@@ -1,9 +1,10 @@
 """Loading a form: what is wrong is named."""
 
+from time import perf_counter
+
 import pytest
 
-from services.dialog.flows.form_schema import FORMS, load_bundled_form, load_form
-from services.dialog.flows.patterns import compile_pattern
+from services.dialog.flows.form_schema import FORMS, MOST_TOLD, load_bundled_form, load_form
 from services.kernel.errors import Kind, ParleyError
 
 SMALL = """
@@ -66,7 +67,7 @@ def test_version_names_the_declared_one_and_the_wording() -> None:
         ('greeting: {en: "Hi!"}', 'greeting: {en: "Hi {"}', "form"),
         ('version: "2"', 'version: "2"\nversion: "3"', "version"),
         ('version: "2"', 'version: "2"\ntime_zone: Nowhere/At_All', "time_zone"),
-        ("    max: 5\n", "    max: 5\n    pattern: '(a+)+b'\n", "slots[0].pattern"),
+        ("    max: 5\n", "    max: 5\n    pattern: '(?=a)b'\n", "slots[0].pattern"),
         ("    label: {en: mark}\n", "    label: {}\n", "slots[0].label"),
         ("  - name: mark", "  -- name: mark", "line 9"),
         ("label: {en: mark}", "label: &a {en: mark}", "line 13"),
@@ -96,14 +97,53 @@ def test_an_unknown_form_is_not_found() -> None:
         assert caught.value.reason == "FORM_NOT_FOUND"
 
 
-@pytest.mark.parametrize(
-    "pattern", [r"(a+)+", r"(a*)*", r"(a|a)*b", r"(\w+\s?)*$", r"a*a*a*b", r"(a)\1", r"(?=a)b", r"(", r"x" * 201]
-)
-def test_patterns_that_could_hang_a_worker_are_refused(pattern: str) -> None:
-    with pytest.raises(ValueError, match=r"is|has"):
-        compile_pattern(pattern)
+def test_a_wrong_pattern_is_named_with_its_line_and_reason() -> None:
+    broken = failure(SMALL.replace("    max: 5\n", "    max: 5\n    pattern: '(a)\\1'\n"))
+    assert broken.metadata["field"] == "slots[0].pattern"
+    assert "line 13" in broken.message
+    assert "back references" in broken.message
 
 
-@pytest.mark.parametrize("pattern", [r"^\+996\d{9}$", r"\w", r"^[A-Z]{2}\d+$", r"^(yes|no)$", r"^(\d{3}-)?\d{4}$"])
-def test_plain_patterns_are_allowed(pattern: str) -> None:
-    assert compile_pattern(pattern).pattern == pattern
+def test_patterns_that_take_long_together_are_refused() -> None:
+    """One long pattern on a short text is good; on 4,000 characters it is not."""
+    slot = SMALL.replace(
+        "type: integer\n    min: 1\n    max: 5", "type: text\n    max_length: LONG\n    pattern: '.{0,900}x'"
+    )
+    load_form(slot.replace("LONG", "1000"))
+    assert "mark" in failure(slot.replace("LONG", "4000")).message
+
+
+FLOW_SLOT = "{name: s%d, step: t%d, type: text, label: {en: s}, ask: {en: a}, invalid: {en: i}}"
+WORDS = ", ".join(f"l{n}: [{', '.join('abcdefghij' * 9)}]" for n in range(20))
+WORDY = f"{(FLOW_SLOT % (0, 0))[:-1]}, synonyms: {{{WORDS}}}}}"
+HEAD = "form_id: f\nversion: '1'\ndefault_locale: en\nslots:\n"
+LARGE = {
+    "empty slots": HEAD + "- {}\n" * 10_000,
+    "few empty slots": HEAD + "- {}\n" * 2_000,
+    "unknown keys": HEAD + "- {}\n" + "".join(f"k{n}: v\n" for n in range(7_000)),
+    "fewer unknown keys": HEAD + "- {}\n" + "".join(f"k{n}: v\n" for n in range(2_000)),
+    "many slots": HEAD + "".join(f"- {FLOW_SLOT % (n, n)}\n" for n in range(300)),
+    "one name": HEAD + "".join(f"- {FLOW_SLOT % (0, 0)}\n" for n in range(50)),
+    "a long key": HEAD + "- {}\n" + f"? {'k' * 60_000}\n: v\n",
+    "deep lists": "a: " + "[" * 60_000,
+    "deep mappings": "{a: " * 15_000,
+    "laughs": "a: &a [x, x, x]\nb: &b [*a, *a, *a]\nc: [*b, *b, *b]\n",
+    "documents": "--- a\n" * 9_000,
+    "comments": "#\n" * 32_000,
+    "phrases": HEAD + f"- {WORDY}\n",
+    "placeholders": HEAD + f"- {FLOW_SLOT % (0, 0)}\ntexts: {{greeting: {{en: '{'{summary}' * 400}'}}}}\n",
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_large_definition_is_refused_at_once_and_in_few_words(name: str) -> None:
+    begun = perf_counter()
+    refused = failure(LARGE[name])
+    assert perf_counter() - begun < 0.5  # 20 to 60 ms; the quadratic reading before took many seconds
+    assert len(refused.fields) <= MOST_TOLD + 1
+    assert sum(len(each.field) + len(each.description) for each in refused.fields) < 20_000
+
+
+def test_the_rest_of_many_violations_is_counted() -> None:
+    refused = failure(LARGE["fewer unknown keys"])
+    assert refused.fields[-1].description == f"and {2_006 - MOST_TOLD} more"
