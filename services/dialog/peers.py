@@ -80,23 +80,27 @@ class QuotaPeer:
         self._client = client
         self._clock = clock
 
-    async def reserve(self, request: SubmitMessageRequest, contact_id: str, request_id: str) -> Reserved | Refused:
+    async def reserve(
+        self, request: SubmitMessageRequest, contact_id: str, request_id: str, time_zone: str
+    ) -> Reserved | Refused:
         call = limits_pb2.ReserveRequest(
             tenant_id=request.tenant_id,
             request_id=request_id,
             resource=RESOURCE,
             subject=limits_pb2.Subject(bot_id=request.bot_id, channel_id=request.channel_id, contact_id=contact_id),
             ttl=Duration(seconds=RESERVED_FOR),
+            time_zone=time_zone,
         )
         try:
             answer = await self._client.reserve(call, timeout=TIMEOUT)
         except CallError as error:
             tell(error)
-        left = [status.remaining for status in answer.statuses if not status.shadow]
         if answer.granted:
-            return Reserved(answer.reservation_id, min(left, default=None))
+            today = (status.remaining for status in answer.statuses if status.daily and not status.shadow)
+            return Reserved(answer.reservation_id, min(today, default=None))
+        left = {status.rule_id: status.remaining for status in answer.statuses}
         retry_at = self._clock.now() + answer.retry_after.ToTimedelta()
-        return Refused(answer.refused_by, min(left, default=0), retry_at)
+        return Refused(answer.refused_by, left.get(answer.refused_by, 0), retry_at)
 
     async def commit(self, tenant_id: str, reservation_id: str) -> None:
         request = limits_pb2.CommitRequest(tenant_id=tenant_id, reservation_id=reservation_id)

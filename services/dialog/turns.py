@@ -61,7 +61,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A limit said no. `retry_at` is when to come back."""
+    """A limit said no. `remaining` is what is left under that rule; `retry_at` is when to come back."""
 
     rule_id: str
     remaining: int
@@ -70,7 +70,8 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """A limit said yes. `remaining` is what is left when this turn is charged; None when no rule counts."""
+    """A limit said yes. `remaining` is what is left of the day when this turn is charged; None when no rule counts
+    days."""
 
     reservation_id: str
     remaining: int | None
@@ -144,6 +145,8 @@ class Claimed:
     head: Waiting
     bot: Bot | None
     default_region: str
+    time_zone: str
+    """The tenant's, as an IANA name."""
     open_turn: Frozen | Plan | None
 
 

@@ -36,6 +36,7 @@ def status(line: Line, use: Use) -> pb.LimitStatus:
         remaining=max(line.limit - use.used, 0),
         resets_at=timestamp(line.ends if line.is_quota else use.resets),
         shadow=line.shadow,
+        daily=line.is_quota,
     )
 
 

@@ -28,6 +28,8 @@ class Wakeups:
         self._channel = f"{prefix}:wake:{topic}".encode()
         self._waiting: dict[str, None] = {}
         self._sending: asyncio.Task[None] | None = None
+        self.listening = False
+        """Whether publications are heard now, as far as this process can tell."""
 
     def publish(self, item: str = "") -> None:
         """Wake the listeners and tell them `item` (without a line break). The same item is told once at a time."""
@@ -67,11 +69,13 @@ class Wakeups:
                     continue
                 if message["type"] == "subscribe":
                     stands()
+                    self.listening = True
                     if on_gap is not None:
                         on_gap()
                 elif message["type"] == "message":
                     self._hear(heard, message["data"])
         finally:
+            self.listening = False
             with suppress(RedisError, OSError):
                 await pubsub.aclose()  # type: ignore[no-untyped-call]
 

@@ -1,5 +1,6 @@
 """Bots as workers see them: in memory, and always as new as the claim that asks for them."""
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
@@ -12,35 +13,52 @@ from services.dialog.records import bot_of
 
 Key = tuple[str, str]
 """Tenant and bot."""
+KEPT = 512
+"""Bots that are kept at most; the least recently used goes first. Each takes a few kilobytes, a long form 100."""
 
 
 class Known(NamedTuple):
-    """A bot at a stamp, and the region of its tenant's phone numbers."""
+    """A bot at a stamp, and its tenant's region of phone numbers and time zone."""
 
     stamp: int
     bot: Bot
     default_region: str
+    time_zone: str
 
 
 class BotCache:
     """Each claim brings the stamps of its bots along; a bot with another stamp than the known one is read again."""
 
-    def __init__(self, database: Database, read: str) -> None:
+    def __init__(self, database: Database, read: str, kept: int = KEPT) -> None:
         self._database = database
         self._read = read
-        self._known: dict[Key, Known] = {}
+        self._kept = kept
+        self._known: OrderedDict[Key, Known] = OrderedDict()
 
     async def get(self, wanted: Iterable[tuple[Key, int]]) -> dict[Key, Known]:
         """The bots with at least these stamps; one that was deleted meanwhile is not there."""
         stamps = dict(wanted)
-        stale = [key for key, stamp in stamps.items() if key not in self._known or self._known[key].stamp < stamp]
+        found = {key: self._known[key] for key in stamps if key in self._known}
+        stale = [key for key, stamp in stamps.items() if key not in found or found[key].stamp < stamp]
         if stale:
             rows = await self._database.fetch(self._read, [key[0] for key in stale], [key[1] for key in stale])
             for key in stale:
                 self._known.pop(key, None)
-            for row in rows:
-                self._known[row["tenant_id"], row["bot_id"]] = Known(row["stamp"], bot_from(row), row["default_region"])
-        return {key: self._known[key] for key in stamps if key in self._known}
+                found.pop(key, None)
+            found |= {(row["tenant_id"], row["bot_id"]): _known(row) for row in rows}
+        self._keep(found)
+        return found
+
+    def _keep(self, found: dict[Key, Known]) -> None:
+        for key, known in found.items():
+            self._known[key] = known
+            self._known.move_to_end(key)
+        while len(self._known) > self._kept:
+            self._known.popitem(last=False)
+
+
+def _known(row: asyncpg.Record) -> Known:
+    return Known(row["stamp"], bot_from(row), row["default_region"], row["time_zone"])
 
 
 def bot_from(row: asyncpg.Record) -> Bot:

@@ -77,6 +77,7 @@ class PostgresTurns:
                     head=self._waiting(row),
                     bot=known.bot if known else None,
                     default_region=known.default_region if known else "",
+                    time_zone=known.time_zone if known else "",
                     open_turn=self._open_turn(row),
                 )
             )

@@ -19,7 +19,7 @@ LEFT JOIN dialog.bots AS bot ON bot.tenant_id = message.tenant_id AND bot.bot_id
 -- name: read_bots
 SELECT
     bot.tenant_id, bot.bot_id, settings, enabled, broken_reason, revision, stamp, bot.created_at, updated_at,
-    tenant.default_region
+    tenant.default_region, tenant.time_zone
 FROM unnest($1::text[], $2::text[]) AS wanted (tenant_id, bot_id)
 JOIN dialog.bots AS bot USING (tenant_id, bot_id)
 JOIN dialog.tenants AS tenant USING (tenant_id);

@@ -4,18 +4,40 @@ Nothing depends on its arriving: who waits looks into the store as well.
 """
 
 import asyncio
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal
 from uuid import UUID
+
+import msgspec
 
 from redis.asyncio import Redis
 from services.dialog.domain import Previews
 from services.dialog.usecases.chat import Delta, Done, Event, Reset, Waiter
+from services.runtime.logs import describe, get_logger
 from services.runtime.wakeups import Wakeups
+
+log = get_logger(__name__)
 
 _KEPT = 1000
 """Events that wait for a slow caller; deltas beyond that are dropped."""
+
+
+class _Item(msgspec.Struct, array_like=True, frozen=True):
+    """An event on its way. `number` makes each item another one: the same item is told once at a time."""
+
+    message_id: UUID
+    kind: Literal["Delta", "Reset", "Done"]
+    text: str
+    number: int
+
+    @property
+    def event(self) -> Event:
+        return Delta(self.text) if self.kind == "Delta" else Reset() if self.kind == "Reset" else Done()
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Item).decode
 
 
 class RedisChats:
@@ -40,10 +62,10 @@ class RedisChats:
         """Tell whoever waits here, and the process that took the call."""
         self._put(message_id, event)
         if process != self.process:
-            self._told += 1  # makes each item another one: the same item is told once at a time
+            self._told += 1
             text = event.text if isinstance(event, Delta) else ""
-            item = json.dumps([message_id.hex, type(event).__name__, text, self._told])
-            self._to(process).publish(item)
+            kind: Literal["Delta", "Reset", "Done"] = type(event).__name__  # type: ignore[assignment]
+            self._to(process).publish(_encode(_Item(message_id, kind, text, self._told)).decode())
 
     @contextmanager
     def open(self, message_id: UUID) -> Iterator[Waiter]:
@@ -64,9 +86,12 @@ class RedisChats:
 
     def _heard(self, items: Sequence[str]) -> None:
         for item in items:
-            message_id, kind, text, _ = json.loads(item)
-            event: Event = Delta(text) if kind == "Delta" else Reset() if kind == "Reset" else Done()
-            self._put(UUID(hex=message_id), event)
+            try:
+                told = _decode(item)
+            except msgspec.DecodeError as error:
+                log.error("an event of a chat cannot be read", error=describe(error))
+                continue
+            self._put(told.message_id, told.event)
 
     def _put(self, message_id: UUID, event: Event) -> None:
         for queue in self._waiting.get(message_id, ()):

@@ -1,25 +1,21 @@
 """Decide what to answer: what is known, what is allowed, what the flow says."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from uuid import UUID
+from collections.abc import Callable
 
-from services.dialog import texts
 from services.dialog.domain import (
     Bot,
     DecisionError,
     FailureKind,
     Flow,
     FormSettings,
-    Inbound,
     TurnInput,
     TurnPlan,
     TurnTools,
 )
-from services.dialog.turns import Claimed, Failure, Frozen, Outcome, Plan, Refused, Reserved, Waiting, presentable
+from services.dialog.turns import Claimed, Frozen, Outcome, Plan, Refused, Reserved, presentable
 from services.dialog.usecases import spans
+from services.dialog.usecases.begun import Begun, inbound, limited, messages_of, plan_of, run_of
 from services.dialog.usecases.journal import TurnJournal
 from services.dialog.usecases.ports import Chats, Contexts, FrozenTurn, Never, NotNow, Quota, Turns
 from services.kernel.clock import Clock
@@ -30,24 +26,6 @@ from services.runtime.lanes import Guard, LeaseLost
 from services.runtime.logs import get_logger
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A turn whose inputs are known. All that fails from here on is a failed decision."""
-
-    turn_id: UUID
-    messages: Sequence[Waiting]
-    inputs: TurnInput
-    started_at: datetime
-
-    @property
-    def first(self) -> Waiting:
-        return self.messages[0]
-
-    @property
-    def last(self) -> Waiting:
-        return self.messages[-1]
 
 
 class Decide:
@@ -79,7 +57,7 @@ class Decide:
         frozen = claimed.open_turn if isinstance(claimed.open_turn, Frozen) else None
         if frozen is not None:
             return Begun(frozen.turn_id, await messages_of(frozen, self._turns, claimed), frozen.inputs, now)
-        messages = await self._turns.waiting(claimed) if bot.debounce else [claimed.head]
+        messages = run_of(await self._turns.waiting(claimed)) if bot.debounce else [claimed.head]
         request, lease = messages[-1].request, claimed.lease
         known = await self._contexts.get(request.tenant_id, lease.lane_id, request.sender, lease.data_version)
         crashpoints.reach("dialog.after_get_context")
@@ -87,7 +65,7 @@ class Decide:
         inputs = TurnInput(
             turn_id=str(turn_id),
             bot=bot,
-            messages=[_inbound(message) for message in messages],
+            messages=[inbound(message) for message in messages],
             known=known,
             now=now,
             default_region=claimed.default_region,
@@ -112,23 +90,24 @@ class Decide:
             reserved = answer
         try:
             decided = await self._ask(flow, claimed, begun, guard, uses_model)
-        except BaseException:
+        except (Exception, asyncio.CancelledError):
             if reserved.reservation_id:
                 await self._give_back(begun, reserved)
             raise
         remaining = reserved.remaining
         if remaining is not None and not decided.charge_quota:
             remaining += 1
-        return _plan(
+        return plan_of(
             begun, Outcome.ANSWERED, presentable(decided), reservation_id=reserved.reservation_id, remaining=remaining
         )
 
     async def _reserve(self, claimed: Claimed, begun: Begun) -> Reserved | Refused:
-        """Each attempt at deciding has a reservation of its own."""
-        contact_id = begun.inputs.known.contact_id
-        request_id = f"{begun.turn_id}/{claimed.lease.fence}/reserve"
+        """Each time that a message is queued, one hold stands for it: an attempt finds the hold of one that died, or
+        whose answer got lost, and makes a new one when that was given back. An operator's retry queues it anew."""
+        head, contact_id = begun.first, begun.inputs.known.contact_id
+        request_id = f"{head.message_id}/{head.seq}/{contact_id}"  # a hold is one contact's
         try:
-            answer = await self._quota.reserve(begun.last.request, contact_id, request_id)
+            answer = await self._quota.reserve(head.request, contact_id, request_id, claimed.time_zone)
         except Never as error:
             raise DecisionError(FailureKind.TERMINAL, error.reason, str(error)) from error
         crashpoints.reach("dialog.after_model_reserve")
@@ -139,8 +118,8 @@ class Decide:
         frozen = FrozenTurn(begun.turn_id, begun.first.seq, last.seq, last.message_id, begun.inputs, begun.started_at)
         previews = self._chats.previews(last.chat, last.message_id)
         tools = TurnTools(TurnJournal(self._turns, claimed, frozen, guard), previews)
-        if claimed.lease.attempts > 1:
-            await previews.reset()
+        if claimed.lease.attempts > 1 or isinstance(claimed.open_turn, Frozen):
+            await previews.reset()  # whoever began before may have said something
         try:
             with spans.child("decide form" if isinstance(begun.inputs.bot.flow, FormSettings) else "decide assistant"):
                 if not uses_model:
@@ -150,6 +129,7 @@ class Decide:
         except (DecisionError, LeaseLost):
             raise
         except TimeoutError as error:
+            await previews.reset()
             message = f"the decision took longer than {self._longest:g} s"
             raise DecisionError(FailureKind.RETRYABLE, "MODEL_TIMEOUT", message) from error
         except ParleyError as error:
@@ -168,61 +148,3 @@ class Decide:
     def _unexpected(self, begun: Begun, error: Exception) -> DecisionError:
         log.error("a flow failed", turn_id=str(begun.turn_id), bot_id=begun.inputs.bot.bot_id, exc_info=error)
         return DecisionError(FailureKind.TERMINAL, "INTERNAL", f"unexpected {type(error).__name__}")
-
-
-async def messages_of(turn: Frozen | Plan, turns: Turns, claimed: Claimed) -> Sequence[Waiting]:
-    """The messages of a turn that was begun before."""
-    if turn.first_seq == turn.last_seq:
-        return [claimed.head]
-    return [message for message in await turns.waiting(claimed) if message.seq <= turn.last_seq]
-
-
-def limited(begun: Begun, refused: Refused) -> Plan:
-    """A limit refused: the person is told, and nothing has failed."""
-    text = texts.limit_message(begun.inputs.bot)
-    return _plan(begun, Outcome.LIMITED, TurnPlan(replies=[text]), refused=refused, remaining=refused.remaining)
-
-
-def given_up(begun: Begun, failure: Failure) -> Plan:
-    """The turn failed for good: the person gets the bot's error message."""
-    text = texts.error_message(begun.inputs.bot)
-    return _plan(begun, Outcome.FAILED, TurnPlan(replies=[text]), failure=failure)
-
-
-def _plan(
-    begun: Begun,
-    outcome: Outcome,
-    decided: TurnPlan,
-    *,
-    reservation_id: str = "",
-    remaining: int | None = None,
-    refused: Refused | None = None,
-    failure: Failure | None = None,
-) -> Plan:
-    inputs = begun.inputs
-    return Plan(
-        turn_id=begun.turn_id,
-        first_seq=begun.first.seq,
-        last_seq=begun.last.seq,
-        outcome=outcome,
-        decided=decided,
-        contact_id=inputs.known.contact_id,
-        dialog_ttl=inputs.bot.dialog_ttl.total_seconds(),
-        bot_revision=inputs.bot.revision,
-        reservation_id=reservation_id,
-        remaining=remaining,
-        refused=refused,
-        failure=failure,
-    )
-
-
-def _inbound(message: Waiting) -> Inbound:
-    content = message.request.content
-    return Inbound(
-        message_id=str(message.message_id),
-        text=content.text.replace("\0", ""),
-        received_at=message.received_at,
-        button_data=content.button_data.replace("\0", ""),
-        shared_phone=content.shared_phone.replace("\0", ""),
-        attachments=len(content.attachments),
-    )

@@ -6,7 +6,8 @@ from hashlib import sha256
 from typing import Any
 
 from services.dialog.domain import DecisionError
-from services.dialog.turns import Claimed, StepDone, error_text
+from services.dialog.turns import Claimed, StepBegun, StepDone, error_text
+from services.dialog.usecases.patience import until_stored
 from services.dialog.usecases.ports import FrozenTurn, StepEnd, Turns
 from services.runtime import crashpoints
 from services.runtime.lanes import Guard
@@ -31,25 +32,32 @@ class TurnJournal:
     async def call(
         self, step: str, request: Mapping[str, Any], run: Callable[[], Awaitable[Mapping[str, Any]]]
     ) -> Mapping[str, Any]:
-        """The stored result of `step`, or that of running it now. Raises what `run` raises, and LeaseLost."""
+        """The stored result of `step`, or that of running it now. Raises what `run` raises, and LeaseLost.
+
+        What came of a call stays in memory until it is stored: a store that is away for a moment does not make it be
+        paid for again.
+        """
         await self._guard.ensure(LEASE_FOR_A_CALL)
-        tenant_id, turn_id = self._claimed.lease.tenant_id, self._frozen.turn_id
         begun = await self._turns.begin_step(self._claimed, self._frozen, step, digest(request))
         if isinstance(begun, StepDone):
             if not begun.same_request:
-                log.warning("a journaled step was asked with another request", turn_id=str(turn_id), step=step)
+                turn_id = str(self._frozen.turn_id)
+                log.warning("a journaled step was asked with another request", turn_id=turn_id, step=step)
             return begun.result
         crashpoints.reach("dialog.before_model_call")
         try:
             result = await run()
         except DecisionError as error:
-            end = StepEnd(None, error_text(error.reason, error))
-            await self._turns.end_step(tenant_id, turn_id, step, begun.number, end)
+            await self._end(step, begun, StepEnd(None, error_text(error.reason, error)))
             raise
         crashpoints.reach("dialog.after_model_call")
-        await self._turns.end_step(tenant_id, turn_id, step, begun.number, StepEnd(result))
+        await self._end(step, begun, StepEnd(result))
         crashpoints.reach("dialog.after_journal_commit")
         return result
+
+    async def _end(self, step: str, begun: StepBegun, end: StepEnd) -> None:
+        tenant_id, turn_id = self._claimed.lease.tenant_id, self._frozen.turn_id
+        await until_stored(lambda: self._turns.end_step(tenant_id, turn_id, step, begun.number, end))
 
 
 def digest(request: Mapping[str, Any]) -> bytes:

@@ -122,7 +122,11 @@ class Contexts(Protocol):
 class Quota(Protocol):
     """The limits service. Raises NotNow and Never."""
 
-    async def reserve(self, request: SubmitMessageRequest, contact_id: str, request_id: str) -> Reserved | Refused: ...
+    async def reserve(
+        self, request: SubmitMessageRequest, contact_id: str, request_id: str, time_zone: str
+    ) -> Reserved | Refused:
+        """The same request id finds the hold that it has, and makes a new one of what was released. Days begin in
+        `time_zone` where a rule names none."""
 
     async def commit(self, tenant_id: str, reservation_id: str) -> None: ...
 

@@ -1,6 +1,7 @@
 """One turn from its claim to its end: decide once, commit the plan, carry it out, finish."""
 
 import random
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,8 @@ from services.dialog.domain import Bot, DecisionError, FailureKind, Known, TurnI
 from services.dialog.retry import ATTEMPTS, TryAgain, after_failure
 from services.dialog.turns import Claimed, Failure, Finish, Frozen, NewPlan, Outcome, Plan, State, Waiting, error_text
 from services.dialog.usecases import spans
-from services.dialog.usecases.decide import Begun, Decide, given_up, messages_of
+from services.dialog.usecases.begun import Begun, given_up, messages_of
+from services.dialog.usecases.decide import Decide
 from services.dialog.usecases.effects import Effects
 from services.dialog.usecases.patience import until_stored
 from services.dialog.usecases.ports import Chats, Never, NotNow, Turns
@@ -101,6 +103,7 @@ class RunTurn:
             except ParleyError as error:
                 log.error("a plan cannot be stored", turn_id=str(begun.turn_id), error=str(error))
                 sorry = given_up(begun, Failure("INTERNAL", f"the plan cannot be stored: {error}"))
+                sorry = replace(sorry, reservation_id=new.plan.reservation_id)  # to be given back
                 instead = self._new_plan(claimed, begun, sorry)
             await until_stored(lambda: self._turns.commit_plan(instead))
             return sorry

@@ -155,6 +155,25 @@ async def test_a_save_in_one_process_is_seen_in_the_memory_of_the_other(start: S
     await until(seen)
 
 
+@pytest.mark.parametrize("garbage", [b"\xff", b"", b"x d:demo/1", b"1 q:demo/1", b"1 d:demo", b"1 d:demo/no-uuid"])
+async def test_ctx_5_a_notice_that_cannot_be_read_ends_nothing_and_nothing_stale_is_served(
+    start: Start, redis_url: str, redis_prefix: str, garbage: bytes
+) -> None:
+    here, there = await start(), await start()
+    conversation, contact = str(uuid4()), str(uuid4())
+    await here.save_context(step(conversation, contact, "one"))
+    await there.get_context(read(conversation))
+    async with Redis.from_url(redis_url) as redis:
+        assert await redis.publish(f"{redis_prefix}:context:changed", garbage) == 2
+    await here.save_context(step(conversation, contact, "two"))
+
+    async def seen() -> bool:
+        return bool((await there.get_context(read(conversation))).snapshot.dialog.step == "two")
+
+    await until(seen)
+    assert (await there.get_context(read(conversation))).level == context_pb2.CACHE_LEVEL_MEMORY
+
+
 async def test_the_version_asked_for_is_given_even_before_the_invalidation(start: Start) -> None:
     here, there = await start(), await start()
     conversation, contact = str(uuid4()), str(uuid4())

@@ -75,6 +75,7 @@ class World:
         self.tokens = tokens
         self._make_settings = make_settings
         self._stack = AsyncExitStack()
+        self._own: dict[str, AsyncExitStack] = {}
         self.processes: list[Any] = []
         self.database: asyncpg.Pool[asyncpg.Record]
 
@@ -89,14 +90,20 @@ class World:
         values = {"drain_seconds": 2.0, **self.peers.addresses} | overrides
         settings = self._make_settings(DialogSettings, **values)
         used = flow or self.flow
-        service = await self._stack.enter_async_context(
+        own = await self._stack.enter_async_context(AsyncExitStack())
+        service = await own.enter_async_context(
             running("dialog", settings, partial(build, flow_for=None if real else lambda bot: used))
         )
+        self._own[service.address] = own
         if not self.processes:
             self.database = await asyncpg.create_pool(settings.database_url, min_size=1, max_size=3)
             self._stack.push_async_callback(self.database.close)
         self.processes.append(service)
         return service
+
+    async def stop(self, service: Any) -> None:
+        """Stop a process, as SIGTERM does."""
+        await self._own[service.address].aclose()
 
     def connection(self, caller: str = "operator", tenants: tuple[str, ...] = ("*",), process: int = 0) -> Connection:
         address = self.processes[process].address

@@ -105,16 +105,22 @@ class FakeContext(Troubled):
 
 
 class FakeLimits(Troubled):
+    """Holds by request id, as the service does: a repeated id finds its hold; what was released can be held anew."""
+
     def __init__(self) -> None:
         super().__init__()
         self.allowed = 30
         self.held: dict[str, str] = {}
+        self.granted: list[str] = []
         self.committed: set[str] = set()
-        self.released: set[str] = set()
+        self.more: list[limits_pb2.LimitStatus] = []
+        """Where the person stands under further rules."""
+        self.late: list[float] = []
+        """Seconds by which the answers of the next Reserves are late."""
 
     @property
     def used(self) -> int:
-        return len(set(self.held.values()) - self.released)
+        return len(self.held)
 
     async def BatchReserve(self, request: Any, context: Any) -> Any:
         return await self._batch(request, context, "Reserve", limits_pb2.BatchReserveResponse, self.reserve)
@@ -124,12 +130,15 @@ class FakeLimits(Troubled):
 
     async def Release(self, request: Any, context: Any) -> Any:
         await self.trouble("Release")
-        self.released.add(request.reservation_id)
+        self.held = {key: value for key, value in self.held.items() if value != request.reservation_id}
         return limits_pb2.ReleaseResponse()
 
     async def _batch(self, request: Any, context: Any, name: str, respond: Any, answer: Callable[[Any], Any]) -> Any:
         async def handle(requests: Sequence[Any]) -> list[Any]:
-            return await self.each(name, requests, answer)
+            results = await self.each(name, requests, answer)
+            if name == "Reserve" and self.late:
+                await asyncio.sleep(self.late.pop(0))
+            return results
 
         method = f"/parley.limits.v1.LimitsService/{name}"
         return await run_items(request, context, method=method, respond=respond, handle=handle)
@@ -137,19 +146,23 @@ class FakeLimits(Troubled):
     def reserve(self, request: Any) -> Any:
         if request.request_id not in self.held:
             if self.used >= self.allowed:
-                refused = limits_pb2.ReserveResponse(granted=False, refused_by="daily-quota", statuses=[self.status()])
+                statuses = [*self.more, self.status()]
+                refused = limits_pb2.ReserveResponse(granted=False, refused_by="daily-quota", statuses=statuses)
                 refused.retry_after.seconds = 3600
                 return refused
-            self.held[request.request_id] = f"r-{len(self.held)}"
+            self.held[request.request_id] = f"r-{len(self.granted)}"
+            self.granted.append(request.request_id)
         reservation_id = self.held[request.request_id]
-        return limits_pb2.ReserveResponse(granted=True, reservation_id=reservation_id, statuses=[self.status()])
+        statuses = [*self.more, self.status()]
+        return limits_pb2.ReserveResponse(granted=True, reservation_id=reservation_id, statuses=statuses)
 
     def commit(self, request: Any) -> Any:
         self.committed.add(request.reservation_id)
         return limits_pb2.CommitResponse(statuses=[self.status()])
 
     def status(self) -> limits_pb2.LimitStatus:
-        return limits_pb2.LimitStatus(rule_id="daily-quota", limit=self.allowed, remaining=self.allowed - self.used)
+        left = self.allowed - self.used
+        return limits_pb2.LimitStatus(rule_id="daily-quota", limit=self.allowed, remaining=left, daily=True)
 
 
 class FakeDelivery(Troubled):

@@ -1,6 +1,7 @@
 """EDGE-5: an answer at once."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -19,9 +20,9 @@ from parley_client.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from services.dialog.domain import DecisionError, FailureKind
+from services.dialog.domain import DecisionError, FailureKind, TurnInput, TurnPlan, TurnTools
 from services.dialog.usecases import chat
-from tests.integration.dialog.conftest import BOT, TENANT, World, until
+from tests.integration.dialog.conftest import BOT, TENANT, FakeFlow, World, until
 
 
 def asking(text: str = "hi there", user: str = "u1", request_id: str = "", **fields: Any) -> dialog_pb2.ChatRequest:
@@ -70,6 +71,56 @@ async def test_previews_reach_a_caller_at_another_process(world: World) -> None:
     await until(lambda: _value(world.flow.asked))
     world.flow.held.set()
     assert shape(await task) == ["accepted", "delta", "delta", "final"]
+
+
+async def test_a_turn_that_another_process_goes_on_with_begins_with_a_reset(world: World) -> None:
+    """EDGE-5: also after a graceful restart, which counts no attempt."""
+    first, second = FakeFlow(), FakeFlow()
+    first.model = second.model = True
+    said = asyncio.Event()
+
+    async def says_half(turn: TurnInput, tools: TurnTools) -> TurnPlan:
+        async def half() -> Mapping[str, Any]:
+            await tools.previews.delta("half of ")
+            said.set()
+            await asyncio.Event().wait()
+            return {}
+
+        await tools.journal.call("answer", {}, half)
+        raise AssertionError
+
+    first.script = [says_half]
+    await world.start(dialog_workers=0)
+    service = await world.start(flow=first, drain_seconds=0.1)
+    await world.prepare()
+    task = asyncio.create_task(talk(world, asking()))
+    await said.wait()
+    await world.stop(service)
+    await world.start(flow=second)
+    events = await task
+    message = await world.message(events[-1].final.message_id)
+    assert message.attempts == 1
+    assert shape(events) == ["accepted", "delta", "reset", "delta", "delta", "final"]
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"\xff\xfe", b"", b"not json", b"[]", b'["x", "Delta", "t", 1]', b'{"a": 1}', b'["x", 7, null, "y"]', b"1\n2"],
+)
+async def test_a_publication_that_cannot_be_read_is_skipped(world: World, garbage: bytes) -> None:
+    await world.start(dialog_workers=0)
+    service = await world.start()
+    await world.prepare()
+    world.flow.model = True
+    world.flow.held = asyncio.Event()
+    task = asyncio.create_task(talk(world, asking()))
+    await until(lambda: _value(world.flow.asked))
+    redis = service.runtime.redis()
+    for topic in await redis.pubsub_channels(f"{service.runtime.settings.redis_prefix}:*"):
+        await redis.publish(topic, garbage)
+    world.flow.held.set()
+    assert shape(await task) == ["accepted", "delta", "delta", "final"]
+    assert not any(each.failed.done() for each in world.processes)
 
 
 async def _value(value: object) -> object:

@@ -114,6 +114,23 @@ async def test_a_model_turn_goes_on_after_a_crash(world: World, deaths: list[str
     assert {row["state"]: row["count"] for row in rows} == ({1: begun} if begun else {}) | {2: 2}
 
 
+@pytest.mark.parametrize("point", [*MODEL[:-1], "before_plan_commit"])
+async def test_lim_2_the_hold_of_a_dead_attempt_does_not_count_against_the_person(
+    world: World, deaths: list[str], point: str
+) -> None:
+    """With one unit left, whoever takes over finds the hold of the one that died."""
+    world.flow.model = True
+    world.limits.allowed = 1
+    await world.start()
+    await world.prepare()
+    deaths.append(f"dialog.{point}")
+    response = await world.submit("one")
+    await lease_of_the_dead_runs_out(world, deaths)
+    await world.ends(response.message_id)
+    assert world.delivery.texts() == ["1: model says one"]
+    assert len(world.limits.granted) == len(world.limits.committed) == 1
+
+
 async def test_a_turn_that_had_called_out_goes_on_with_the_inputs_it_had(world: World, deaths: list[str]) -> None:
     flow = FakeFlow()
     flow.model = True

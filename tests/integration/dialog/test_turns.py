@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -12,7 +13,8 @@ from parley.dialog.v1 import bot_pb2, dialog_pb2, order_pb2
 
 from parley_client.errors import FailedPrecondition
 from services.dialog.domain import DecisionError, Ended, FailureKind, OrderDraft, TurnInput, TurnPlan, TurnTools
-from services.kernel.errors import Kind, ParleyError
+from services.dialog.postgres.turns import PostgresTurns
+from services.kernel.errors import Kind, ParleyError, storage_unavailable
 from tests.integration.dialog.conftest import BOT, TENANT, FakeFlow, World, submission, until
 from tests.integration.dialog.peers import AWAY
 
@@ -186,6 +188,47 @@ async def test_rapid_messages_are_answered_as_one_turn_when_the_bot_says_so(worl
     assert all(message.replies for message in messages)
 
 
+async def test_dlg_4_a_turn_answers_messages_of_one_bot_only(world: World) -> None:
+    await world.start()
+    await world.prepare(debounce=Duration(seconds=60))
+    await world.create_bot("other", debounce=Duration(seconds=60))
+    bots = {"one": BOT, "two": BOT, "three": "other", "four": BOT}
+    responses = [await world.submit(text, bot_id=bot) for text, bot in bots.items()]
+    await until(lambda: _parked(world))
+    await world.database.execute(
+        "UPDATE dialog.messages SET received_at = received_at - interval '1 minute';"
+        " UPDATE dialog.lanes SET due_at = now()"
+    )
+    for response in responses:
+        await world.ends(response.message_id)
+    assert world.delivery.texts() == ["2: one + two", "3: three", "4: four"]
+    assert [turn.bot.bot_id for turn in world.flow.asked] == [BOT, "other", BOT]
+
+
+async def test_dlg_8_a_database_blip_after_a_model_call_does_not_repeat_it(
+    dialog: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialog.flow.model = True
+    end_step, blips = PostgresTurns.end_step, [storage_unavailable("Postgres")] * 3
+
+    async def troubled(self: PostgresTurns, *arguments: Any) -> None:
+        if blips:
+            raise blips.pop()
+        await end_step(self, *arguments)
+
+    monkeypatch.setattr(PostgresTurns, "end_step", troubled)
+    message = await dialog.ends((await dialog.submit("one")).message_id)
+    assert dialog.flow.model_calls == message.attempts == 1
+    assert not blips
+
+
+async def test_a_plan_that_cannot_be_stored_gives_its_reservation_back(dialog: World) -> None:
+    dialog.flow.model = True
+    dialog.flow.script = [TurnPlan(replies=["bad"], orders=[OrderDraft("f", {"text": "nul\0"})], charge_quota=True)]
+    await dialog.ends((await dialog.submit("one")).message_id, TERMINAL)
+    assert dialog.limits.used == 0
+
+
 async def test_orders_and_outcomes_are_written_once_with_the_plan(dialog: World) -> None:
     ended = Ended(completed=True, dropoff_step="", message_count=5, duration=timedelta(seconds=40))
     draft = OrderDraft("water-order", {"bottles": 3, "address": "Chuy 1"})
@@ -254,7 +297,7 @@ async def test_a_failed_model_turn_gives_its_reservation_back(dialog: World) -> 
     dialog.flow.model = True
     dialog.flow.script = [unavailable(), DecisionError(FailureKind.TERMINAL, "MODEL_REJECTED", "no")]
     await dialog.ends((await dialog.submit()).message_id, TERMINAL)
-    assert len(dialog.limits.held) == 2
+    assert len(dialog.limits.granted) == 2
     assert dialog.limits.used == 0
     assert not dialog.limits.committed
 

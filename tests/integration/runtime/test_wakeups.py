@@ -58,6 +58,17 @@ async def test_a_wake_up_is_heard(wakeups: Wakeups, listener: Listener) -> None:
     assert listener.publications == [[""]]
 
 
+async def test_what_cannot_be_read_is_skipped(
+    wakeups: Wakeups, listener: Listener, redis_url: str, redis_prefix: str
+) -> None:
+    redis = make_redis(redis_url, "test")
+    for garbage in (b"\xff\xfe", b"good\n\xc3\x28", b"", b"\x00" * 70_000):
+        await redis.publish(f"{redis_prefix}:wake:lanes", garbage)
+    wakeups.publish("after")
+    await until(lambda: "after" in listener.heard)
+    await redis.aclose()
+
+
 async def test_many_at_once_go_out_together(wakeups: Wakeups, listener: Listener) -> None:
     for i in range(100):
         wakeups.publish(f"item {i % 50}")

@@ -95,7 +95,7 @@ class DailyQuota(_message.Message):
     limit: _builtins.int
     """Units a day."""
     time_zone: _builtins.str
-    """IANA name of the time zone in which the day begins, for example `Asia/Bishkek`."""
+    """IANA name of the time zone in which the day begins, for example `Asia/Bishkek`; the tenant's own when empty."""
     def __init__(
         self,
         *,
@@ -314,6 +314,7 @@ class LimitStatus(_message.Message):
     REMAINING_FIELD_NUMBER: _builtins.int
     RESETS_AT_FIELD_NUMBER: _builtins.int
     SHADOW_FIELD_NUMBER: _builtins.int
+    DAILY_FIELD_NUMBER: _builtins.int
     rule_id: _builtins.str
     """The rule."""
     limit: _builtins.int
@@ -324,6 +325,8 @@ class LimitStatus(_message.Message):
     """Units left."""
     shadow: _builtins.bool
     """The rule only watches."""
+    daily: _builtins.bool
+    """The rule is a daily quota: `remaining` is what is left of the day."""
     @_builtins.property
     def resets_at(self) -> _timestamp_pb2.Timestamp:
         """When `used` falls to zero (quota), or the next unit comes free (window)."""
@@ -337,10 +340,11 @@ class LimitStatus(_message.Message):
         remaining: _builtins.int = ...,
         resets_at: _timestamp_pb2.Timestamp | None = ...,
         shadow: _builtins.bool = ...,
+        daily: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["resets_at", b"resets_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "remaining", b"remaining", "resets_at", b"resets_at", "rule_id", b"rule_id", "shadow", b"shadow", "used", b"used"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["daily", b"daily", "limit", b"limit", "remaining", b"remaining", "resets_at", b"resets_at", "rule_id", b"rule_id", "shadow", b"shadow", "used", b"used"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -433,6 +437,7 @@ class ReserveRequest(_message.Message):
     UNITS_FIELD_NUMBER: _builtins.int
     TTL_FIELD_NUMBER: _builtins.int
     MAX_WAIT_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """The tenant."""
     request_id: _builtins.str
@@ -443,6 +448,10 @@ class ReserveRequest(_message.Message):
     """What is used, for example `model.turn`."""
     units: _builtins.int
     """How many; 0 means 1."""
+    time_zone: _builtins.str
+    """IANA name of the tenant's time zone, in which the days of rules without a zone begin. It is remembered; the last one
+    holds when empty, and UTC before any.
+    """
     @_builtins.property
     def subject(self) -> Global___Subject:
         """By whom."""
@@ -465,10 +474,11 @@ class ReserveRequest(_message.Message):
         units: _builtins.int = ...,
         ttl: _duration_pb2.Duration | None = ...,
         max_wait: _duration_pb2.Duration | None = ...,
+        time_zone: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["max_wait", b"max_wait", "subject", b"subject", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_wait", b"max_wait", "request_id", b"request_id", "resource", b"resource", "subject", b"subject", "tenant_id", b"tenant_id", "ttl", b"ttl", "units", b"units"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_wait", b"max_wait", "request_id", b"request_id", "resource", b"resource", "subject", b"subject", "tenant_id", b"tenant_id", "time_zone", b"time_zone", "ttl", b"ttl", "units", b"units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,96 @@
+"""A turn that was begun, and the plans that can be made of it without asking anybody."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import takewhile
+from uuid import UUID
+
+from services.dialog import texts
+from services.dialog.domain import Inbound, TurnInput, TurnPlan
+from services.dialog.turns import Claimed, Failure, Frozen, Outcome, Plan, Refused, Waiting
+from services.dialog.usecases.ports import Turns
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A turn whose inputs are known. All that fails from here on is a failed decision."""
+
+    turn_id: UUID
+    messages: Sequence[Waiting]
+    inputs: TurnInput
+    started_at: datetime
+
+    @property
+    def first(self) -> Waiting:
+        return self.messages[0]
+
+    @property
+    def last(self) -> Waiting:
+        return self.messages[-1]
+
+
+def run_of(messages: Sequence[Waiting]) -> Sequence[Waiting]:
+    """The first of these messages and those after it that are for the same bot: a channel may have changed its bot
+    meanwhile, and no bot answers what was said to another one."""
+    bot_id = messages[0].request.bot_id
+    return list(takewhile(lambda message: message.request.bot_id == bot_id, messages))
+
+
+async def messages_of(turn: Frozen | Plan, turns: Turns, claimed: Claimed) -> Sequence[Waiting]:
+    """The messages of a turn that was begun before."""
+    if turn.first_seq == turn.last_seq:
+        return [claimed.head]
+    return [message for message in await turns.waiting(claimed) if message.seq <= turn.last_seq]
+
+
+def limited(begun: Begun, refused: Refused) -> Plan:
+    """A limit refused: the person is told, and nothing has failed."""
+    text = texts.limit_message(begun.inputs.bot)
+    return plan_of(begun, Outcome.LIMITED, TurnPlan(replies=[text]), refused=refused)
+
+
+def given_up(begun: Begun, failure: Failure) -> Plan:
+    """The turn failed for good: the person gets the bot's error message."""
+    text = texts.error_message(begun.inputs.bot)
+    return plan_of(begun, Outcome.FAILED, TurnPlan(replies=[text]), failure=failure)
+
+
+def plan_of(
+    begun: Begun,
+    outcome: Outcome,
+    decided: TurnPlan,
+    *,
+    reservation_id: str = "",
+    remaining: int | None = None,
+    refused: Refused | None = None,
+    failure: Failure | None = None,
+) -> Plan:
+    inputs = begun.inputs
+    return Plan(
+        turn_id=begun.turn_id,
+        first_seq=begun.first.seq,
+        last_seq=begun.last.seq,
+        outcome=outcome,
+        decided=decided,
+        contact_id=inputs.known.contact_id,
+        dialog_ttl=inputs.bot.dialog_ttl.total_seconds(),
+        bot_revision=inputs.bot.revision,
+        reservation_id=reservation_id,
+        remaining=remaining,
+        refused=refused,
+        failure=failure,
+    )
+
+
+def inbound(message: Waiting) -> Inbound:
+    """A message as a flow sees it."""
+    content = message.request.content
+    return Inbound(
+        message_id=str(message.message_id),
+        text=content.text.replace("\0", ""),
+        received_at=message.received_at,
+        button_data=content.button_data.replace("\0", ""),
+        shared_phone=content.shared_phone.replace("\0", ""),
+        attachments=len(content.attachments),
+    )

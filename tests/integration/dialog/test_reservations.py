@@ -1,0 +1,84 @@
+"""LIM-2: each time that a message is queued, one hold at most stands for it, whatever becomes of the calls."""
+
+import asyncio
+
+import pytest
+
+from parley.dialog.v1 import dialog_pb2
+from parley.limits.v1 import limits_pb2
+
+from parley_client.errors import ResourceExhausted
+from services.dialog import peers
+from services.dialog.domain import DecisionError, FailureKind
+from services.kernel.errors import Kind, ParleyError
+from tests.integration.dialog.conftest import TENANT, World
+from tests.integration.dialog.test_chat import asking, talk
+from tests.integration.dialog.test_turns import TERMINAL, unavailable
+
+WINDOW = limits_pb2.LimitStatus(rule_id="rate", limit=300, remaining=2)
+WATCHED = limits_pb2.LimitStatus(rule_id="watched", limit=5, remaining=1, daily=True, shadow=True)
+
+
+async def test_a_reserve_that_timed_out_is_found_again_and_leaks_nothing(
+    dialog: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "TIMEOUT", 0.5)
+    dialog.flow.model = True
+    dialog.limits.late = [1.5, 1.5]
+    await dialog.ends((await dialog.submit("one")).message_id)
+    assert len(dialog.limits.granted) == dialog.limits.used == len(dialog.limits.committed) == 1
+
+
+async def test_a_hold_whose_release_got_lost_is_found_by_the_next_attempt(dialog: World) -> None:
+    dialog.flow.model = True
+    dialog.limits.allowed = 1
+    dialog.flow.script = [unavailable()]
+    dialog.limits.fail["Release"] = [ParleyError(Kind.INTERNAL, "INTERNAL", "lost, for a test")]
+    await dialog.ends((await dialog.submit("one")).message_id)
+    assert dialog.delivery.texts() == ["1: model says one"]
+    assert dialog.limits.used == 1
+
+
+async def test_each_of_several_messages_has_its_own_hold(dialog: World) -> None:
+    dialog.flow.model = True
+    responses = await asyncio.gather(*(dialog.submit(f"m{n}") for n in range(3)))
+    for response in responses:
+        await dialog.ends(response.message_id)
+    assert len(dialog.limits.granted) == len(dialog.limits.committed) == 3
+
+
+async def test_an_operators_retry_reserves_anew(dialog: World) -> None:
+    dialog.flow.model = True
+    dialog.flow.script = [DecisionError(FailureKind.TERMINAL, "MODEL_REJECTED", "no")]
+    response = await dialog.submit("one")
+    await dialog.ends(response.message_id, TERMINAL)
+    request = dialog_pb2.RetryMessageRequest(tenant_id=TENANT, message_id=response.message_id, request_id="r")
+    await dialog.dialog.retry_message(request)
+    await dialog.ends(response.message_id)
+    assert len(set(dialog.limits.granted)) == 2
+    assert len(dialog.limits.committed) == 1
+
+
+async def test_edge_5_remaining_today_is_that_of_the_daily_quota_only(dialog: World) -> None:
+    dialog.flow.model = True
+    dialog.limits.more = [WINDOW, WATCHED]
+    events = await talk(dialog, asking())
+    assert events[-1].final.remaining_today == 29
+
+
+async def test_edge_5_nothing_is_said_of_today_when_no_rule_counts_days(
+    dialog: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialog.flow.model = True
+    monkeypatch.setattr(dialog.limits, "status", lambda: WINDOW)
+    events = await talk(dialog, asking())
+    assert not events[-1].final.HasField("remaining_today")
+
+
+async def test_lim_4_a_refusal_tells_what_is_left_under_the_rule_that_refuses(dialog: World) -> None:
+    dialog.flow.model = True
+    dialog.limits.allowed = 0
+    dialog.limits.more = [limits_pb2.LimitStatus(rule_id="rate", limit=300, remaining=7)]
+    with pytest.raises(ResourceExhausted) as raised:
+        await talk(dialog, asking())
+    assert raised.value.metadata == {"rule_id": "daily-quota", "remaining": "0"}
