@@ -22,6 +22,7 @@ from services.dialog.postgres.inbox import PostgresInbox
 from services.dialog.postgres.lanes import SCHEMA
 from services.dialog.postgres.reads import PostgresReads
 from services.dialog.postgres.sealing import Sealing
+from services.dialog.postgres.stretches import PARTITIONS
 from services.dialog.postgres.tenants import PostgresTenants
 from services.dialog.postgres.turns import PostgresTurns
 from services.dialog.redis.chats import RedisChats
@@ -58,6 +59,10 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
     pool = await runtime.postgres(SCHEMA, Path(__file__).parent / "migrations")
     redis = runtime.redis()
     database = Database(pool)
+
+    async def make_partitions() -> object:
+        return await database.transaction(lambda connection: PARTITIONS.make(connection, runtime.clock.now()))
+
     process = f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
     sealing = Sealing(Sealer(runtime.keys))
     inbox, reads, bots = PostgresInbox(database, sealing), PostgresReads(database, sealing), PostgresBots(database)
@@ -88,6 +93,7 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
             every=settings.dialog_dedupe_sweep_seconds,
             soon=0.05,
         ),
+        periodic("partitions", make_partitions, every=600.0),
         periodic("request ids", lambda: requests.tidy(pool), every=3600.0),
     ]
     if settings.dialog_workers:

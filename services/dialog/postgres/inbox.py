@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from services.runtime.postgres import PoolConnection
 
 DEDUPE_FOR = timedelta(days=7)
+FORGOTTEN_AT_ONCE = 1_000
 _ROUNDS = 5
 _NOTED_FOR = 60.0
 _NOTED = 5_000
@@ -160,19 +161,10 @@ class PostgresInbox:
 
         await self._once(request, RetryMessageResponse, "RetryMessage", work)
 
-    async def forget_dedupe_ids(self, now: datetime, step: timedelta = timedelta(minutes=10)) -> bool:
-        """Free the dedupe ids of the next stretch of time that is older than a week; False when there is none left."""
-
-        async def work(connection: "PoolConnection") -> bool:
-            begin = await connection.fetchval(self._sql["forgotten_until"])
-            end = min(begin + step, now - DEDUPE_FOR)
-            if end <= begin:
-                return False
-            await connection.execute(self._sql["forget_dedupe_ids"], begin, end)
-            await connection.execute(self._sql["set_forgotten_until"], end)
-            return True
-
-        return await self._database.transaction(work)
+    async def forget_dedupe_ids(self, now: datetime, limit: int = FORGOTTEN_AT_ONCE) -> bool:
+        """Free up to `limit` dedupe ids that are older than a week; False when fewer were left."""
+        rows = await self._database.fetch(self._sql["forget_dedupe_ids"], now - DEDUPE_FOR, limit)
+        return len(rows) == limit
 
 
 def _result(message: NewMessage, added: Added) -> Added:

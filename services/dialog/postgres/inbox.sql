@@ -1,7 +1,7 @@
 -- name: add
 -- Stores new messages and puts those that have a place on their lanes: $1-$4 are the lanes as `append` takes them, $5-$9
 -- conversations to note, $10 and on the messages. `behind` counts a message's place from the end of what is appended to
--- its lane now; NULL keeps it off the lane. A dedupe id seen before fails the statement (messages_once).
+-- its lane now; NULL keeps it off the lane. A dedupe id seen before fails the statement (dedupe_pkey).
 WITH lane AS (
     {append}
 ), noted AS (
@@ -9,27 +9,32 @@ WITH lane AS (
     SELECT * FROM unnest($5::uuid[], $6::text[], $7::text[], $8::text[], $9::text[]) AS new (conversation_id)
     ORDER BY conversation_id
     ON CONFLICT (conversation_id) DO UPDATE SET active_at = statement_timestamp(), bot_id = excluded.bot_id
+), once AS (
+    INSERT INTO dialog.dedupe (dedupe_id, message_id, conversation_id, received_at)
+    SELECT dedupe_id, message_id, conversation_id, statement_timestamp()
+    FROM unnest($16::uuid[], $11::uuid[], $12::uuid[]) AS new (dedupe_id, message_id, conversation_id)
+    ORDER BY dedupe_id
 )
 INSERT INTO dialog.messages (
-    tenant_id, message_id, conversation_id, seq, channel_id, bot_id, dedupe_id, request, chat, traceparent, tracestate,
+    tenant_id, message_id, conversation_id, seq, channel_id, bot_id, request, chat, traceparent, tracestate,
     received_at, state, rejection, terminal_reason, completed_at
 )
 SELECT
-    new.tenant_id, message_id, conversation_id, next_seq - behind, channel_id, bot_id, dedupe_id, request, chat,
+    new.tenant_id, message_id, conversation_id, next_seq - behind, channel_id, bot_id, request, chat,
     traceparent, tracestate, statement_timestamp(), CASE WHEN behind IS NULL THEN 5 ELSE 1 END, rejection,
     CASE WHEN behind IS NULL THEN 'REJECTED' ELSE '' END,
     CASE WHEN behind IS NULL THEN statement_timestamp() END
 FROM unnest(
-    $10::text[], $11::uuid[], $12::uuid[], $13::int[], $14::text[], $15::text[], $16::uuid[], $17::bytea[],
+    $10::text[], $11::uuid[], $12::uuid[], $13::int[], $14::text[], $15::text[], $17::bytea[],
     $18::text[], $19::text[], $20::text[], $21::smallint[]
 ) AS new (
-    tenant_id, message_id, conversation_id, behind, channel_id, bot_id, dedupe_id, request, chat, traceparent,
+    tenant_id, message_id, conversation_id, behind, channel_id, bot_id, request, chat, traceparent,
     tracestate, rejection
 )
 LEFT JOIN lane ON lane.lane_id = new.conversation_id;
 
 -- name: find_duplicates
-SELECT dedupe_id, message_id, conversation_id FROM dialog.messages WHERE dedupe_id = ANY ($1::uuid[]);
+SELECT dedupe_id, message_id, conversation_id FROM dialog.dedupe WHERE dedupe_id = ANY ($1::uuid[]);
 
 -- name: requeue
 -- Gives a dead message a new place at the end of its lane, for an operator's retry.
@@ -69,11 +74,8 @@ FROM head
 WHERE lane.lane_id = head.conversation_id;
 
 -- name: forget_dedupe_ids
-UPDATE dialog.messages SET dedupe_id = NULL
-WHERE received_at >= $1 AND received_at < $2 AND dedupe_id IS NOT NULL;
-
--- name: forgotten_until
-SELECT done_until FROM dialog.janitor WHERE task = 'dedupe' FOR UPDATE;
-
--- name: set_forgotten_until
-UPDATE dialog.janitor SET done_until = $1 WHERE task = 'dedupe';
+-- The oldest $2 of those that came before $1.
+DELETE FROM dialog.dedupe WHERE dedupe_id = ANY (ARRAY(
+    SELECT dedupe_id FROM dialog.dedupe WHERE received_at < $1 ORDER BY received_at LIMIT $2
+))
+RETURNING 1;

@@ -51,7 +51,7 @@ WITH held AS MATERIALIZED (
         input_tokens, output_tokens, price_micros_usd, model_calls, started_at
     )
     JOIN held ON held.lane_id = new.conversation_id
-    ON CONFLICT (conversation_id, last_seq) DO UPDATE SET
+    ON CONFLICT (conversation_id, last_seq, message_id) DO UPDATE SET
         first_seq = excluded.first_seq, turn_id = excluded.turn_id,
         state = 2, outcome = excluded.outcome, plan = excluded.plan, inputs = NULL,
         input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens,
@@ -127,7 +127,7 @@ WITH held AS MATERIALIZED (
         conversation_id, last_seq, first_seq, turn_id, tenant_id, message_id, state, inputs, started_at
     )
     SELECT lane_id, $7, $8, $3, $5, $9, 1, $10, $11 FROM held
-    ON CONFLICT (conversation_id, last_seq) DO NOTHING
+    ON CONFLICT (conversation_id, last_seq, message_id) DO NOTHING
 ), begun AS (
     INSERT INTO dialog.journal (turn_id, step, try, tenant_id, request_sha256, state)
     SELECT $3, $4, 1 + (SELECT count(*) FROM dialog.journal WHERE turn_id = $3 AND step = $4), $5, $6, 1
