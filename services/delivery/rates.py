@@ -7,6 +7,8 @@ left alone for a few seconds, so that waiting for it costs one call in a while a
 
 import asyncio
 import os
+import random
+from collections.abc import Callable
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -39,10 +41,12 @@ class LimitsRates:
         timeout: float = 1.0,
         away: float = 5.0,
         per_minute: float = 60.0,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         """`max_wait`: how far ahead a slot may be. `away`: for so long limits is not asked after a failure.
 
-        `timeout`: of the call. All in seconds. `per_minute`: calls of one channel while limits is away.
+        `timeout`: of the call. All in seconds. `per_minute`: calls of one channel while limits is away. `chance` is
+        random in [0, 1).
         """
         self._client = client
         self._max_wait = max_wait
@@ -52,6 +56,7 @@ class LimitsRates:
         self._interval = 60.0 / per_minute
         self._ask_after = 0.0
         self._paces: dict[int, Pace] = {}
+        self._chance = chance
 
     async def ask(self, channel: Channel, resource: str) -> Grant:
         """One call's worth. Never raises."""
@@ -78,7 +83,7 @@ class LimitsRates:
             return self._local(channel, now)
         if answer.granted:
             return Grant(True, _seconds(answer.wait))
-        return Grant(False, min(_seconds(answer.retry_after) or _ASK_AGAIN, _LONGEST))
+        return self._refusal(min(_seconds(answer.retry_after) or _ASK_AGAIN, _LONGEST))
 
     def _local(self, channel: Channel, now: float) -> Grant:
         pace, granted, wait = book(
@@ -89,7 +94,13 @@ class LimitsRates:
             longest=self._max_wait,
         )
         self._paces[channel.key] = pace
-        return Grant(granted, wait)
+        return Grant(True, wait) if granted else self._refusal(wait)
+
+    def _refusal(self, wait: float) -> Grant:
+        """Those who are refused come back at times of their own: all slots up to `max_wait` ahead are taken by now, so
+        none stays free for it.
+        """
+        return Grant(False, wait + self._chance() * self._max_wait / 2)
 
 
 def _seconds(duration: Duration) -> float:

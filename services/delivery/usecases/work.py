@@ -25,9 +25,11 @@ log = get_logger(__name__)
 PARKED = 600.0
 """Seconds after which parts of a channel that does not send are looked at again; it wakes them before that."""
 SHORT_WAIT = 0.1
-"""A rate's slot within so many seconds is waited for with the lease in hand."""
-SLOT_LASTS = 15.0
-"""A granted slot is good for so many seconds; later it is asked for again."""
+"""A slot that is granted within so many seconds is waited for with the lease in hand."""
+SLOT_LASTS = 5.0
+"""A granted slot is good for so many seconds; later it is asked for again, as late slots used together are a burst."""
+REFUSED = 0.25
+"""Seconds after which a refused slot is asked for again, at least."""
 MARGIN = 3.0
 """Seconds of lease beyond a call's timeout, for the commits before and after it."""
 CONFLICTS = 3
@@ -124,9 +126,6 @@ class Worker:
         """One call, if the channel's rate allows it now. None: go on with the next part."""
         provider = self._providers[channel.provider]
         wait = await self._slot(visit, index, channel, provider)
-        if 0 < wait <= SHORT_WAIT:
-            await asyncio.sleep(wait)
-            wait = 0.0
         wait = wait or self._gates.of(channel.key).admit(self._now() / 1000)
         if wait > 0:
             return await self._put_off(visit, wait)
@@ -145,14 +144,25 @@ class Worker:
         return ended
 
     async def _slot(self, visit: Visit, index: int, channel: Channel, provider: Provider) -> float:
-        """Seconds until the channel's rate allows the call. A slot that is granted is kept with the part."""
+        """0 when a slot of the channel's rate is in hand, else seconds to wait. A granted slot is kept with the part.
+
+        A refusal is no slot, however soon it says to come back.
+        """
         part, now = visit.parts[index], self._now()
         if part.slot and now < part.slot + SLOT_LASTS * 1000:
-            return max(0.0, (part.slot - now) / 1000)
-        grant = await self._rates.ask(channel, provider.limits.resource)
-        if grant.granted and grant.wait > SHORT_WAIT:
-            visit.set(index, parts.granted(part, self._now() + int(grant.wait * 1000)))
-        return grant.wait
+            wait = (part.slot - now) / 1000
+        else:
+            grant = await self._rates.ask(channel, provider.limits.resource)
+            if not grant.granted:
+                return max(grant.wait, REFUSED)
+            wait = grant.wait
+            if wait > SHORT_WAIT:
+                visit.set(index, parts.granted(part, self._now() + int(wait * 1000)))
+        if wait > SHORT_WAIT:
+            return wait
+        if wait > 0:
+            await asyncio.sleep(wait)
+        return 0.0
 
     async def _start(self, visit: Visit) -> bool:
         lease = visit.lease

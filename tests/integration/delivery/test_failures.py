@@ -365,3 +365,36 @@ async def test_dialog_away_delays_the_outcome_only(delivery: Delivery, world: Wo
     assert not world.dialog.told
     world.dialog.away = False
     await until(lambda: world.dialog.states(answer.delivery_id) == ["SENT"])
+
+
+async def test_a_refusal_is_no_slot_however_soon_it_says_to_come_back(delivery: Delivery, world: World) -> None:
+    """DLV-4."""
+    world.limits.reply = lambda _: refused(0.01)
+    answer = await delivery.client.send_message(message("text"))
+    await until(lambda: len(world.limits.asked) >= 3)
+    assert not world.receiver.calls
+    world.limits.reply = lambda _: granted(0)
+    await delivery.until_state(answer.delivery_id, SENT)
+    assert len(world.receiver.calls) == 1
+
+
+async def test_without_limits_no_window_holds_more_calls_than_the_pace_allows(world: World) -> None:
+    """DLV-4. Many wait, no slot is booked ahead, and so nearly all questions are refused for a short while."""
+    world.limits_address = "127.0.0.1:9"
+    settings = {"delivery_rate_alone_per_minute": 300.0, "delivery_rate_max_wait_seconds": 0.0}
+    async with world.serving(**settings) as delivery:
+        await delivery.create_channel()
+        loop = asyncio.get_running_loop()
+        times: list[float] = []
+
+        async def note(call: Call) -> web.StreamResponse | None:
+            times.append(loop.time())
+            return world.receiver.ok()
+
+        world.receiver.answer = note
+        for number in range(40):
+            await delivery.client.send_message(message("text", chat=f"chat-{number}"))
+        await until(lambda: len(times) >= 20)
+        for first, begin in enumerate(times):
+            within = sum(begin <= time <= begin + 2.0 for time in times[first:])
+            assert within <= 3 + 2.0 * 5 + 1, "a burst of three, five a second, and one on the edge"

@@ -1,5 +1,10 @@
 """Whether a channel's calls may go out, and how fast without the limits service."""
 
+from bisect import insort
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from services.delivery.domain.breaker import BreakerPolicy
 from services.delivery.domain.pace import Pace, book
 from services.delivery.usecases.gates import Gates
@@ -52,3 +57,28 @@ def test_over_a_long_time_the_pace_holds() -> None:
         pace, granted, wait = book(pace, tick / 100, interval=1.0, burst=3, longest=0.0)
         sent += granted and wait == 0.0
     assert sent in (62, 63)
+
+
+@given(
+    askers=st.lists(st.floats(0, 90), min_size=1, max_size=80),
+    per_minute=st.sampled_from([30.0, 60.0, 300.0]),
+    longest=st.sampled_from([0.0, 1.0, 60.0]),
+)
+def test_whoever_obeys_refusals_never_sends_faster_than_the_pace(
+    askers: list[float], per_minute: float, longest: float
+) -> None:
+    """Each asks, comes back when it was refused, and sends in its slot: no window holds more than rate and burst."""
+    interval, burst = 60.0 / per_minute, 3
+    waiting, pace, sent = sorted(askers), Pace(), []
+    while waiting:
+        now = waiting.pop(0)
+        pace, granted, wait = book(pace, now, interval=interval, burst=burst, longest=longest)
+        if granted:
+            sent.append(now + wait)
+        else:
+            assert wait > 0
+            insort(waiting, now + max(wait, 0.01))
+    sent.sort()
+    for first, begin in enumerate(sent):
+        for count, end in enumerate(sent[first:], 1):
+            assert count <= burst + (end - begin) / interval + 1e-6
