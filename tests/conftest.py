@@ -99,6 +99,7 @@ def make_settings(
             "redis_url": redis_url,
             "redis_prefix": redis_prefix,
             "telemetry_address": "",
+            "egress_allow": "loopback",
         }
         return settings_type(**(values | overrides))
 

@@ -119,6 +119,7 @@ async def seed_chat2desk(clients: Clients, known: dict[str, Any], simulator_url:
             if moved:
                 update.channel.api_base = api_base
                 update.update_mask.CopyFrom(field_mask_pb2.FieldMask(paths=["api_base"]))
+                update.secrets.token = stored["token"]  # a new address needs it again
             if lost:
                 update.secrets.CopyFrom(given)
             await clients.channels.update_channel(update)

@@ -103,6 +103,9 @@ def environment(layout: Layout, service: Service) -> dict[str, str]:
     if service.name == "context":
         # One process serves everybody here, and 5,000 conversations of a few kilobytes are little.
         values["PARLEY_CONTEXT_MEMORY_ENTRIES"] = layout.given.get("PARLEY_CONTEXT_MEMORY_ENTRIES") or "5000"
+    if service.name == "delivery":
+        # The simulator is one of this machine's own servers.
+        values["PARLEY_EGRESS_ALLOW"] = f"loopback,{layout.given.get('PARLEY_EGRESS_ALLOW', '')}"
     if service.name == "dialog":
         values |= model_environment(layout)
     return values

@@ -38,6 +38,7 @@ from services.delivery.usecases.releases import Releases
 from services.delivery.usecases.send import SendMessages
 from services.delivery.usecases.work import Worker
 from services.runtime.crypto import Sealer
+from services.runtime.egress import Egress
 from services.runtime.lanes import Dispatcher, Lanes
 from services.runtime.logs import get_logger
 from services.runtime.periodic import periodic
@@ -62,7 +63,8 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
     lanes_heard = Wakeups(redis, settings.redis_prefix, "delivery.lanes")
     channels_heard = Wakeups(redis, settings.redis_prefix, "delivery.channels")
     lanes = Lanes("delivery")
-    http = HttpClient(timeout=settings.delivery_timeout_seconds, connections=settings.delivery_connections)
+    egress = Egress.of(settings.egress_allow)
+    http = HttpClient(egress, timeout=settings.delivery_timeout_seconds, connections=settings.delivery_connections)
     runtime.on_close(http.close)
     providers: dict[ProviderKind, Provider] = {ProviderKind.CHAT2DESK: Chat2Desk(http, runtime.clock)}
 
@@ -185,7 +187,7 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
             (
                 "parley.delivery.v1.ChannelService",
                 channel_pb2_grpc.add_ChannelServiceServicer_to_server,
-                ChannelServicer(channel_store, mirror),
+                ChannelServicer(channel_store, mirror, egress),
             ),
         ],
         background=[

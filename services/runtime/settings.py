@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     """Where the limits service answers."""
     delivery_address: str = "127.0.0.1:50054"
     """Where the delivery service answers."""
+    egress_allow: str = ""
+    """Networks that channels may lead to although they are not public, and over plain http too: `loopback`, `private`
+    and networks such as `10.1.0.0/16`, with commas between. Public addresses are reached over https only."""
     telemetry_address: str = ""
     """Where spans are sent; empty for nowhere."""
     otlp_endpoint: str = Field(default="", validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")

@@ -115,7 +115,9 @@ def update(
     channel_id: ChannelId,
     bot: Annotated[str | None, typer.Option(help="The bot that answers.")] = None,
     api_base: Annotated[str | None, typer.Option("--api-base", help="Address of the provider's API.")] = None,
-    token: Annotated[str, typer.Option(help="A new token.", envvar="PARLEY_CHANNEL_TOKEN")] = "",
+    token: Annotated[
+        str, typer.Option(help="A new token; a new --api-base needs it again.", envvar="PARLEY_CHANNEL_TOKEN")
+    ] = "",
     secret: Annotated[str, typer.Option(help="A new webhook secret.")] = "",
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
@@ -131,6 +133,8 @@ def update(
             await require_bot(session, bot)
         get = channel_pb2.GetChannelRequest(tenant_id=tenant, channel_id=channel_id)
         channel = (await session.channels.get_channel(get)).channel
+        if channel.has_token and not token and given.get("api_base", channel.api_base) != channel.api_base:
+            raise Fault("a new --api-base needs --token again", "A stored token is for the address it was given for.")
         for name, value in given.items():
             setattr(channel, name, value)
         request = channel_pb2.UpdateChannelRequest(

@@ -63,3 +63,9 @@ class ChannelValues:
 
     def __repr__(self) -> str:
         return "ChannelValues(...)"
+
+
+def carries_token_away(channel: Channel, values: ChannelValues) -> bool:
+    """Whether a change would show the stored token to another address: who wants that must know the token."""
+    moves = values.api_base is not None and values.api_base != channel.api_base
+    return moves and bool(channel.token) and not values.token

@@ -91,6 +91,13 @@ class ChannelEdits:
             raise already_exists("channel", channel_id)
         return self._read.channel(row)
 
+    async def get(self, tenant_id: str, channel_id: str) -> Channel:
+        """As it stays until this transaction changes it. Raises CHANNEL_NOT_FOUND."""
+        row = await self._conn.fetchrow(QUERIES["get"], channel_id, tenant_id)
+        if row is None:
+            raise not_found("CHANNEL_NOT_FOUND", "channel", "channel_id", channel_id)
+        return self._read.channel(row)
+
     async def update(self, tenant_id: str, channel_id: str, values: ChannelValues) -> Channel:
         """Values that are None stay. Raises CHANNEL_NOT_FOUND. What waits is due at once if the channel now sends."""
         row = await self._conn.fetchrow(

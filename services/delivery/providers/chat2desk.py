@@ -15,6 +15,8 @@ from services.kernel.clock import Clock
 
 API_BASE = "https://api.chat2desk.com"
 
+_FIELDS = ("client_id", "text", "attachment", "type", "transport", "channel_id", "operator_id", "external_id", "base")
+"""Fields of a message that `errors` may name."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -83,5 +85,18 @@ def _message_id(answer: dict[str, Any]) -> str:
     return str(found)[:256] if isinstance(found, int | str) else ""
 
 
-def _error(answer: dict[str, Any]) -> object:
-    return answer.get("message") or answer.get("error") or answer.get("errors") or ""
+def _error(answer: dict[str, Any]) -> str:
+    """The provider's own words, of the fields that it has for them; an answer of another shape says nothing."""
+    for name in ("message", "error"):
+        if isinstance(answer.get(name), str) and answer[name]:
+            return str(answer[name])
+    errors = answer.get("errors")
+    if isinstance(errors, dict):
+        return "; ".join(f"{name}: {words}" for name in _FIELDS if (words := _sentence(errors.get(name))))
+    return _sentence(errors)
+
+
+def _sentence(words: object) -> str:
+    if isinstance(words, str):
+        return words
+    return ", ".join(word for word in words if isinstance(word, str)) if isinstance(words, list) else ""

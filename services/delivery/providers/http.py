@@ -6,20 +6,25 @@ processor time where a general client takes 200: a third of what the whole outbo
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from services.delivery.providers.wire import Answer, Disconnected, Target, Wire, tls_context
+from services.runtime.egress import Egress, Refused
 
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """The request never left: no connection in time. Trying again cannot send twice."""
+    """The request never left: no connection in time. Trying again cannot send twice.
+
+    `wrong_address`: there can be none, whenever it is tried: the address is refused or no address.
+    """
 
     error: str
+    wrong_address: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +34,36 @@ class NoAnswer:
     error: str
 
 
+ORIGINS = 1000
+"""Hosts whose connections are kept; with more, those that nobody calls just now are forgotten."""
+
+
 class _Origin:
     """Connections to one host: those that are idle, and how many more there may be."""
 
     def __init__(self, connections: int) -> None:
         self.places = asyncio.Semaphore(connections)
         self.idle: list[Wire] = []
+        self.users = 0
+
+    def close(self) -> None:
+        while self.idle:
+            self.idle.pop().close()
 
 
 class HttpClient:
     """Keeps connections alive, and ends every call within `timeout` seconds."""
 
-    def __init__(self, *, timeout: float = 10.0, connections: int = 128, keepalive: float = 15.0) -> None:
-        """`connections`: to one host at most. `keepalive`: seconds for which an idle connection is kept.
+    def __init__(
+        self, egress: Egress, *, timeout: float = 10.0, connections: int = 128, keepalive: float = 15.0
+    ) -> None:
+        """`egress`: where connections may lead. `connections`: to one host at most. `keepalive`: seconds for which an
+        idle connection is kept.
 
         It is shorter than servers keep theirs, so that no request meets a connection that is just being closed.
         """
         self.timeout = timeout
+        self._egress = egress
         self._connections = connections
         self._keepalive = keepalive
         self._origins: dict[tuple[str, int, bool], _Origin] = {}
@@ -66,16 +84,34 @@ class HttpClient:
     async def close(self) -> None:
         """Closes idle connections."""
         for origin in self._origins.values():
-            while origin.idle:
-                origin.idle.pop().close()
+            origin.close()
 
     async def _post(self, target: Target, headers: Mapping[str, str], body: bytes) -> Answer | NotSent | NoAnswer:
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + self.timeout
-        request = _request(target, headers, body)
+        ends = asyncio.get_running_loop().time() + self.timeout
+        try:
+            request = _request(target, headers, body)
+        except ValueError as error:
+            return NotSent(str(error), wrong_address=True)
+        origin = self._origin(target)
+        origin.users += 1
+        try:
+            return await self._exchange(target, origin, request, ends)
+        finally:
+            origin.users -= 1
+
+    def _origin(self, target: Target) -> _Origin:
         origin = self._origins.get(target.origin)
         if origin is None:
+            if len(self._origins) >= ORIGINS:
+                for address in [key for key, known in self._origins.items() if not known.users]:
+                    self._origins.pop(address).close()
             origin = self._origins[target.origin] = _Origin(self._connections)
+        return origin
+
+    async def _exchange(
+        self, target: Target, origin: _Origin, request: bytes, ends: float
+    ) -> Answer | NotSent | NoAnswer:
+        loop = asyncio.get_running_loop()
         if origin.places.locked():
             try:
                 await asyncio.wait_for(origin.places.acquire(), self.timeout / 2)
@@ -84,13 +120,8 @@ class HttpClient:
         else:
             await origin.places.acquire()
         try:
-            wire = self._kept(origin, loop.time())
-            if wire is None:
-                try:
-                    wire = await self._connect(target, origin)
-                except (OSError, TimeoutError, ssl.CertificateError) as error:
-                    return NotSent(_words(error))
-            return await self._ask(wire, request, ends)
+            wire = self._kept(origin, loop.time()) or await self._connected(target, origin)
+            return wire if isinstance(wire, NotSent) else await self._ask(wire, request, ends)
         finally:
             origin.places.release()
 
@@ -119,6 +150,16 @@ class HttpClient:
             wire.close()
         return None
 
+    async def _connected(self, target: Target, origin: _Origin) -> Wire | NotSent:
+        try:
+            return await self._connect(target, origin)
+        except Refused as error:
+            return NotSent(f"the address {error}", wrong_address=True)
+        except (OSError, TimeoutError, ssl.CertificateError) as error:
+            return NotSent(_words(error))
+        except (ValueError, OverflowError) as error:  # a name or a port that none can have
+            return NotSent(f"no connection can be made: {_words(error)}", wrong_address=True)
+
     async def _connect(self, target: Target, origin: _Origin) -> Wire:
         loop = asyncio.get_running_loop()
 
@@ -129,9 +170,24 @@ class HttpClient:
         if target.tls and self._tls is None:
             self._tls = await asyncio.to_thread(tls_context)
         async with asyncio.timeout(self.timeout / 2):
-            _, wire = await loop.create_connection(
-                lambda: Wire(idle), target.host, target.port, ssl=self._tls if target.tls else None
-            )
+            addresses = await self._egress.resolve(target.host, target.port, tls=target.tls)
+            for address in addresses[:-1]:
+                try:
+                    async with asyncio.timeout(self.timeout / 2 / len(addresses)):
+                        return await self._open(target, address, idle)
+                except (OSError, TimeoutError):
+                    continue
+            return await self._open(target, addresses[-1], idle)
+
+    async def _open(self, target: Target, address: str, idle: Callable[[Wire], None]) -> Wire:
+        """To this address, whatever its name may lead to by now; its certificate is the name's."""
+        _, wire = await asyncio.get_running_loop().create_connection(
+            lambda: Wire(idle),
+            address,
+            target.port,
+            ssl=self._tls if target.tls else None,
+            server_hostname=target.host if target.tls else None,
+        )
         return wire
 
 
@@ -141,7 +197,11 @@ def _request(target: Target, headers: Mapping[str, str], body: bytes) -> bytes:
     head = "\r\n".join(lines)
     if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1:
         raise ValueError("a line break in a header")
-    return head.encode("latin-1") + b"\r\n\r\n" + body
+    try:
+        encoded = head.encode("latin-1")
+    except UnicodeEncodeError:
+        raise ValueError("a character that no request can carry") from None
+    return encoded + b"\r\n\r\n" + body
 
 
 def _words(error: BaseException) -> str:

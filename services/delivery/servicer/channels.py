@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator
 from parley.delivery.v1 import channel_pb2 as pb
 from parley.delivery.v1 import channel_pb2_grpc
 
-from services.delivery.domain.channels import Channel, ChannelValues, Provider
+from services.delivery.domain.channels import Channel, ChannelValues, Provider, carries_token_away
 from services.delivery.servicer.protos import channel_message
 from services.delivery.usecases.mirror import ChannelMirror, Event
 from services.delivery.usecases.ports import ChannelStore, Edits
 from services.kernel.errors import FieldViolation, Kind, ParleyError, invalid_field, not_found
 from services.runtime import pages
 from services.runtime.auth import caller, require_tenant
+from services.runtime.egress import Egress, Refused
 
 PAGE = 50
 CHANGEABLE = frozenset({"bot_id", "api_base"})
@@ -21,13 +22,15 @@ CHANGEABLE = frozenset({"bot_id", "api_base"})
 class ChannelServicer(channel_pb2_grpc.ChannelServiceServicer):
     """Requests to use cases, results to responses."""
 
-    def __init__(self, store: ChannelStore, mirror: ChannelMirror) -> None:
+    def __init__(self, store: ChannelStore, mirror: ChannelMirror, egress: Egress) -> None:
         self._store = store
         self._mirror = mirror
+        self._egress = egress
 
     async def CreateChannel(self, request: pb.CreateChannelRequest, context: object) -> pb.CreateChannelResponse:
         _same_tenant(request.tenant_id, request.channel)
         channel = request.channel
+        self._check(channel.api_base)
         values = ChannelValues(
             bot_id=channel.bot_id,
             api_base=channel.api_base,
@@ -53,8 +56,13 @@ class ChannelServicer(channel_pb2_grpc.ChannelServiceServicer):
     async def UpdateChannel(self, request: pb.UpdateChannelRequest, context: object) -> pb.UpdateChannelResponse:
         _same_tenant(request.tenant_id, request.channel)
         values = _changes(request)
+        self._check(values.api_base)
 
         async def work(edits: Edits) -> pb.UpdateChannelResponse:
+            before = await edits.get(request.tenant_id, request.channel.channel_id)
+            if carries_token_away(before, values):
+                why = "must be given again when api_base changes: a stored token is for the address it was given for"
+                raise invalid_field("secrets.token", why)
             channel = await edits.update(request.tenant_id, request.channel.channel_id, values)
             return pb.UpdateChannelResponse(channel=channel_message(channel))
 
@@ -106,6 +114,13 @@ class ChannelServicer(channel_pb2_grpc.ChannelServiceServicer):
             for event in events:
                 yield _event_message(event)
 
+    def _check(self, api_base: str | None) -> None:
+        try:
+            if api_base:
+                self._egress.check(api_base)
+        except Refused as error:
+            raise invalid_field("channel.api_base", str(error)) from None
+
     async def _get(self, channel_id: str, tenant_id: str) -> Channel:
         channel = await self._store.get(channel_id, tenant_id)
         if channel is None:
@@ -126,7 +141,7 @@ def _same_tenant(tenant_id: str, channel: pb.Channel) -> None:
 
 
 def _changes(request: pb.UpdateChannelRequest) -> ChannelValues:
-    """What an update changes. A new token clears the mark that the old one has left."""
+    """What an update changes. A new token or address clears the mark that the old one has left."""
     paths = set(request.update_mask.paths)
     for path in sorted(paths - CHANGEABLE):
         description = f"names {path!r}, which cannot be changed so"
@@ -145,5 +160,5 @@ def _changes(request: pb.UpdateChannelRequest) -> ChannelValues:
         api_base=request.channel.api_base if "api_base" in paths else None,
         token=given.token or None,
         webhook_secret=given.webhook_secret or None,
-        broken_reason="" if given.token else None,
+        broken_reason="" if given.token or "api_base" in paths else None,
     )

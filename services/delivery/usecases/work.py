@@ -137,11 +137,19 @@ class Worker:
         reach("delivery.after_started")
         text = visit.delivery.part_text(index)
         outbound = Outbound(visit.delivery.part_id(index), visit.delivery.chat_id, text)
-        result = await provider.send(outbound, channel)
+        result = await self._call(provider, outbound, channel)
         reach("delivery.after_call")
         ended = await self._came_of_it(visit, index, channel, result)
         reach("delivery.after_record")
         return ended
+
+    async def _call(self, provider: Provider, outbound: Outbound, channel: Channel) -> Sent | Failure:
+        """A fault of an adapter is a counted try of unknown outcome, with its name, and no loop."""
+        try:
+            return await provider.send(outbound, channel)
+        except Exception as error:
+            log.error("a provider's adapter failed", part=outbound.part_id, exc_info=error, alert=True)
+            return Failure(FailureKind.UNKNOWN_OUTCOME, 0, f"{type(error).__name__} in the provider's adapter")
 
     async def _slot(self, visit: Visit, index: int, channel: Channel, provider: Provider) -> float:
         """0 when a slot of the channel's rate is in hand, else seconds to wait. A granted slot is kept with the part.

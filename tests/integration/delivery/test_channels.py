@@ -8,10 +8,11 @@ import asyncpg
 import pytest
 
 from parley.delivery.v1 import channel_pb2 as pb
+from parley.delivery.v1 import delivery_pb2
 
 from parley_client.delivery import ChannelClient
 from parley_client.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied
-from tests.integration.delivery.conftest import CHANNEL, SENT, TENANT, Delivery, World, message
+from tests.integration.delivery.conftest import CHANNEL, SENT, TENANT, Delivery, World, message, until
 
 
 def update(delivery: Delivery, *paths: str, request_id: str, token: str = "", **values: Any) -> pb.UpdateChannelRequest:
@@ -139,6 +140,80 @@ async def test_a_new_token_mends_a_broken_channel(delivery: Delivery, world: Wor
             await asyncio.sleep(0.02)
     await operator.update_channel(update(delivery, request_id="1", token="token-2"))
     await delivery.until_state(answer.delivery_id, SENT)
+
+
+@pytest.mark.parametrize(
+    "api_base",
+    [
+        "http://10.0.0.1",
+        "https://169.254.169.254",
+        "https://[::ffff:127.0.0.1]",
+        "https://user:word@api.example",
+        "https://api.example/?to=x",
+        "https://api.example/#x",
+        "https://api.example:99999",
+        "https://api..example",
+        "https://api\x00.example",
+    ],
+)
+async def test_an_address_that_the_egress_policy_refuses_is_named(delivery: Delivery, api_base: str) -> None:
+    with pytest.raises(InvalidArgument) as raised:
+        await delivery.create_channel("elsewhere", api_base=api_base)
+    assert raised.value.metadata["field"] == "channel.api_base"
+    request = update(delivery, "api_base", request_id="1", token="token-2", api_base=api_base)
+    with pytest.raises(InvalidArgument):
+        await delivery.as_("operator")[1].update_channel(request)
+
+
+async def test_a_new_address_needs_the_token_again(delivery: Delivery, world: World) -> None:
+    """A write-only secret cannot be read by moving the channel to an address of one's own."""
+    client = delivery.as_("integration", (TENANT,))[1]
+    elsewhere = world.receiver.base.replace("127.0.0.1", "localhost")
+    with pytest.raises(InvalidArgument) as raised:
+        await client.update_channel(update(delivery, "api_base", request_id="1", api_base=elsewhere))
+    assert raised.value.metadata["field"] == "secrets.token"
+    assert (await get(client)).channel.api_base == world.receiver.base
+    same = update(delivery, "api_base", "bot_id", request_id="2", api_base=world.receiver.base, bot_id="salon")
+    assert (await client.update_channel(same)).channel.bot_id == "salon", "the address stays"
+    moved = update(delivery, "api_base", request_id="3", api_base=elsewhere, token="token-2")
+    assert (await client.update_channel(moved)).channel.api_base == elsewhere
+    answer = await delivery.client.send_message(message("text"))
+    await delivery.until_state(answer.delivery_id, SENT)
+    assert [call.token for call in world.receiver.calls] == ["token-2"]
+
+
+@pytest.mark.parametrize("wrong", ["redirect", "https://127.0.0.1:1/\u043f", "http://a..example", "http://10.0.0.1"])
+async def test_a_wrong_address_breaks_the_channel_until_it_is_corrected(
+    delivery: Delivery, world: World, postgres_url: str, wrong: str
+) -> None:
+    """Whatever passes creation, in this version or an earlier one: the channel says why, and no part is lost."""
+    operator = delivery.as_("operator")[1]
+    if wrong == "redirect":
+        world.receiver.fail(302, times=99, Location="https://elsewhere.example")
+    else:
+        connection = await asyncpg.connect(postgres_url)
+        await connection.execute(
+            "UPDATE delivery.channels SET api_base = $1, revision = nextval('delivery.channel_revisions')", wrong
+        )
+        await connection.close()
+        await asyncio.sleep(1.5)  # as nobody tells the service of it
+    answer = await delivery.client.send_message(message("text"))
+    async with asyncio.timeout(30):
+        while not (reason := (await get(operator)).channel.broken_reason):
+            await asyncio.sleep(0.02)
+    assert "api_base" in reason
+
+    async def ended() -> bool:
+        attempts = (await delivery.get(answer.delivery_id)).parts[0].attempts
+        return [attempt.failure for attempt in attempts] == [delivery_pb2.FAILURE_KIND_FATAL]
+
+    await until(ended)
+    world.receiver.answer = None
+    mended = update(delivery, "api_base", request_id="1", api_base=world.receiver.base, token="token-2")
+    assert (await operator.update_channel(mended)).channel.broken_reason == ""
+    sent = await delivery.until_state(answer.delivery_id, SENT, seconds=20)
+    assert [call.token for call in world.receiver.calls][-1] == "token-2"
+    assert not sent.parts[0].possibly_duplicate
 
 
 async def test_channels_are_listed_by_page_and_bot(delivery: Delivery) -> None:

@@ -17,6 +17,7 @@ from tests.integration.delivery.conftest import (
     PENDING,
     SENT,
     TENANT,
+    TOKEN,
     UNKNOWN,
     Call,
     Delivery,
@@ -173,6 +174,7 @@ async def test_a_refused_connection_never_left_and_is_no_duplicate(delivery: Del
     )
     request = channel_pb2.UpdateChannelRequest(tenant_id=TENANT, channel=channel, request_id="1")
     request.update_mask.paths.append("api_base")
+    request.secrets.token = TOKEN
     await operator.update_channel(request)
     answer = await delivery.client.send_message(message("text"))
     await until(lambda: _attempts(delivery, answer.delivery_id))

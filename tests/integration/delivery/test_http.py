@@ -8,6 +8,9 @@ import pytest
 
 from services.delivery.providers.http import HttpClient, NoAnswer, NotSent
 from services.delivery.providers.wire import MAX_ANSWER, Answer, Target
+from services.runtime.egress import Egress
+
+LOCAL = Egress.of("loopback")
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -51,7 +54,7 @@ class Server:
 async def serving(server: Server, *, timeout: float = 30.0) -> AsyncIterator[HttpClient]:
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-    client = HttpClient(timeout=timeout)
+    client = HttpClient(LOCAL, timeout=timeout)
     try:
         yield client
     finally:
@@ -136,7 +139,7 @@ async def test_a_call_without_an_answer_ends_in_time() -> None:
 
 
 async def test_no_connection_means_that_nothing_left() -> None:
-    client = HttpClient(timeout=30.0)
+    client = HttpClient(LOCAL, timeout=30.0)
     result = await post(client, Target.of("http://127.0.0.1:9/"))
     assert isinstance(result, NotSent)
     assert "127" not in result.error
@@ -146,7 +149,7 @@ async def test_no_connection_means_that_nothing_left() -> None:
 async def test_a_place_that_does_not_come_free_in_time_means_that_nothing_left() -> None:
     server = Server(lambda: None)
     async with serving(server):
-        narrow = HttpClient(timeout=2.0, connections=1)
+        narrow = HttpClient(LOCAL, timeout=2.0, connections=1)
         first, second = await asyncio.gather(post(narrow, server.target()), post(narrow, server.target()))
         assert isinstance(first, NoAnswer)
         assert second == NotSent("no connection in time")
@@ -201,5 +204,77 @@ def test_addresses_are_taken_apart(url: str, authority: str, port: int, path: st
 
 
 async def test_no_header_can_carry_another() -> None:
-    with pytest.raises(ValueError, match="line break"):
-        await HttpClient().post(Target.of("http://127.0.0.1:9/"), headers={"A": "b\r\nC: d"}, body=b"")
+    target = Target.of("http://127.0.0.1:9/")
+    result = await HttpClient(LOCAL).post(target, headers={"A": "b\r\nC: d"}, body=b"")
+    assert isinstance(result, NotSent)
+    assert result.wrong_address
+    assert "line break" in result.error
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        Target("127.0.0.1", 9, False, "/\u043f\u0443\u0442\u044c", "127.0.0.1"),
+        Target("bad..name", 80, False, "/", "bad..name"),
+        Target("x" * 64 + ".example", 80, False, "/", "x"),
+        Target(".example", 443, True, "/", ".example"),
+        Target("127.0.0.1", 99_999, False, "/", "127.0.0.1"),
+    ],
+)
+async def test_what_can_never_be_called_is_not_sent_and_says_so(target: Target) -> None:
+    result = await HttpClient(LOCAL, timeout=30.0).post(target, headers={}, body=b"")
+    assert isinstance(result, NotSent)
+    assert result.wrong_address
+
+
+async def test_an_address_that_is_not_public_is_not_connected_to() -> None:
+    server = Server()
+    async with serving(server):
+        closed = HttpClient(Egress(), timeout=30.0)
+        for host in ("127.0.0.1", "localhost"):
+            target = Target.of(server.url.replace("127.0.0.1", host))
+            result = await post(closed, target)
+            assert result == NotSent("the address leads to an address that is not public", wrong_address=True)
+        assert server.connections == 0
+
+
+async def test_the_connection_goes_to_the_address_that_was_judged() -> None:
+    """A name that resolves to something else the second time gains nothing: it is resolved once."""
+    server = Server()
+    async with serving(server):
+        port = Target.of(server.url).port
+        asked: list[str] = []
+
+        class Rebinding(Egress):
+            async def resolve(self, host: str, port: int, *, tls: bool) -> list[str]:
+                asked.append(host)
+                return ["127.0.0.1"]
+
+        rebound = HttpClient(Rebinding(), timeout=30.0)
+        result = await post(rebound, Target.of(f"http://no-such-host.invalid:{port}/"))
+        assert isinstance(result, Answer), "the name itself leads nowhere"
+        assert b"Host: no-such-host.invalid" in server.requests[0]
+        assert asked == ["no-such-host.invalid"]
+        await rebound.close()
+
+
+async def test_an_address_that_does_not_answer_gives_way_to_the_next() -> None:
+    server = Server()
+    async with serving(server):
+        port = Target.of(server.url).port
+
+        class Two(Egress):
+            async def resolve(self, host: str, port: int, *, tls: bool) -> list[str]:
+                return ["::1", "127.0.0.1"]  # the server listens on the second one only
+
+        client = HttpClient(Two(), timeout=30.0)
+        assert isinstance(await post(client, Target.of(f"http://two.invalid:{port}/")), Answer)
+        await client.close()
+
+
+async def test_hosts_that_nobody_calls_any_more_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.delivery.providers.http.ORIGINS", 3)
+    client = HttpClient(Egress(), timeout=30.0)
+    for number in range(10):
+        await post(client, Target.of(f"http://127.0.0.{number + 1}/"))
+    assert len(client._origins) <= 3

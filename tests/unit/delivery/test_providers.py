@@ -78,7 +78,7 @@ async def test_what_is_taken_is_sent_whatever_else_it_says(body: bytes, expected
     ("status", "kind"),
     [
         (200, FailureKind.TERMINAL),
-        (302, FailureKind.TERMINAL),
+        (302, FailureKind.FATAL),
         (400, FailureKind.TERMINAL),
         (401, FailureKind.FATAL),
         (403, FailureKind.FATAL),
@@ -94,13 +94,17 @@ async def test_each_status_has_its_meaning(status: int, kind: FailureKind) -> No
     body = b'{"status": "error", "message": "no"}'
     result = await send(Answer(status, {"retry-after": "9"}, body))
     assert isinstance(result, Failure)
-    assert (result.kind, result.http_status, result.error) == (kind, status, "no")
+    assert (result.kind, result.http_status) == (kind, status)
+    assert result.error == (
+        "api_base: it answers with a redirect, and redirects are not followed" if status == 302 else "no"
+    )
     assert result.rate_limited == (status == 429)
     assert result.retry_after == (9.0 if kind is FailureKind.RETRYABLE else None)
 
 
 async def test_no_answer_is_unknown_only_when_the_request_left() -> None:
     assert await send(NotSent("no")) == Failure(FailureKind.RETRYABLE, 0, "no")
+    assert await send(NotSent("no", True)) == Failure(FailureKind.FATAL, 0, "api_base: no")
     assert await send(NoAnswer("no")) == Failure(FailureKind.UNKNOWN_OUTCOME, 0, "no")
 
 
@@ -123,6 +127,11 @@ async def test_a_wrong_address_breaks_the_channel() -> None:
         ("soon", None),
         ("Sat, 21 Nov 2026 12:00:30 GMT", 30.0),
         ("Sat, 21 Nov 2026 11:00:00 GMT", 0.0),
+        ("Sat, 21 Nov 99999 11:00:00 GMT", None),
+        ("Sat, 21 Nov 2026 11:00:00 +99999999", None),
+        ("inf", 3600.0),
+        ("-inf", 0.0),
+        ("1e999", 3600.0),
     ],
 )
 def test_retry_after_is_a_number_or_a_date(value: str, seconds: float | None) -> None:
@@ -136,12 +145,30 @@ def test_what_is_kept_of_an_error_holds_nothing_of_a_person() -> None:
     assert len(kept) == 300
 
 
-async def test_what_is_kept_of_an_error_that_is_no_string_holds_nothing_of_what_we_sent() -> None:
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        ({"message": "blocked"}, "blocked"),
+        ({"message": {"internal": "state"}, "error": "blocked"}, "blocked"),
+        ({"errors": ["one", 2, "three"]}, "one, three"),
+        ({"errors": "one"}, "one"),
+        ({"errors": {"text": ["can't be blank"], "client_id": "is unknown", "elsewhere": ["secret"]}}, None),
+        ({"errors": {"text": {"deep": "secret"}}}, ""),
+        ({"secret": "of another service"}, ""),
+        ("a page of another service", ""),
+    ],
+)
+async def test_only_the_providers_own_words_are_kept_of_an_answer(answer: object, kept: str | None) -> None:
+    result = await send(Answer(400, {}, msgspec.json.encode(answer)))
+    assert isinstance(result, Failure)
+    assert result.error == ("client_id: is unknown; text: can't be blank" if kept is None else kept)
+
+
+async def test_what_is_kept_of_errors_by_field_holds_nothing_of_what_we_sent() -> None:
     text = 'Say "yes",\nор нет?'
-    errors = {"text": [f"is wrong: {text}"], "client_id": 42, "phone": 996555123456, text: None}
-    body = msgspec.json.encode({"status": "error", "errors": errors})
-    http = FakeHttp(Answer(400, {}, body))
+    errors = {"text": [f"is wrong: {text}"], "client_id": "no 42 or 996555123456"}
+    http = FakeHttp(Answer(400, {}, msgspec.json.encode({"status": "error", "errors": errors})))
     outbound = Outbound(OUTBOUND.part_id, "42", text)
     result = await Chat2Desk(http, SystemClock()).send(outbound, channel())  # type: ignore[arg-type]
     assert isinstance(result, Failure)
-    assert result.error == '{"text":["is wrong: ***"],"client_id":***,"phone":***,"***":null}'
+    assert result.error == "client_id: no *** or ***; text: is wrong: ***"

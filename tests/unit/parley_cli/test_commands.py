@@ -125,6 +125,19 @@ def test_options_that_do_not_fit_the_provider_are_refused(stack: Scripted, optio
     assert not stack.requests
 
 
+def test_a_channels_new_address_needs_its_token_again(stack: Scripted) -> None:
+    made = channel("shop", channel_pb2.PROVIDER_CHAT2DESK)
+    made.has_token = True
+    stack.answers["GetChannel"] = channel_pb2.GetChannelResponse(channel=made)
+    stack.answers["UpdateChannel"] = channel_pb2.UpdateChannelResponse()
+    refused = parley("channels", "update", "shop", "--api-base", "https://other.example")
+    assert refused.exit_code == 1
+    assert "needs --token again" in refused.stderr
+    document("channels", "update", "shop", "--api-base", "https://other.example/", "--token", "T")
+    request = stack.one("UpdateChannel")
+    assert (request.channel.api_base, request.secrets.token) == ("https://other.example", "T")
+
+
 def test_a_channels_update_names_only_what_was_given(stack: Scripted) -> None:
     stack.answers["GetChannel"] = channel_pb2.GetChannelResponse(channel=channel("shop", channel_pb2.PROVIDER_API))
     stack.answers["GetBot"] = bot_pb2.GetBotResponse()

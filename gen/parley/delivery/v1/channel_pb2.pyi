@@ -71,11 +71,16 @@ class Channel(_message.Message):
     bot_id: _builtins.str
     """The bot that answers."""
     api_base: _builtins.str
-    """Address of the provider's API, without a slash at its end; the provider's own when empty."""
+    """Address of the provider's API, without a slash at its end; the provider's own when empty. Public addresses over
+    https only, without user name, query or fragment; others by the setting PARLEY_EGRESS_ALLOW. A new one needs the
+    token again in the same call.
+    """
     enabled: _builtins.bool
     """Receives and sends. Changed by EnableChannel and DisableChannel only."""
     broken_reason: _builtins.str
-    """Why the provider refuses the channel; empty when it does not. Written by the service."""
+    """Why nothing can be sent by the channel: the provider refuses its token, or its address is none; empty when all is
+    well. A new token or address clears it, and EnableChannel. Written by the service.
+    """
     has_token: _builtins.bool
     """A token is stored. Written by the service."""
     revision: _builtins.int
