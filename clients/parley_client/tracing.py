@@ -7,7 +7,17 @@ from collections.abc import Mapping
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags, Tracer
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    Tracer,
+)
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 RPC_SYSTEM = "rpc.system.name"
@@ -48,6 +58,12 @@ def context_from(traceparent: str, tracestate: str = "") -> Context:
             return trace.set_span_in_context(NonRecordingSpan(remote_context), _EMPTY)
     carrier = {"traceparent": traceparent, "tracestate": tracestate} if tracestate else {"traceparent": traceparent}
     return _PROPAGATOR.extract(carrier, Context())
+
+
+def links_from(traceparent: str, tracestate: str = "") -> list[Link]:
+    """A link to the span that a caller from outside names: its trace is its own, and not to be written into."""
+    context = trace.get_current_span(context_from(traceparent, tracestate)).get_span_context()
+    return [Link(context)] if context.is_valid else []
 
 
 def _parse(traceparent: str) -> SpanContext | None:

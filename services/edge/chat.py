@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import msgspec
 from opentelemetry import trace
-from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, StatusCode
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -18,7 +17,7 @@ from parley.dialog.v1 import dialog_pb2, tenant_pb2
 
 from parley_client.dialog import DialogClient
 from parley_client.errors import CallError
-from parley_client.tracing import context_from
+from parley_client.tracing import links_from
 from services.edge.api_keys import ApiKeys
 from services.edge.channels import ChannelMirror
 from services.edge.problems import Problem, from_call_error
@@ -63,7 +62,7 @@ class Chat:
 
     async def stream(self, request: Request) -> Response:
         """Answer with server-sent events. What fails before the first text is a plain error with its status."""
-        span = _tracer.start_span("POST /v1/chat/stream", _parent(request), SpanKind.SERVER)
+        span = _tracer.start_span("POST /v1/chat/stream", kind=SpanKind.SERVER, links=_links(request))
         try:
             with trace.use_span(span, record_exception=False, set_status_on_exception=False):
                 events = self._events(await self._request(request))
@@ -209,12 +208,13 @@ async def _first(events: AsyncIterator[dialog_pb2.ChatResponse]) -> dialog_pb2.C
     raise Problem(502, "MODEL_UNAVAILABLE", "The answer ended before it began; send the message again.")
 
 
-def _parent(request: Request) -> Context:
-    return context_from(request.headers.get("traceparent", ""), request.headers.get("tracestate", ""))
+def _links(request: Request) -> list[trace.Link]:
+    """To the caller's own span: its trace is not ours to write into, nor is it the caller who says what we record."""
+    return links_from(request.headers.get("traceparent", ""), request.headers.get("tracestate", ""))
 
 
 def _server_span(name: str, request: Request) -> AbstractContextManager[trace.Span]:
-    return _tracer.start_as_current_span(name, _parent(request), SpanKind.SERVER, record_exception=False)
+    return _tracer.start_as_current_span(name, kind=SpanKind.SERVER, links=_links(request), record_exception=False)
 
 
 def _close(span: trace.Span, status: int) -> None:

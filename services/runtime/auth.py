@@ -4,6 +4,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from services.kernel.errors import Kind, ParleyError
+from services.runtime.keys import SERVICES
 
 ALL: frozenset[str] = frozenset({"*"})
 """Stands for every tenant, and for what belongs to none."""
@@ -16,21 +17,36 @@ class Caller:
     name: str
     tenants: frozenset[str]
 
+    @property
+    def is_service(self) -> bool:
+        """Whether it is one of our own services, whose word on traces is taken."""
+        return self.name in SERVICES
+
     def allows(self, tenant_id: str) -> bool:
         """Whether the caller may act for a tenant. An empty id and `*` need a token for all tenants."""
         return self.tenants is ALL or (tenant_id in self.tenants and tenant_id != "*")
 
 
-_caller: ContextVar[Caller] = ContextVar("parley_caller")
+_caller: ContextVar[Caller | Exception] = ContextVar("parley_caller")
 
 
 def caller() -> Caller:
-    """The caller of the RPC that this task serves. Raises `LookupError` outside of one."""
-    return _caller.get()
+    """The caller of the RPC that this task serves. Raises `LookupError` outside of one, and INVALID_TOKEN when the
+    caller is not known."""
+    found = _caller.get()
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
-def set_caller(caller: Caller) -> None:
-    """Say who is calling; the interceptor does so, and tests may."""
+def known_caller() -> Caller | None:
+    """The caller of this RPC; None when it is not known, or this is no RPC."""
+    found = _caller.get(None)
+    return found if isinstance(found, Caller) else None
+
+
+def set_caller(caller: Caller | Exception) -> None:
+    """Say who is calling, or why that is not known; the interceptor does so, and tests may."""
     _caller.set(caller)
 
 

@@ -15,7 +15,7 @@ from parley_client.tracing import RPC_METHOD, RPC_SYSTEM, context_from
 from services.kernel.errors import Kind, ParleyError
 from services.runtime.auth import Caller, caller, tenant_not_allowed
 from services.runtime.errors import status_code, to_parley_error, to_status
-from services.runtime.interceptors.tracing import end
+from services.runtime.interceptors.tracing import end, trusted
 from services.runtime.logs import get_logger
 from services.runtime.validation import check
 
@@ -48,7 +48,7 @@ async def run_items(
     whole, all its items fail with that.
     """
     who = caller()
-    opening = _Opening(method, len(request.items))
+    opening = _Opening(method, len(request.items), who)
     outcomes: list[Any] = [None] * len(request.items)
     items = []
     for index, item in enumerate(request.items):
@@ -86,22 +86,24 @@ def _refuse(item: Any, who: Caller) -> ParleyError | None:
 class _Opening:
     """Gives the items of one batch their trace contexts, and spans to those whose trace is recorded."""
 
-    def __init__(self, method: str, count: int) -> None:
+    def __init__(self, method: str, count: int, who: Caller) -> None:
+        self._who = who
         self._method = method.lstrip("/")
         self._attributes: dict[str, str | int] = {RPC_SYSTEM: "grpc", RPC_METHOD: self._method, BATCH_ITEMS: count}
         self._tracer = trace.get_tracer("parley.server")
         batch = trace.get_current_span().get_span_context()
-        self._links = [Link(batch)] if batch.is_valid else None
+        self._links = [Link(batch)] if batch.is_valid else []
 
     def open(self, index: int, item: Any) -> _Item:
         carried = item.context
-        parent = context_from(carried.traceparent, carried.tracestate)
-        if not trace.get_current_span(parent).get_span_context().trace_flags & TraceFlags.SAMPLED:
+        parent, links = trusted(context_from(carried.traceparent, carried.tracestate), self._who)
+        if not links and not trace.get_current_span(parent).get_span_context().trace_flags & TraceFlags.SAMPLED:
             return _Item(index, item.request, parent, None)
         tenant_id = getattr(item.request, "tenant_id", "")
         attributes = {**self._attributes, "parley.tenant_id": tenant_id} if tenant_id else self._attributes
-        span = self._tracer.start_span(self._method, parent, SpanKind.SERVER, attributes, self._links)
-        return _Item(index, item.request, trace.set_span_in_context(span, parent), span)
+        span = self._tracer.start_span(self._method, parent, SpanKind.SERVER, attributes, links + self._links)
+        recorded = span if span.is_recording() else None
+        return _Item(index, item.request, trace.set_span_in_context(span, parent), recorded)
 
 
 async def _call(handle: Handle, items: list[_Item]) -> Sequence[Any]:

@@ -14,6 +14,9 @@ from services.runtime.tracing.spans import LeanProvider
 
 _CHANNEL = (("grpc.max_reconnect_backoff_ms", 5000), ("grpc.use_local_subchannel_pool", 1))
 
+PUBLIC_PER_SECOND = 2.0
+"""New traces of callers without a valid token that are recorded in a second at most."""
+
 
 class Telemetry:
     """The process's exporters. Made by `start`."""
@@ -54,8 +57,9 @@ def start(name: str, settings: Settings, tokens: TokenSource) -> Telemetry:
     if settings.otlp_endpoint:
         send, other = _otlp(settings)
         telemetry.add(Exporter(settings.otlp_endpoint, head, send), other)
-    sampler = Sampler(settings.trace_ratio if telemetry._exporters else 0.0, settings.traces_per_second)
-    trace.set_tracer_provider(LeanProvider(sampler, telemetry.offer))
+    ratio = settings.trace_ratio if telemetry._exporters else 0.0
+    public = Sampler(ratio, min(settings.traces_per_second or PUBLIC_PER_SECOND, PUBLIC_PER_SECOND))
+    trace.set_tracer_provider(LeanProvider(Sampler(ratio, settings.traces_per_second), telemetry.offer, public))
     return telemetry
 
 

@@ -4,14 +4,15 @@ This is the hot path: it looks at five fields of a span, keeps the span's bytes 
 of an attribute.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Status, TracesData
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status, TracesData
 
 from services.telemetry.domain import Piece
 
@@ -23,19 +24,34 @@ _LONGEST_TEXT = 256
 
 
 class Gathered:
-    """What has come of one trace so far."""
+    """What has come of one trace so far, from our services or from those of one tenant."""
 
-    __slots__ = ("ended", "first", "has_error", "last", "name", "scopes", "size", "span_count", "started", "tenant_id")
+    __slots__ = (
+        "ended",
+        "first",
+        "has_error",
+        "last",
+        "name",
+        "outside",
+        "scopes",
+        "size",
+        "span_count",
+        "started",
+        "tenants",
+    )
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, owner: str = "") -> None:
+        """`owner`: the tenant whose own services sent it; empty for ours."""
         self.first = self.last = now
-        self.tenant_id = ""
+        self.outside = bool(owner)
+        self.tenants = {owner} if owner else set()
         self.name = ""
         self.started, self.ended = 1 << 64, 0
         self.size = 0
         self.span_count = 0
         self.has_error = False
-        self.scopes: dict[str, list[bytes]] = {}
+        self.scopes: dict[tuple[str, str], list[bytes]] = {}
+        """Serialised spans by the tenant that they name (empty: none) and their service."""
 
     def add(self, span: Any, raw: bytes, service: str, tenant_id: str, now: float) -> None:
         """Take in a span, whose serialised form is `raw`. `tenant_id`: which the span names, if it does."""
@@ -47,31 +63,47 @@ class Gathered:
             self.started = started
         if ended > self.ended:
             self.ended = ended
-        if tenant_id and not self.tenant_id:
-            self.tenant_id = tenant_id
+        if tenant_id:
+            self.tenants.add(tenant_id)
         if not span.parent_span_id:
             self.name = span.name
         if not self.has_error and span.status.code == _ERROR:
             self.has_error = True
-        spans = self.scopes.get(service)
+        key = (tenant_id, service)
+        spans = self.scopes.get(key)
         if spans is None:
-            self.scopes[service] = [raw]
+            self.scopes[key] = [raw]
         else:
             spans.append(raw)
 
-    def piece(self, trace_id: bytes) -> Piece:
-        """As it is stored."""
-        return Piece(
+    def pieces(self, trace_id: bytes) -> list[Piece]:
+        """As it is stored: one piece; of several tenants, one for each and one for what names none."""
+        if len(self.tenants) > 1:
+            return [piece for part in self._parts() for piece in part.pieces(trace_id)]
+        scopes: dict[str, list[bytes]] = {}
+        for (_, service), spans in self.scopes.items():
+            scopes.setdefault(service, []).extend(spans)
+        piece = Piece(
             trace_id=trace_id,
-            tenant_id=self.tenant_id,
+            tenant_id=next(iter(self.tenants), ""),
             name=_text(self.name),
             started_at=moment(self.started),
             ended_at=moment(max(self.started, self.ended)),
             span_count=self.span_count,
             has_error=self.has_error,
-            services=tuple(self.scopes),
-            spans=traces_data(self.scopes),
+            services=tuple(scopes),
+            spans=traces_data(scopes, outside=self.outside),
         )
+        return [piece]
+
+    def _parts(self) -> "Iterable[Gathered]":
+        """By the tenants that the spans name. Few traces are shared, so reading the spans again is no loss."""
+        parts: dict[str, Gathered] = {}
+        for (tenant_id, service), spans in self.scopes.items():
+            part = parts.setdefault(tenant_id, Gathered(self.first))
+            for raw in spans:
+                part.add(Span.FromString(raw), raw, service, tenant_id, self.last)
+        return parts.values()
 
 
 Key = tuple[bytes, str]
@@ -132,7 +164,7 @@ class Gathering:
         if len(trace_id) != 16 or len(span.span_id) != 8:
             return False
         raw = span.SerializeToString()
-        tenant_id = _text(_attribute(span.attributes, TENANT)) if _TENANT_BYTES in raw else ""
+        tenant_id = tenant_of(span) if _TENANT_BYTES in raw else ""
         owner = ""
         if tenants is not None:
             owner = tenant_id or (min(tenants) if len(tenants) == 1 else "")
@@ -141,8 +173,7 @@ class Gathering:
         key = (trace_id, owner)
         gathered = self._traces.get(key)
         if gathered is None:
-            gathered = self._traces[key] = Gathered(now)
-            gathered.tenant_id = owner
+            gathered = self._traces[key] = Gathered(now, owner)
         gathered.add(span, raw, service, tenant_id, now)
         self.bytes += len(raw)
         self.spans += 1
@@ -151,7 +182,7 @@ class Gathering:
 
 def pieces_of(traces: Mapping[Key, Gathered], trace_id: bytes) -> list[Piece]:
     """The pieces of one trace."""
-    return [each.piece(trace_id) for (found, _), each in traces.items() if found == trace_id]
+    return [piece for (found, _), each in traces.items() if found == trace_id for piece in each.pieces(trace_id)]
 
 
 def count(request: ExportTraceServiceRequest) -> int:
@@ -159,8 +190,12 @@ def count(request: ExportTraceServiceRequest) -> int:
     return sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
 
 
-def traces_data(scopes: Mapping[str, list[bytes]]) -> bytes:
-    """A serialised TracesData of serialised spans by service.
+_OUTSIDE = "outside"
+_OUTSIDE_SCOPE = ScopeSpans(scope=InstrumentationScope(name=_OUTSIDE)).SerializeToString()
+
+
+def traces_data(scopes: Mapping[str, list[bytes]], *, outside: bool = False) -> bytes:
+    """A serialised TracesData of serialised spans by service; `outside`: a tenant's own service sent them.
 
     The spans are put in place as they are, by the wire format: field 2 of ScopeSpans, a length, the bytes.
     """
@@ -168,13 +203,23 @@ def traces_data(scopes: Mapping[str, list[bytes]]) -> bytes:
     for service, spans in scopes.items():
         resource = Resource()
         resource.attributes.add(key="service.name").value.string_value = service
-        parts: list[bytes] = []
+        parts: list[bytes] = [_OUTSIDE_SCOPE] if outside else []
         for raw in spans:
             parts += (b"\x12", varint(len(raw)), raw)
         scope = b"".join(parts)
         content = ResourceSpans(resource=resource).SerializeToString() + b"\x12" + varint(len(scope)) + scope
         found += [b"\x0a", varint(len(content)), content]
     return b"".join(found)
+
+
+def is_outside(scope: ScopeSpans) -> bool:
+    """Whether a tenant's own service sent these spans: they are that tenant's, whatever they say."""
+    return scope.scope.name == _OUTSIDE
+
+
+def tenant_of(span: Span) -> str:
+    """The tenant that a span names; empty when it names none."""
+    return _text(_attribute(span.attributes, TENANT))
 
 
 def read(spans: bytes) -> TracesData:

@@ -13,9 +13,14 @@ CROSS JOIN LATERAL (
     SELECT min(o.started_at) AS started_at, max(o.ended_at) AS ended_at, sum(o.span_count)::integer AS span_count,
         bool_or(o.has_error) AS has_error, coalesce(max(o.name), '') AS name,
         $4 = '' OR bool_or($4 = ANY (o.services)) AS has_service
-    FROM telemetry.pieces o
-    WHERE o.trace_id = p.trace_id AND o.tenant_id IN ('', p.tenant_id)
-        AND o.started_at BETWEEN p.started_at - interval '1 day' AND p.started_at + interval '1 day'
+    FROM (
+        SELECT t.tenant_id, t.started_at, t.ended_at, t.span_count, t.has_error, t.name, t.services,
+            bool_or(t.tenant_id NOT IN ('', p.tenant_id)) OVER () AS shared
+        FROM telemetry.pieces t
+        WHERE t.trace_id = p.trace_id
+            AND t.started_at BETWEEN p.started_at - interval '1 day' AND p.started_at + interval '1 day'
+    ) o
+    WHERE o.tenant_id = p.tenant_id OR (o.tenant_id = '' AND NOT o.shared)
 ) whole
 WHERE p.tenant_id = $1 AND p.started_at <= $2 AND (p.started_at, p.trace_id) < ($2, $3) {p_failed}
     AND whole.has_service AND whole.ended_at - whole.started_at >= $5

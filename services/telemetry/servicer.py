@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from parley.telemetry.v1 import telemetry_pb2 as pb
 from parley.telemetry.v1 import telemetry_pb2_grpc
 
-from services.kernel.errors import invalid_field
+from services.kernel.errors import invalid_field, not_found
 from services.runtime import pages
 from services.runtime.auth import ALL, caller
 from services.telemetry.domain import Filters, Position, Summary
@@ -63,8 +63,10 @@ class TelemetryServicer(telemetry_pb2_grpc.TelemetryServiceServicer):
         self._sink = sink
 
     async def GetTrace(self, request: pb.GetTraceRequest, context: Any) -> pb.GetTraceResponse:
-        pieces = await self._traces.get(request.tenant_id, bytes.fromhex(request.trace_id))
-        return pb.GetTraceResponse(spans=spans_of(pieces))
+        spans = spans_of(await self._traces.get(bytes.fromhex(request.trace_id)), request.tenant_id)
+        if not spans:
+            raise not_found("TRACE_NOT_FOUND", "trace", "trace_id", request.trace_id)
+        return pb.GetTraceResponse(spans=spans)
 
     async def FindTraces(self, request: pb.FindTracesRequest, context: Any) -> pb.FindTracesResponse:
         filters = Filters(

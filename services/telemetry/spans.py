@@ -1,7 +1,7 @@
 """Stored spans as the contract shows them."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from google.protobuf import json_format
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
@@ -10,23 +10,59 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as OtlpSpan
 from parley.telemetry.v1 import telemetry_pb2 as pb
 
 from services.telemetry.domain import Piece
-from services.telemetry.gathering import read
+from services.telemetry.gathering import is_outside, read, tenant_of
 
 MAX_SPANS = 5000
 """Spans of one trace that are shown, the earliest: more would not fit into a message."""
 
 
-def spans_of(pieces: Iterable[Piece]) -> list[pb.Span]:
-    """The spans of a trace by start time. One that was sent twice is shown once."""
-    found: dict[bytes, tuple[OtlpSpan, str]] = {}
-    for piece in pieces:
-        for resource in read(piece.spans).resource_spans:
-            service = resource.resource.attributes[0].value.string_value
-            for scope in resource.scope_spans:
-                for span in scope.spans:
-                    found[span.span_id] = (span, service)
-    ordered = sorted(found.values(), key=lambda each: each[0].start_time_unix_nano)
-    return [show(span, service) for span, service in ordered[:MAX_SPANS]]
+class _Found(NamedTuple):
+    """A stored span. `owner`: the tenant whose own service sent it; empty for a service of ours."""
+
+    span: OtlpSpan
+    service: str
+    owner: str
+
+
+def spans_of(pieces: Iterable[Piece], tenant_id: str) -> list[pb.Span]:
+    """What a tenant may see of a trace, by start time. One that was sent twice is shown once."""
+    found = [each for piece in pieces for each in _read(piece)]
+    ours = [each.span for each in found if not each.owner]
+    tenants = _tenants(ours)
+    seen = {
+        (each.owner, each.span.span_id): each
+        for each in found
+        if (each.owner or tenants[each.span.span_id]) == tenant_id
+    }
+    ordered = sorted(seen.values(), key=lambda each: each.span.start_time_unix_nano)
+    return [show(each.span, each.service) for each in ordered[:MAX_SPANS]]
+
+
+def _read(piece: Piece) -> Iterator[_Found]:
+    for resource in read(piece.spans).resource_spans:
+        service = resource.resource.attributes[0].value.string_value
+        for scope in resource.scope_spans:
+            owner = piece.tenant_id if is_outside(scope) else ""
+            for span in scope.spans:
+                yield _Found(span, service, owner)
+
+
+def _tenants(spans: Sequence[OtlpSpan]) -> Mapping[bytes, str]:
+    """The tenant of each span of our services: the one that it names, or else that of the span around it. In a trace of
+    one tenant all is that tenant's; in one of several, what is nobody's is shown to nobody."""
+    named = {span.span_id: tenant_of(span) for span in spans}
+    only = set(named.values()) - {""}
+    if len(only) == 1:
+        return dict.fromkeys(named, *only)
+    parents = {span.span_id: span.parent_span_id for span in spans}
+    for span_id in list(named):
+        way: set[bytes] = set()
+        at = span_id
+        while at in named and not named[at] and at not in way:
+            way.add(at)
+            at = parents[at]
+        named.update(dict.fromkeys(way, named.get(at, "")))
+    return named
 
 
 def show(span: OtlpSpan, service: str) -> pb.Span:

@@ -1,7 +1,7 @@
 """What the service does: takes spans in, stores them, keeps the days in order, and finds traces."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -13,7 +13,6 @@ from typing import Protocol, TypeVar
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from services.kernel.clock import Clock
-from services.kernel.errors import not_found
 from services.runtime.apart import send_apart
 from services.runtime.logs import describe, get_logger
 from services.telemetry.domain import Filters, Piece, Position, Retention, Summary, Upkeep, upkeep
@@ -117,7 +116,8 @@ class Sink:
         self._writing = traces
         try:
             for some in batched(traces.items(), WRITE_AT_ONCE):
-                parts: list[Sequence[Piece]] = [[each.piece(trace_id) for (trace_id, _), each in some]]
+                pieces = [piece for (trace_id, _), each in some for piece in each.pieces(trace_id)]
+                parts: list[Sequence[Piece]] = [pieces]
                 try:
                     await send_apart(parts, partial(self._store_pieces, stop), StoreRefuses, self._drop_pieces)
                 except StoreAway as error:
@@ -158,25 +158,14 @@ class Traces:
         self._store = store
         self._sink = sink
 
-    async def get(self, tenant_id: str, trace_id: bytes) -> list[Piece]:
-        """The pieces of a tenant's trace. Raises TRACE_NOT_FOUND, also when it is another tenant's."""
+    async def get(self, trace_id: bytes) -> list[Piece]:
+        """All pieces of a trace; a tenant may see of them what is its own (`spans_of`)."""
         waiting = self._sink.of_trace(trace_id)
-        pieces = visible([*await self._store.of_trace(trace_id), *waiting], tenant_id)
-        if not pieces:
-            raise not_found("TRACE_NOT_FOUND", "trace", "trace_id", trace_id.hex())
-        return pieces
+        return [*await self._store.of_trace(trace_id), *waiting]
 
     async def find(self, filters: Filters, after: Position | None, limit: int) -> list[Summary]:
         """Traces of a tenant, newest first. What came in the last seconds may be missing."""
         return await self._store.find(filters, after, limit)
-
-
-def visible(pieces: Collection[Piece], tenant_id: str) -> list[Piece]:
-    """What a tenant may see of a trace: nothing unless the trace names it; all of it unless it names others too."""
-    named = {piece.tenant_id for piece in pieces} - {""}
-    if tenant_id not in named:
-        return []
-    return [piece for piece in pieces if piece.tenant_id == tenant_id or (not piece.tenant_id and len(named) == 1)]
 
 
 class Upkeeper:

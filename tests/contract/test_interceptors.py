@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from services.runtime.interceptors.auth import Auth
+from services.runtime.interceptors.auth import Auth, Identity
 from services.runtime.interceptors.deadline import Deadline
 from services.runtime.interceptors.defaults import interceptors
 from services.runtime.interceptors.errors import Errors
@@ -14,5 +14,6 @@ from services.runtime.verifier import Verifier
 
 
 def test_interceptors_stand_in_their_order(keys_dir: Path) -> None:
+    """Who calls is known before a span is made; who may not call is refused where that becomes a status."""
     chain = interceptors({}, Verifier(Keys(keys_dir), "limits"), Streams({}), 10)
-    assert [type(each) for each in chain] == [Tracing, Errors, Deadline, Auth, Validation, Streams]
+    assert [type(each) for each in chain] == [Identity, Tracing, Errors, Deadline, Auth, Validation, Streams]

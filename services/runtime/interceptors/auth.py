@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.kernel.errors import Kind, ParleyError
-from services.runtime.auth import set_caller
+from services.runtime.auth import caller, set_caller
 from services.runtime.interceptors.base import Context, Interceptor, Proceed
 from services.runtime.methods import Method
 from services.runtime.verifier import Verifier, invalid_token
@@ -12,20 +12,31 @@ from services.runtime.verifier import Verifier, invalid_token
 _BEARER = "bearer "
 
 
-class Auth(Interceptor):
-    """Wants a token for this service in `authorization`, of a caller that the method's access option names."""
+class Identity(Interceptor):
+    """Finds out who calls, by the token for this service in `authorization`. Refuses nobody: what comes next must know
+    whom it deals with, also to tell of those who are refused."""
 
     def __init__(self, methods: Mapping[str, Method], verifier: Verifier) -> None:
         super().__init__(methods)
         self._verifier = verifier
 
     async def around(self, method: Method, request: Any, context: Context, proceed: Proceed) -> Any:
-        caller = self._verifier.verify(bearer(context))
-        if caller.name not in method.callers:
-            message = f"{caller.name} may not call {method.name}."
-            metadata = {"method": method.name, "caller": caller.name}
+        try:
+            set_caller(self._verifier.verify(bearer(context)))
+        except Exception as error:
+            set_caller(error)  # `Auth` raises it, where it becomes a status
+        return await proceed(request, context)
+
+
+class Auth(Interceptor):
+    """Wants a caller whom the method's access option names."""
+
+    async def around(self, method: Method, request: Any, context: Context, proceed: Proceed) -> Any:
+        who = caller()
+        if who.name not in method.callers:
+            message = f"{who.name} may not call {method.name}."
+            metadata = {"method": method.name, "caller": who.name}
             raise ParleyError(Kind.DENIED, "METHOD_NOT_ALLOWED", message, metadata=metadata)
-        set_caller(caller)
         return await proceed(request, context)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from services.runtime.interceptors.auth import Auth
+from services.runtime.interceptors.auth import Auth, Identity
 from services.runtime.interceptors.base import Interceptor
 from services.runtime.interceptors.deadline import Deadline
 from services.runtime.interceptors.errors import Errors
@@ -16,14 +16,16 @@ from services.runtime.verifier import Verifier
 def interceptors(
     methods: Mapping[str, Method], verifier: Verifier, streams: Streams, default_deadline: float
 ) -> list[Interceptor]:
-    """The first is outermost. Tracing sees every status, errors makes statuses of what the rest raises, the deadline
-    bounds even the checks, and nothing of a request is read before its caller is known.
+    """The first is outermost. Identity comes before all, so that nobody unknown writes into a trace; tracing sees every
+    status, errors makes statuses of what the rest raises, the deadline bounds even the checks, and nothing of a request
+    is read before its caller is known and may call.
     """
     return [
+        Identity(methods, verifier),
         Tracing(methods),
         Errors(methods),
         Deadline(methods, default_deadline),
-        Auth(methods, verifier),
+        Auth(methods),
         Validation(methods),
         streams,
     ]

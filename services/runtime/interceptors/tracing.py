@@ -7,11 +7,13 @@ from typing import Any
 import grpc
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 
 from parley_client.tracing import ERROR_TYPE, RPC_METHOD, RPC_STATUS, RPC_SYSTEM, context_from
+from services.runtime.auth import Caller, known_caller
 from services.runtime.interceptors.base import Context, Interceptor, Proceed
 from services.runtime.methods import Method
+from services.runtime.tracing.spans import PUBLIC
 
 SERVER_FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
 """The codes that are errors of the server; the others are the client's business."""
@@ -24,26 +26,29 @@ _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 class Tracing(Interceptor):
-    """Continues the caller's trace, or begins one.
+    """Continues the trace of a service of ours; everybody else begins one, which is linked to theirs.
 
-    What the caller does not record is only passed on. A batch without a trace of its own gets no span: its items carry
-    their own traces.
+    What our service does not record is only passed on. A batch without a trace of its own gets no span: its items carry
+    their own traces. Those who are not known are recorded within a small cap of their own, and for no tenant.
     """
 
     def __init__(self, methods: Mapping[str, Method]) -> None:
         super().__init__(methods)
         self._tracer = trace.get_tracer("parley.server")
+        self._public = trace.get_tracer(PUBLIC)
 
     async def around(self, method: Method, request: Any, context: Context, proceed: Proceed) -> Any:
+        who = known_caller()
         parent = incoming(context)
         remote = trace.get_current_span(parent).get_span_context()
         if not remote.is_valid and method.is_batch:
             return await proceed(request, context)
-        if remote.is_valid and not remote.trace_flags.sampled:
+        parent, links = trusted(parent, who)
+        if not links and remote.is_valid and not remote.trace_flags.sampled:
             otel_context.attach(parent)
             return await proceed(request, context)
-        span = self._tracer.start_span(
-            method.name, parent, SpanKind.SERVER, {RPC_SYSTEM: "grpc", RPC_METHOD: method.name}
+        span = (self._tracer if who else self._public).start_span(
+            method.name, parent, SpanKind.SERVER, {RPC_SYSTEM: "grpc", RPC_METHOD: method.name}, links
         )
         otel_context.attach(trace.set_span_in_context(span, parent))
         if not span.is_recording():
@@ -52,8 +57,8 @@ class Tracing(Interceptor):
 
     async def _record(self, span: Span, method: Method, request: Any, context: Context, proceed: Proceed) -> Any:
         if method.has_tenant and not method.is_batch:
-            tenant_id = getattr(request, "tenant_id", "")
-            if tenant_id:
+            tenant_id, who = getattr(request, "tenant_id", ""), known_caller()
+            if tenant_id and who is not None and who.allows(tenant_id):
                 span.set_attribute("parley.tenant_id", tenant_id)
         code = "UNKNOWN"
         given = context.time_remaining()
@@ -75,6 +80,16 @@ class Tracing(Interceptor):
 def _is_over(given: float, context: Context) -> bool:
     """Whether a call that had so many seconds was given up at its deadline: the caller's comes before ours."""
     return (context.time_remaining() or 0.0) <= min(EARLIER, EARLIER_SHARE * given)
+
+
+def trusted(parent: otel_context.Context, who: Caller | None) -> tuple[otel_context.Context, list[Link]]:
+    """The context in which a call is served, and what its span is linked to: the carried one for a service of ours, a
+    new one with a link to the carried one for others. Whoever comes from outside decides neither where a span is
+    written nor whether."""
+    remote = trace.get_current_span(parent).get_span_context()
+    if not remote.is_valid or (who is not None and who.is_service):
+        return parent, []
+    return otel_context.Context(), [Link(remote)]
 
 
 def incoming(context: Context) -> otel_context.Context:

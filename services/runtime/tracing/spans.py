@@ -236,11 +236,17 @@ class LeanTracer(Tracer):
                 span.end()
 
 
-class LeanProvider(TracerProvider):
-    """Gives one tracer to all."""
+PUBLIC = "parley.public"
+"""Name of the tracer for those whom nobody knows."""
 
-    def __init__(self, sampler: Sampler, sink: Sink) -> None:
-        self._tracer = LeanTracer(sampler, sink, Random(token_bytes(32)).getrandbits)  # noqa: S311 - ids, no secrets
+
+class LeanProvider(TracerProvider):
+    """Gives one tracer to all, but to what is `PUBLIC`, whose new traces `public` bounds."""
+
+    def __init__(self, sampler: Sampler, sink: Sink, public: Sampler | None = None) -> None:
+        bits = Random(token_bytes(32)).getrandbits  # noqa: S311 - ids, no secrets
+        self._tracer = LeanTracer(sampler, sink, bits)
+        self._public = LeanTracer(public, sink, bits) if public is not None else self._tracer
 
     def get_tracer(
         self,
@@ -249,4 +255,4 @@ class LeanProvider(TracerProvider):
         schema_url: str | None = None,
         attributes: Attributes = None,
     ) -> Tracer:
-        return self._tracer
+        return self._public if instrumenting_module_name == PUBLIC else self._tracer

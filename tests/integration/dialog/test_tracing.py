@@ -8,6 +8,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from parley.dialog.v1 import dialog_pb2
 
+from parley_client.dialog import DialogClient
 from services.dialog.domain import DecisionError, FailureKind
 from services.runtime.tracing.sampling import Sampler
 from services.runtime.tracing.spans import LeanProvider
@@ -29,7 +30,7 @@ async def submit(world: World, text: str, flags: str = "01") -> str:
     batch = dialog_pb2.BatchSubmitMessageRequest()
     item = batch.items.add(request=submission(text))
     item.context.traceparent = f"00-{TRACE}-{PARENT}-{flags}"
-    results = (await world.dialog.batch_submit_message(batch)).results
+    results = (await DialogClient(world.connection("edge")).batch_submit_message(batch)).results
     return results[0].response.message_id
 
 

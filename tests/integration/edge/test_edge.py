@@ -11,6 +11,8 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
+from opentelemetry import trace
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from parley.common.v1 import identity_pb2, usage_pb2
 from parley.delivery.v1 import channel_pb2, channel_pb2_grpc, delivery_pb2, delivery_pb2_grpc
@@ -22,6 +24,8 @@ from services.kernel.errors import Kind, ParleyError, not_found, storage_unavail
 from services.runtime.items import run_items
 from services.runtime.service import App, Running, Runtime, running
 from services.runtime.settings import Settings
+from services.runtime.tracing.sampling import Sampler
+from services.runtime.tracing.spans import LeanProvider
 
 SECRET = "s3cret-s3cret"
 
@@ -392,3 +396,16 @@ async def test_other_methods_and_paths_are_problems_too(edge: Edge) -> None:
         assert (response.status, response.content_type) == (405, "application/problem+json")
     async with edge.http.get(edge.url + "/nothing") as response:
         assert (response.status, response.content_type) == (404, "application/problem+json")
+
+
+async def test_a_callers_trace_context_is_linked_and_not_continued(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes from outside says neither whose trace is written into nor what is recorded."""
+    recorded: list[Span] = []
+    provider = LeanProvider(Sampler(1, 0), lambda span: recorded.append(Span.FromString(span)))
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    foreign = f"00-{0xABC:032x}-{0xDEF:016x}-01"
+    await edge.chat({"telegram_id": 5, "message": "hi"}, traceparent=foreign)
+    span = next(span for span in recorded if span.name == "POST /v1/chat/send")
+    assert span.trace_id != (0xABC).to_bytes(16)
+    assert not span.parent_span_id
+    assert [link.span_id for link in span.links] == [(0xDEF).to_bytes(8)]

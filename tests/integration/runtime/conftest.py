@@ -38,6 +38,7 @@ class Scripted(dialog_pb2_grpc.DialogServiceServicer):
     def __init__(self) -> None:
         self.get: Get = found
         self.record: Callable[..., Awaitable[Any]] | None = None
+        self.submit: Callable[..., Awaitable[Any]] | None = None
         self.cancelled = asyncio.Event()
         self.watching = asyncio.Event()
 
@@ -52,6 +53,16 @@ class Scripted(dialog_pb2_grpc.DialogServiceServicer):
             method=f"/{SERVICE}/RecordOutcome",
             respond=dialog_pb2.BatchRecordOutcomeResponse,
             handle=self.record,
+        )
+
+    async def BatchSubmitMessage(self, request: Any, context: Any) -> dialog_pb2.BatchSubmitMessageResponse:
+        assert self.submit is not None
+        return await run_items(
+            request,
+            context,
+            method=f"/{SERVICE}/SubmitMessage",
+            respond=dialog_pb2.BatchSubmitMessageResponse,
+            handle=self.submit,
         )
 
     async def GetQueueStats(self, request: Any, context: Any) -> dialog_pb2.GetQueueStatsResponse:

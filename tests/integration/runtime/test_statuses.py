@@ -1,6 +1,7 @@
 """Every way in which a call can end gives the client a status and the trace a true span."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -20,6 +21,7 @@ from parley_client.tracing import inject
 from services.kernel.errors import Kind, ParleyError, not_found
 from services.runtime.auth import caller as current_caller
 from services.runtime.keys import tokens_of
+from services.runtime.service import Running
 from tests.integration.runtime.conftest import MESSAGE_ID, SERVICE, Caller, Scripted, Serve, Spans
 
 GET = f"{SERVICE}/GetMessage"
@@ -42,8 +44,15 @@ async def hang(request: Any, context: Any) -> Any:
     await asyncio.Event().wait()
 
 
-async def test_a_good_call_continues_the_callers_trace(caller: Caller, spans: Spans) -> None:
-    assert await caller.get(TRACED) is grpc.StatusCode.OK
+@pytest.fixture
+async def edge(service: Running, keys_dir: Path) -> AsyncIterator[Caller]:
+    """A service of ours, whose trace is continued."""
+    async with connect(service.address, audience="dialog", tokens=tokens_of(keys_dir, "edge")) as connection:
+        yield Caller(connection)
+
+
+async def test_a_good_call_continues_a_services_trace(edge: Caller, spans: Spans) -> None:
+    assert await edge.get(TRACED) is grpc.StatusCode.OK
     span = await spans.first(GET)
     assert (span.trace_id, span.parent_span_id) == ((0xABC).to_bytes(16), (0xDEF).to_bytes(8))
     assert span.kind == span.SPAN_KIND_SERVER
@@ -57,7 +66,7 @@ async def test_a_good_call_continues_the_callers_trace(caller: Caller, spans: Sp
 
 
 async def test_a_trace_that_is_not_recorded_is_passed_on_without_a_span(
-    caller: Caller, spans: Spans, servicer: Scripted
+    edge: Caller, spans: Spans, servicer: Scripted
 ) -> None:
     seen = []
 
@@ -66,7 +75,7 @@ async def test_a_trace_that_is_not_recorded_is_passed_on_without_a_span(
         return dialog_pb2.GetMessageResponse()
 
     servicer.get = get
-    await caller.get(UNTRACED)
+    await edge.get(UNTRACED)
     assert seen == [UNTRACED[1]]
     assert spans == []
 

@@ -135,6 +135,24 @@ async def test_another_tenants_trace_is_not_there(
     assert not found.traces
 
 
+async def test_each_tenant_sees_its_own_part_of_a_shared_trace(
+    service: Running, client: TelemetryClient, edge: TokenSource
+) -> None:
+    trace_id = new_trace_id()
+    batch = SpanMade(trace_id, "batch", seconds=5)
+    acme = SpanMade(trace_id, "acme's", parent_id=batch.span_id, tenant_id="acme")
+    demo = SpanMade(trace_id, "demo's", parent_id=batch.span_id, tenant_id="demo", failed=True)
+    below = SpanMade(trace_id, "below demo's", parent_id=demo.span_id)
+    await send(service, edge, export([batch, acme, demo, below]))
+    for spans in (0, 4):  # while they wait, and when they are stored
+        await stored(client, spans)
+        assert [span.name for span in (await client.get_trace(get(trace_id, "acme"))).spans] == ["acme's"]
+        shown = (await client.get_trace(get(trace_id, "demo"))).spans
+        assert sorted(span.name for span in shown) == ["below demo's", "demo's"]
+    (summary,) = (await client.find_traces(pb.FindTracesRequest(tenant_id="acme"))).traces
+    assert (summary.span_count, summary.has_error, summary.name, summary.duration.seconds) == (1, False, "", 0)
+
+
 async def test_a_tenants_service_may_tell_of_itself_only(
     service: Running, client: TelemetryClient, tokens_as: Callable[..., TokenSource]
 ) -> None:

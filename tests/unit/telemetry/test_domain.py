@@ -1,7 +1,6 @@
 from datetime import UTC, date, datetime, timedelta
 
-from services.telemetry.domain import Piece, Retention, place, upkeep
-from services.telemetry.usecases import visible
+from services.telemetry.domain import Retention, place, upkeep
 
 RETENTION = Retention(all_days=7, important_days=30, slow=timedelta(seconds=10))
 TODAY = date(2026, 11, 21)
@@ -45,19 +44,3 @@ def test_a_start_far_from_now_is_brought_near() -> None:
     assert place(near, now) == near
     assert place(datetime(1970, 1, 1, tzinfo=UTC), now) == now - timedelta(hours=23)
     assert place(datetime(9999, 12, 31, tzinfo=UTC), now) == now + timedelta(hours=23)
-
-
-def piece(tenant_id: str) -> Piece:
-    now = datetime(2026, 11, 21, tzinfo=UTC)
-    return Piece(b"t" * 16, tenant_id, "", now, now, 1, False, (), b"")
-
-
-def test_a_trace_belongs_to_the_tenant_that_it_names() -> None:
-    assert visible([piece("demo"), piece("")], "demo") == [piece("demo"), piece("")]
-    assert visible([piece("demo"), piece("")], "acme") == []
-    assert visible([piece("")], "demo") == []
-    assert visible([], "demo") == []
-
-
-def test_each_tenant_of_a_shared_trace_sees_only_what_names_it() -> None:
-    assert visible([piece("demo"), piece(""), piece("acme")], "acme") == [piece("acme")]

@@ -12,7 +12,8 @@ def gathering(**settings: float) -> Gathering:
 
 
 def taken(gathered: Gathering, now: float = 0.0, *, everything: bool = True) -> list[Piece]:
-    return [each.piece(trace_id) for (trace_id, _), each in gathered.take(now, everything=everything).items()]
+    taken = gathered.take(now, everything=everything)
+    return [piece for (trace_id, _), each in taken.items() for piece in each.pieces(trace_id)]
 
 
 def test_spans_of_several_services_become_one_piece() -> None:
@@ -25,7 +26,7 @@ def test_spans_of_several_services_become_one_piece() -> None:
     assert (piece.trace_id, piece.tenant_id, piece.name) == (trace_id, "demo", "POST /webhooks")
     assert (piece.started_at.timestamp(), piece.ended_at.timestamp()) == (100.0, 101.2)
     assert (piece.span_count, piece.has_error, piece.services) == (2, True, ("dialog", "edge"))
-    assert [(span.name, span.service) for span in spans_of([piece])] == [
+    assert [(span.name, span.service) for span in spans_of([piece], "demo")] == [
         ("POST /webhooks", "edge"),
         ("process inbox", "dialog"),
     ]
@@ -106,11 +107,73 @@ def test_a_service_of_several_tenants_must_say_for_which() -> None:
 
 def test_a_span_that_was_sent_twice_is_shown_once() -> None:
     here = gathering()
-    span = SpanMade(new_trace_id())
+    span = SpanMade(new_trace_id(), tenant_id="demo")
     here.add(export([span]), 0.0, None)
     here.add(export([span]), 0.0, None)
-    assert len(spans_of(taken(here))) == 1
+    assert len(spans_of(taken(here), "demo")) == 1
 
 
 def test_numbers_are_written_as_protobuf_does() -> None:
     assert [varint(number).hex() for number in (0, 127, 128, 300, 1 << 21)] == ["00", "7f", "8001", "ac02", "80808001"]
+
+
+def shared(trace_id: bytes) -> tuple[dict[str, SpanMade], list[str]]:
+    """A trace of two tenants: a batch around both, and below each a span that names nobody."""
+    batch = SpanMade(trace_id, "batch")
+    one = SpanMade(trace_id, "one", parent_id=batch.span_id, tenant_id="acme")
+    two = SpanMade(trace_id, "two", parent_id=batch.span_id, tenant_id="demo", failed=True)
+    below = [SpanMade(trace_id, f"below {each.name}", parent_id=each.span_id) for each in (one, two)]
+    deeper = SpanMade(trace_id, "deeper", parent_id=below[1].span_id)
+    return {each.name: each for each in (batch, one, two, *below, deeper)}, ["below one", "one"]
+
+
+def names(pieces: list[Piece], tenant_id: str) -> list[str]:
+    return sorted(span.name for span in spans_of(pieces, tenant_id))
+
+
+def test_each_tenant_sees_its_own_part_of_a_shared_trace() -> None:
+    trace_id = new_trace_id()
+    spans, of_acme = shared(trace_id)
+    whole, halves = gathering(), gathering()
+    whole.add(export(spans.values()), 0.0, None)
+    at_once = taken(whole)
+    assert sorted((piece.tenant_id, piece.span_count, piece.has_error) for piece in at_once) == [
+        ("", 4, False),
+        ("acme", 1, False),
+        ("demo", 1, True),
+    ]
+    apart = []
+    for span in spans.values():
+        halves.add(export([span]), 0.0, None)
+        apart += taken(halves)
+    for pieces in (at_once, apart):
+        assert names(pieces, "acme") == of_acme
+        assert names(pieces, "demo") == ["below two", "deeper", "two"]
+        assert names(pieces, "other") == []
+
+
+def test_a_tenants_own_spans_change_nothing_for_others() -> None:
+    """Whoever knows another's trace id and span ids can write below and over them, and sees nothing but that."""
+    trace_id = new_trace_id()
+    root = SpanMade(trace_id, "root", tenant_id="demo")
+    child = SpanMade(trace_id, "child", parent_id=root.span_id)
+    here = gathering()
+    here.add(export([root, child]), 0.0, None)
+    forged = [
+        SpanMade(trace_id, "over", span_id=root.span_id, tenant_id="acme"),
+        SpanMade(trace_id, "over", span_id=child.span_id),
+        SpanMade(trace_id, "below", parent_id=child.span_id),
+    ]
+    assert here.add(export(forged, "shop"), 0.0, frozenset({"acme"})) == 0
+    pieces = taken(here)
+    assert names(pieces, "demo") == ["child", "root"]
+    assert names(pieces, "acme") == ["below", "over", "over"]
+
+
+def test_spans_that_are_around_themselves_are_nobodys() -> None:
+    trace_id, here = new_trace_id(), gathering()
+    first = SpanMade(trace_id, "first", parent_id=b"22222222", span_id=b"11111111")
+    second = SpanMade(trace_id, "second", parent_id=b"11111111", span_id=b"22222222")
+    named = [SpanMade(trace_id, each, tenant_id=each) for each in ("acme", "demo")]
+    here.add(export([first, second, *named]), 0.0, None)
+    assert names(taken(here), "acme") == ["acme"]
