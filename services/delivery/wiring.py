@@ -23,6 +23,7 @@ from services.delivery.postgres.retrying import PostgresRetryStore
 from services.delivery.postgres.sealing import Sealing
 from services.delivery.postgres.sending import PostgresSendStore
 from services.delivery.postgres.statuses import PostgresStatusStore
+from services.delivery.postgres.stretches import PARTITIONS
 from services.delivery.postgres.working import PostgresWorkStore
 from services.delivery.providers.base import Provider
 from services.delivery.providers.chat2desk import Chat2Desk
@@ -174,6 +175,10 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
     async def hear_channels(stop: asyncio.Event) -> None:
         await channels_heard.listen(stop, lambda _: mirror.nudge(), mirror.nudge)
 
+    async def make_partitions() -> None:
+        async with pool.acquire() as connection, connection.transaction():
+            await PARTITIONS.make(connection, runtime.clock.now())
+
     async def postgres() -> None:
         await pool.fetchval("SELECT 1")
 
@@ -196,6 +201,7 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
             hear_lanes,
             hear_channels,
             periodic("statuses", statuses.sweep, every=SWEEP),
+            periodic("partitions", make_partitions, every=TIDY / 6),
             periodic("old statuses", statuses.expire, every=TIDY),
             periodic("request ids", channel_store.expire, every=TIDY),
         ],

@@ -1,8 +1,9 @@
 -- name: known
--- Messages that were stored before.
-SELECT tenant_id, request_id, delivery_id, channel_id, conversation_id, chat_id, text, sealed_text
+-- Messages that were stored before; of one whose delivery is not kept any more, the id alone.
+SELECT tenant_id, known.request_id, delivery_id, channel_id, conversation_id, chat_id, text, sealed_text
 FROM unnest($1::text[], $2::text[]) AS asked (tenant_id, request_id)
-JOIN delivery.deliveries USING (tenant_id, request_id);
+JOIN delivery.dedupe AS known USING (tenant_id, request_id)
+LEFT JOIN delivery.deliveries AS delivery USING (tenant_id, delivery_id);
 
 -- name: store
 -- Stores messages and counts them into their lanes, which give them their sequences (the lanes' own `append`, in the same
@@ -20,7 +21,7 @@ WITH new AS MATERIALIZED (
     )
     WHERE EXISTS (SELECT FROM delivery.channels AS channel WHERE channel.channel_key = item.channel_key)
         AND NOT EXISTS (
-            SELECT FROM delivery.deliveries AS known
+            SELECT FROM delivery.dedupe AS known
             WHERE known.tenant_id = item.tenant_id AND known.request_id = item.request_id
         )
 ), lane AS (
@@ -32,6 +33,9 @@ WITH new AS MATERIALIZED (
         due_at = coalesce(lane.due_at, excluded.due_at),
         updated_at = statement_timestamp()
     RETURNING lane_id, next_seq
+), once AS (
+    INSERT INTO delivery.dedupe (request_id, tenant_id, delivery_id)
+    SELECT request_id, tenant_id, delivery_id FROM new ORDER BY request_id, tenant_id
 )
 INSERT INTO delivery.deliveries (
     delivery_id, tenant_id, request_id, channel_key, channel_id, conversation_id, chat_id, message_id, reply_index,
@@ -100,8 +104,7 @@ WITH new AS MATERIALIZED (
     SELECT DISTINCT ON (channel_key, provider_message_id) channel_key, provider_message_id, delivery_id, part
     FROM done WHERE provider_message_id <> ''
     ORDER BY channel_key, provider_message_id
-    ON CONFLICT (channel_key, provider_message_id)
-        DO UPDATE SET delivery_id = excluded.delivery_id, part = excluded.part
+    ON CONFLICT (channel_key, provider_message_id, delivery_id) DO UPDATE SET part = excluded.part
 ), letters AS (
     INSERT INTO delivery.dead (tenant_id, delivery_id, dead_parts)
     SELECT tenant_id, delivery_id, dead FROM done WHERE dead > 0

@@ -66,7 +66,8 @@ class PostgresSendStore:
         known = {key: _Known.of(first) for key, first in firsts.items() if first.delivery_id in stored}
         missing = [key for key, first in firsts.items() if first.delivery_id not in stored]
         for tenant_id, request_id, *found in await self._pool.fetch(QUERIES["known"], *_split(missing)):
-            known[tenant_id, request_id] = self._known(tenant_id, *found)
+            key = tenant_id, request_id
+            known[key] = self._known(tenant_id, *found) if found[1] is not None else _Known.gone(found[0], firsts[key])
         return [_result(item, known.get((item.tenant_id, item.request_id))) for item in items]
 
     def _known(self, tenant_id: str, delivery_id: UUID, *rest: Any) -> "_Known":
@@ -110,6 +111,11 @@ class _Known(NamedTuple):
     @staticmethod
     def of(item: NewDelivery) -> "_Known":
         return _Known(item.delivery_id, item.channel_id, item.conversation_id, item.chat_id, item.text)
+
+    @staticmethod
+    def gone(delivery_id: UUID, item: NewDelivery) -> "_Known":
+        """A delivery that is not kept any more: what it was cannot be compared."""
+        return _Known.of(item)._replace(delivery_id=delivery_id)
 
 
 def _result(item: NewDelivery, known: _Known | None) -> Stored | ParleyError:

@@ -33,8 +33,9 @@ UPDATE delivery.statuses SET matched = true, error = '' WHERE channel_key = $1 A
 DELETE FROM delivery.statuses WHERE received_at < now() - interval '7 days';
 
 -- name: find
--- The part that has a provider's id.
-SELECT delivery_id, part FROM delivery.provider_ids WHERE channel_key = $1 AND provider_message_id = $2;
+-- The part that has a provider's id: of the newest delivery, if it was given twice.
+SELECT delivery_id, part FROM delivery.provider_ids WHERE channel_key = $1 AND provider_message_id = $2
+ORDER BY delivery_id DESC LIMIT 1;
 
 -- name: lock
 -- A delivery of a channel, for a change.

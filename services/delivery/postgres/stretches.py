@@ -1,0 +1,16 @@
+"""Which tables of delivery are kept in stretches of time, and what outlives its stretch: what is still to be sent or to
+be told."""
+
+from services.runtime.partitions import Partitions, Table
+
+DELIVERIES = Table(
+    "deliveries",
+    "delivery_id",
+    7,
+    """EXISTS (SELECT FROM delivery.lanes AS lane
+            WHERE lane.lane_id = item.lane_id AND lane.pending > 0 AND item.seq > lane.done_seq)
+        OR EXISTS (SELECT FROM delivery.outcomes AS outcome WHERE outcome.delivery_id = item.delivery_id)""",
+)
+PROVIDER_IDS = Table("provider_ids", "delivery_id", 7)
+
+PARTITIONS = Partitions("delivery", (DELIVERIES, PROVIDER_IDS))
