@@ -129,6 +129,7 @@ class EmbeddedRedis(EmbeddedServer):
             "appendonly": "yes",
             "appendfsync": "everysec",
             "save": "",
+            "hz": "1",  # nothing here needs its housekeeping more often, and an idle stack is to cost nothing
             "daemonize": "no",
             "loglevel": "notice",
             "lazyfree-lazy-user-del": "yes",

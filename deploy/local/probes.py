@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -18,28 +19,93 @@ class Health(Enum):
     SILENT = "does not answer"
 
 
-Probe = Callable[[], Awaitable[Health]]
+class Probe(Protocol):
+    """Looks at a server."""
+
+    async def __call__(self) -> Health:
+        """What it finds now."""
+
+    async def rest(self, seconds: float) -> None:
+        """Wait until the next look: for so long, or until the server itself tells of a change."""
+
+
+@dataclass(frozen=True)
+class Polled:
+    """A probe that has to ask."""
+
+    ask: Callable[[], Awaitable[Health]]
+
+    async def __call__(self) -> Health:
+        return await self.ask()
+
+    async def rest(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
 
 WITHIN = 2.0
 """Seconds that a probe may take."""
 
 
-def grpc_health(address: str) -> Probe:
-    """Asks `grpc.health.v1` for the server as a whole."""
-    stub: Any = None  # the package has no types; made at first use, on the loop that uses it
+# A process that is stopped or hung answers no ping, and its stream ends within 15 s.
+OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.use_local_subchannel_pool", 1),
+)
 
-    async def probe() -> Health:
-        nonlocal stub
-        if stub is None:
-            options = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
-            stub = health_pb2_grpc.HealthStub(grpc.aio.insecure_channel(address, options))
+
+class GrpcHealth:
+    """Follows `grpc.health.v1` for the server as a whole, and tells what it heard last.
+
+    The server sends each change by itself, so that nobody is asked, and nobody woken, while nothing changes.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._stub: Any = None  # the package has no types; made at first use, on the loop that uses it
+        self._following: asyncio.Task[None] | None = None
+        self._heard = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._last = Health.SILENT
+
+    async def rest(self, seconds: float) -> None:
+        self._changed.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), seconds)
+
+    async def __call__(self) -> Health:
+        """What the server said last; waits for its first word, but not for long."""
+        if self._following is None or self._following.done():
+            self._heard.clear()
+            self._following = asyncio.create_task(self._follow(), name=f"health of {self._address}")
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._heard.wait(), WITHIN)
+        return self._last
+
+    async def _follow(self) -> None:
+        """Until the stream ends."""
+        if self._stub is None:
+            self._stub = health_pb2_grpc.HealthStub(grpc.aio.insecure_channel(self._address, OPTIONS))
         try:
-            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=WITHIN)
+            async for answer in self._stub.Watch(health_pb2.HealthCheckRequest()):
+                well = answer.status == health_pb2.HealthCheckResponse.SERVING
+                self._tell(Health.WELL if well else Health.UNWELL)
         except grpc.aio.AioRpcError:
-            return Health.SILENT
-        return Health.WELL if answer.status == health_pb2.HealthCheckResponse.SERVING else Health.UNWELL
+            pass  # nobody is there, or no more: silence is what there is to tell
+        self._tell(Health.SILENT)
 
-    return probe
+    def _tell(self, health: Health) -> None:
+        if health is not self._last:
+            self._changed.set()
+        self._last = health
+        self._heard.set()
+
+
+def grpc_health(address: str) -> Probe:
+    """Follows the health that a gRPC server tells of itself."""
+    return GrpcHealth(address)
 
 
 def http_ok(host: str, port: int, path: str) -> Probe:
@@ -59,7 +125,7 @@ def http_ok(host: str, port: int, path: str) -> Probe:
                 return await ask()
         return Health.SILENT
 
-    return probe
+    return Polled(probe)
 
 
 def calling(ready: Callable[[], bool]) -> Probe:
@@ -68,4 +134,4 @@ def calling(ready: Callable[[], bool]) -> Probe:
     async def probe() -> Health:
         return Health.WELL if await asyncio.to_thread(ready) else Health.SILENT
 
-    return probe
+    return Polled(probe)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from deploy.local.probes import Health, Probe
 
-POLL_STARTING, POLL_RUNNING = 0.1, 2.0
+POLL_STARTING, POLL_RUNNING = 0.1, 5.0
 UNHEALTHY_FOR = 30.0
 BACKOFF_FIRST, BACKOFF_LONGEST = 0.2, 5.0
 SETTLED_AFTER = 20.0
@@ -168,7 +168,7 @@ class Managed:
                 self._report(self.spec.name, "error", f"{found.value} for {UNHEALTHY_FOR:.0f} s; ending it")
                 await self._end(self.spec.stop_within)
                 return
-            await asyncio.sleep(POLL_RUNNING if self.healthy else POLL_STARTING)
+            await self.spec.probe.rest(POLL_RUNNING if self.healthy else POLL_STARTING)
 
     async def _end(self, within: float) -> None:
         process = self._process

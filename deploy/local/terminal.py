@@ -15,7 +15,7 @@ from deploy.local.server import tail
 
 COLOURS = ("cyan", "magenta", "green", "blue", "yellow", "bright_cyan", "bright_magenta", "bright_green")
 LEVELS = {"warning": "yellow", "error": "red", "critical": "bold red"}
-POLL = 0.5
+POLL = 1.0
 QUIET = 30.0
 """Seconds for which a sentence of a process is not repeated."""
 LARGEST = 20 * 1024 * 1024

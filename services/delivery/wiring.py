@@ -76,7 +76,7 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
     sealer = Sealer(runtime.keys)
     sealing = Sealing(sealer)
     channel_store = PostgresChannelStore(pool, sealer, changed=channel_changed)
-    mirror = ChannelMirror(channel_store, poll=settings.delivery_channel_poll_seconds)
+    mirror = ChannelMirror(channel_store, poll=lambda: channels_heard.patience(settings.delivery_channel_poll_seconds))
     await mirror.refresh()
 
     reporter = OutcomeReporter(DialogClient(runtime.connect("dialog")), PostgresOutcomeStore(pool))

@@ -1,4 +1,4 @@
-"""The rules as this process knows them, at most a second old, and how far Redis can be trusted."""
+"""The rules as this process knows them, and how far Redis can be trusted."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,19 +10,23 @@ from services.runtime.logs import describe, get_logger
 
 log = get_logger(__name__)
 
+AWAY = 1.0
+"""Seconds between two looks while Postgres is away."""
 _BREATH = 0.05
 """Seconds between two looks, however often it is poked."""
 
 
 class RuleBook:
-    """Keeps rules in memory. `poke` tells of changes; a look at their revision every `poll` seconds stands behind it.
+    """Keeps rules in memory. `poke` tells of changes; a look at their revision now and then stands behind it.
 
     It also keeps the epoch. Redis may miss what Postgres has counted after a commit that did not reach it, and after a
     restart that cost its last second. Either makes a new epoch, and with it every counter is loaded again.
     """
 
-    def __init__(self, source: RuleSource, counters: Counters, *, poll: float = 1.0, gap: float = 0.5) -> None:
-        """`gap`: seconds between two epochs that this process begins."""
+    def __init__(
+        self, source: RuleSource, counters: Counters, *, poll: Callable[[], float] = lambda: 1.0, gap: float = 0.5
+    ) -> None:
+        """`poll`: seconds until the next look, asked each time. `gap`: seconds between two epochs that it begins."""
         self.rules = Rules()
         self.epoch = 0
         self._source, self._counters = source, counters
@@ -69,12 +73,12 @@ class RuleBook:
         self.epoch = state.epoch
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Looks every second, and when poked. Keeps the last rules while Postgres is away."""
+        """Looks now and then, and when poked. Keeps the last rules while Postgres is away."""
         stopping = asyncio.create_task(stop.wait())
         stopping.add_done_callback(lambda _: self._poked.set())
         while not stop.is_set():
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._poked.wait(), self._poll)
+                await asyncio.wait_for(self._poked.wait(), self._poll())
             self._poked.clear()
             if stop.is_set():
                 break
@@ -84,5 +88,5 @@ class RuleBook:
             except Exception as error:
                 log.warning("rules cannot be read; keeping the last ones", error=describe(error))
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(stopping), self._poll)
+                    await asyncio.wait_for(asyncio.shield(stopping), AWAY)
         stopping.cancel()

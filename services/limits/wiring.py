@@ -28,9 +28,9 @@ async def build(runtime: Runtime, settings: LimitsSettings) -> App:
     client = runtime.redis()
     counters = RedisCounters(client, settings.redis_prefix, budget=settings.limits_redis_budget_seconds)
     store, ledger = PostgresRules(pool), PostgresLedger(pool)
-    book = RuleBook(store, counters, poll=settings.limits_poll_seconds)
-    await book.refresh()
     changes = Wakeups(client, settings.redis_prefix, "limits-rules")
+    book = RuleBook(store, counters, poll=lambda: changes.patience(settings.limits_poll_seconds))
+    await book.refresh()
     book.on_change = changes.publish
     limits = Limits(book, counters, ledger, Tokens(runtime.keys.derive("limits reservations")), runtime.clock)
 

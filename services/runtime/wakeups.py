@@ -15,7 +15,10 @@ log = get_logger(__name__)
 GATHER = 0.005
 """Seconds between two publications of one process: what comes in between goes out together."""
 _SEPARATOR = b"\n"
-_QUIET = 1.0
+QUIET = 15.0
+"""Seconds without a word after which Redis is asked whether it is still there."""
+CALM = 5.0
+"""How many times as long a listener may wait between two looks of its own while publications are heard."""
 
 Heard = Callable[[Sequence[str]], None]
 
@@ -46,6 +49,10 @@ class Wakeups:
                 log.debug("wake-up not sent", channel=self._channel.decode(), error=describe(error))
             await asyncio.sleep(GATHER)
 
+    def patience(self, poll: float) -> float:
+        """Seconds until a listener should look by itself: `poll`, and longer while publications are heard."""
+        return poll * CALM if self.listening else poll
+
     async def listen(self, stop: asyncio.Event, heard: Heard, on_gap: Callable[[], None] | None = None) -> None:
         """Call `heard` with the items of each publication until `stop` is set.
 
@@ -63,10 +70,16 @@ class Wakeups:
         pubsub = self._redis.pubsub()
         try:
             await pubsub.subscribe(self._channel)
+            asked = False
             while True:
-                message = await pubsub.get_message(timeout=_QUIET)
+                message = await pubsub.get_message(timeout=QUIET)
                 if message is None:
+                    if asked:
+                        raise ConnectionError("Redis does not answer")
+                    asked = True
+                    await pubsub.ping()
                     continue
+                asked = False
                 if message["type"] == "subscribe":
                     stands()
                     self.listening = True

@@ -21,9 +21,10 @@ class ChangeLog(Protocol):
 
 
 class ChannelMirror:
-    """Reads what has changed when nudged, and every `poll` seconds in case a nudge was lost."""
+    """Reads what has changed when nudged, and now and then in case a nudge was lost."""
 
-    def __init__(self, store: ChangeLog, *, poll: float = 1.0) -> None:
+    def __init__(self, store: ChangeLog, *, poll: Callable[[], float] = lambda: 1.0) -> None:
+        """`poll`: seconds until the next look, asked each time."""
         self._store = store
         self._poll = poll
         self._revision = 0
@@ -66,7 +67,7 @@ class ChannelMirror:
         try:
             while not stop.is_set():
                 nudged = asyncio.create_task(self._nudged.wait())
-                await asyncio.wait({nudged, stopping}, timeout=self._poll, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({nudged, stopping}, timeout=self._poll(), return_when=asyncio.FIRST_COMPLETED)
                 nudged.cancel()
                 self._nudged.clear()
                 try:

@@ -65,6 +65,8 @@ class Exporter:
         self._head = head
         self._send = send
         self._waiting: deque[bytes] = deque(maxlen=QUEUE)
+        self._first = asyncio.Event()
+        """Set when something waits after nothing did."""
         self._due = asyncio.Event()
         self._stopping = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name=f"export spans to {name}")
@@ -76,12 +78,15 @@ class Exporter:
         if len(waiting) == QUEUE:
             self.dropped += 1
         waiting.append(span)
-        if len(waiting) == BATCH:
+        if len(waiting) == 1:
+            self._first.set()
+        elif len(waiting) == BATCH:
             self._due.set()
 
     async def close(self, seconds: float = 2.0) -> None:
         """Send what waits, for so many seconds at most."""
         self._stopping.set()
+        self._first.set()
         self._due.set()
         await asyncio.wait({self._task}, timeout=seconds)
         self._task.cancel()
@@ -89,6 +94,9 @@ class Exporter:
     async def _run(self) -> None:
         pause, away = INTERVAL, False
         while self._waiting or not self._stopping.is_set():
+            if not self._waiting:
+                await self._first.wait()
+            self._first.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for((self._stopping if away else self._due).wait(), pause)
             self._due.clear()

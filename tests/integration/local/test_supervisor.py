@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.local.probes import Health
+from deploy.local.probes import Health, Polled
 from deploy.local.process import Spec, backoff
 from deploy.local.server import leashed
 from deploy.local.supervisor import StartFailed, Supervisor
@@ -55,7 +55,7 @@ class Stand:
 
         command = leashed([sys.executable, "-S", "-c", code, mark])
         log = self.folder / f"{name}.log"
-        return Spec(name=name, command=lambda: command, probe=probe, log=log, **overrides)  # type: ignore[arg-type]
+        return Spec(name=name, command=lambda: command, probe=Polled(probe), log=log, **overrides)  # type: ignore[arg-type]
 
     def pid(self, name: str) -> int | None:
         return self.supervisor.processes[name].pid
@@ -165,7 +165,7 @@ import asyncio, sys
 from pathlib import Path
 from tests.integration.local.test_supervisor import SERVE
 from deploy.local.server import leashed
-from deploy.local.probes import Health
+from deploy.local.probes import Health, Polled
 from deploy.local.process import Spec
 from deploy.local.supervisor import Supervisor
 
@@ -175,7 +175,7 @@ async def main():
         return Health.WELL if mark.exists() else Health.SILENT
     command = leashed([sys.executable, "-S", "-c", SERVE, mark])
     supervisor = Supervisor(report=print)
-    await supervisor.start([Spec("one", lambda: command, probe, mark.with_name("log"))], within=60)
+    await supervisor.start([Spec("one", lambda: command, Polled(probe), mark.with_name("log"))], within=60)
     print(supervisor.processes["one"].pid, flush=True)
     await asyncio.sleep(60)
 
@@ -197,6 +197,7 @@ def test_no_process_survives_a_supervisor_that_is_killed(tmp_path: Path) -> None
 
 
 async def test_a_process_that_does_not_answer_and_is_back_is_told_with_the_time_it_was_away(stand: Stand) -> None:
+    stand.patch.setattr("deploy.local.process.POLL_RUNNING", 0.05)
     await stand.supervisor.start([stand.spec("edge")], 30)
     mark = stand.folder / "edge"
     mark.unlink()
