@@ -11,8 +11,12 @@ class DeliverySettings(Settings):
 
     delivery_port: int = 50054
     """gRPC port; 0 for any free one."""
-    delivery_concurrency: int = Field(default=64, ge=1)
+    delivery_concurrency: int = Field(default=96, ge=1)
     """Conversations that one process sends to at a time."""
+    delivery_fair_tenant: float = Field(default=3.0, gt=0)
+    """How many times as many of these places as are left one tenant may hold; who has none always gets one."""
+    delivery_fair_share: float = Field(default=2.0, gt=0)
+    """The same for one channel, of what is left for its tenant. A channel alone gets two thirds of all places."""
     delivery_timeout_seconds: float = Field(default=10.0, gt=0)
     """How long one call to a provider may take."""
     delivery_lease_seconds: float = Field(default=30.0, gt=0)

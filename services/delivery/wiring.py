@@ -3,7 +3,6 @@
 import asyncio
 import os
 import socket
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -40,7 +39,7 @@ from services.delivery.usecases.send import SendMessages
 from services.delivery.usecases.work import Worker
 from services.runtime.crypto import Sealer
 from services.runtime.egress import Egress
-from services.runtime.lanes import Dispatcher, Lanes
+from services.runtime.lanes import Dispatcher, Fairness, Found, Lanes, Room
 from services.runtime.logs import get_logger
 from services.runtime.periodic import periodic
 from services.runtime.service import App, Runtime
@@ -93,8 +92,8 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
         if seconds <= LONGEST_TIMER:
             dispatcher.wake(seconds)
 
-    async def claim(limit: int) -> Sequence[Claimed]:
-        return await work_store.claim(limit, ttl)
+    async def claim(room: Room) -> Found[Claimed]:
+        return await work_store.claim(room, ttl)
 
     async def broken(channel: Channel, reason: str) -> bool:
         marked = await channel_store.mark_broken(channel, reason)
@@ -141,6 +140,7 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
         release=work_store.release,
         work=worker.work,
         concurrency=settings.delivery_concurrency,
+        fairness=Fairness(tenant=settings.delivery_fair_tenant, share=settings.delivery_fair_share),
         ttl=settings.delivery_lease_seconds,
         gather=GATHER,
         drain=max(0.5, settings.drain_seconds - 1.0),

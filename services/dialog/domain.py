@@ -73,6 +73,11 @@ class Bot:
     created_at: datetime | None = None
     updated_at: datetime | None = None
 
+    @property
+    def asks_model(self) -> bool:
+        """Whether its turns ask a model, as a rule."""
+        return not isinstance(self.flow, FormSettings)
+
 
 @dataclass(frozen=True)
 class Inbound:

@@ -10,8 +10,14 @@ class DialogSettings(Settings):
 
     dialog_port: int = 50052
     """gRPC port; 0 for any free one."""
-    dialog_workers: int = Field(default=64, ge=0)
+    dialog_workers: int = Field(default=96, ge=0)
     """Turns that one process has in flight at most; 0 for a process that only takes messages in."""
+    dialog_fair_tenant: float = Field(default=3.0, gt=0)
+    """How many times as many of these places as are left one tenant may hold; who has none always gets one."""
+    dialog_fair_share: float = Field(default=2.0, gt=0)
+    """The same for one bot, of what is left for its tenant. A bot alone gets two thirds of all places."""
+    dialog_fair_asking: float = Field(default=3.0, gt=0)
+    """The same for all turns of bots that ask a model: quick turns always find room beside them."""
     dialog_lease_seconds: float = Field(default=20.0, gt=1)
     """How long a lease lasts; it is renewed from a third of it on. A worker that died is noticed after so long."""
     dialog_decision_seconds: float = Field(default=330.0, gt=0)

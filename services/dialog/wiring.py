@@ -38,11 +38,11 @@ from services.dialog.usecases.effects import Effects
 from services.dialog.usecases.messages import Messages
 from services.dialog.usecases.submit import Submit
 from services.dialog.usecases.tenants import Tenants
-from services.dialog.usecases.turns import RunTurn
+from services.dialog.usecases.turns import RunTurn, asks_model
 from services.dialog.worker import Waker
 from services.runtime.crypto import Sealer
 from services.runtime.idempotency import Requests
-from services.runtime.lanes import Dispatcher
+from services.runtime.lanes import Dispatcher, Fairness
 from services.runtime.periodic import periodic
 from services.runtime.service import App, Background, Runtime
 from services.runtime.wakeups import Wakeups
@@ -103,6 +103,12 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
             release=turns.release,
             work=run_turn,
             concurrency=settings.dialog_workers,
+            asks=asks_model,
+            fairness=Fairness(
+                tenant=settings.dialog_fair_tenant,
+                share=settings.dialog_fair_share,
+                asking=settings.dialog_fair_asking,
+            ),
             ttl=settings.dialog_lease_seconds,
             gather=GATHER,
             drain=settings.drain_seconds * 0.8,

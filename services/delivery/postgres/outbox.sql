@@ -25,12 +25,14 @@ WITH new AS MATERIALIZED (
             WHERE known.tenant_id = item.tenant_id AND known.request_id = item.request_id
         )
 ), lane AS (
-    INSERT INTO delivery.lanes AS lane (lane_id, tenant_id, next_seq, pending, due_at)
-    SELECT lane_id, tenant_id, 1 + count, count, statement_timestamp() FROM new WHERE nth = 1 ORDER BY lane_id
+    INSERT INTO delivery.lanes AS lane (lane_id, tenant_id, next_seq, pending, due_at, share)
+    SELECT lane_id, tenant_id, 1 + count, count, statement_timestamp(), channel_key::text
+    FROM new WHERE nth = 1 ORDER BY lane_id
     ON CONFLICT (lane_id) DO UPDATE SET
         next_seq = lane.next_seq + excluded.pending,
         pending = lane.pending + excluded.pending,
-        due_at = coalesce(lane.due_at, excluded.due_at),
+        due_at = CASE WHEN lane.parked IS NULL THEN coalesce(lane.due_at, excluded.due_at) END,
+        share = excluded.share,
         updated_at = statement_timestamp()
     RETURNING lane_id, next_seq
 ), once AS (
@@ -132,6 +134,8 @@ WITH new AS MATERIALIZED (
         lease_until = NULL,
         holder = '',
         attempts = 0,
+        losses = 0,
+        delays = 0,
         updated_at = statement_timestamp()
     FROM item
     WHERE lane.lane_id = item.lane_id

@@ -50,7 +50,9 @@ class Revival:
         lane_id, seq = delivery.lane_id, delivery.seq
         if not await self._conn.fetchval(QUERIES["waits"], lane_id, seq):
             lane_id = lane_of(delivery.channel_key, delivery.conversation_id)
-            seq = (await self._lanes.append(self._conn, [Append(lane_id, tenant_id)]))[lane_id]
+            seq = (await self._lanes.append(self._conn, [Append(lane_id, tenant_id, share=str(delivery.channel_key))]))[
+                lane_id
+            ]
         await self._conn.execute(QUERIES["requeue"], tenant_id, delivery_id, lane_id, seq, *begin_trace(delivery))
         await self._conn.execute(OUTBOX["lane_due_now"], lane_id)
         changed = await self._conn.fetchrow(READING["get"], tenant_id, delivery_id)

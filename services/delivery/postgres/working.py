@@ -16,7 +16,7 @@ from services.delivery.postgres.sealing import Sealing
 from services.delivery.postgres.sending import QUERIES
 from services.delivery.usecases.ports import Change, Claimed, Record, Said, Started
 from services.runtime.crashpoints import reach
-from services.runtime.lanes import Append, Connection, Held, Lanes, Lease
+from services.runtime.lanes import Append, Connection, Found, Held, Lanes, Lease, Room
 from services.runtime.postgres import retry_deadlocks
 
 if TYPE_CHECKING:
@@ -65,12 +65,13 @@ class PostgresWorkStore:
         self._starts: Coalescer[Started, bool] = gathered(self._start_all, max_in_flight=1)
         self._records: Coalescer[Record, int | None] = gathered(self._record_all, max_in_flight=1)
 
-    async def claim(self, limit: int, ttl: timedelta) -> list[Claimed]:
-        """Leases up to `limit` lanes that are due, each with its first deliveries."""
+    async def claim(self, room: Room, ttl: timedelta) -> Found[Claimed]:
+        """Leases lanes that are due, each with its first deliveries."""
         async with self._pool.acquire() as conn:
-            leases = await self._lanes.claim(conn, holder=self._holder, limit=limit, ttl=ttl)
+            found = await self._lanes.claim(conn, holder=self._holder, room=room, ttl=ttl)
+            leases = found.items
             if not leases:
-                return []
+                return Found((), found.more, found.walked)
             rows = await conn.fetch(
                 QUERIES["waiting"],
                 [lease.lane_id for lease in leases],
@@ -81,7 +82,8 @@ class PostgresWorkStore:
         waiting: dict[UUID, list[Queued]] = {lease.lane_id: [] for lease in leases}
         for lane_id, *row in rows:
             waiting[lane_id].append(queued(row, self._sealing))
-        return [Claimed(lease, waiting[lease.lane_id], len(waiting[lease.lane_id]) == AHEAD) for lease in leases]
+        claimed = [Claimed(lease, waiting[lease.lane_id], len(waiting[lease.lane_id]) == AHEAD) for lease in leases]
+        return Found(claimed, found.more, found.walked)
 
     async def renew(self, leases: Sequence[Held], ttl: timedelta) -> set[UUID]:
         async with self._pool.acquire() as conn:
@@ -166,7 +168,9 @@ class PostgresWorkStore:
     async def _move(self, conn: Connection, delivery: Queued, due_in: timedelta) -> None:
         """Into a lane of its own, which has the delivery's id."""
         lane_id = delivery.delivery_id
-        seqs = await self._lanes.append(conn, [Append(lane_id, delivery.tenant_id, 1, due_in)])
+        seqs = await self._lanes.append(
+            conn, [Append(lane_id, delivery.tenant_id, 1, due_in, str(delivery.channel_key))]
+        )
         await conn.execute(QUERIES["move"], delivery.tenant_id, lane_id, lane_id, seqs[lane_id])
 
 

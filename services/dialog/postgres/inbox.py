@@ -73,7 +73,7 @@ class PostgresInbox:
     async def _insert(self, messages: Sequence[NewMessage]) -> None:
         waiting = [message for message in messages if not message.request.rejection]
         behind = Counter(message.conversation_id for message in waiting)
-        tenants = {message.conversation_id: message.request.tenant_id for message in waiting}
+        requests = {message.conversation_id: message.request for message in waiting}
         lanes = list(behind)
         notes = self._to_note(messages)
         rows = []
@@ -101,9 +101,10 @@ class PostgresInbox:
         await self._database.fetch(
             self._sql["add"],
             lanes,
-            [tenants[lane] for lane in lanes],
+            [requests[lane].tenant_id for lane in lanes],
             [counts[lane] for lane in lanes],
             [0.0] * len(lanes),
+            [requests[lane].bot_id for lane in lanes],
             [note.conversation_id for note in notes],
             [note.request.tenant_id for note in notes],
             [note.request.channel_id for note in notes],
@@ -155,7 +156,7 @@ class PostgresInbox:
                     raise _not_retryable("a worker is trying again just now", State.PROCESSING)
                 await connection.execute(self._sql["restart_head"], *named, traceparent, tracestate)
             else:
-                again = ([lane["lane_id"]], [tenant_id], [1], [0.0])
+                again = ([lane["lane_id"]], [tenant_id], [1], [0.0], [message["bot_id"]])
                 await connection.execute(self._sql["requeue"], *again, *named, traceparent, tracestate)
             return RetryMessageResponse()
 

@@ -1,18 +1,18 @@
 -- name: add
--- Stores new messages and puts those that have a place on their lanes: $1-$4 are the lanes as `append` takes them, $5-$9
--- conversations to note, $10 and on the messages. `behind` counts a message's place from the end of what is appended to
+-- Stores new messages and puts those that have a place on their lanes: $1-$5 are the lanes as `append` takes them, $6-$10
+-- conversations to note, $11 and on the messages. `behind` counts a message's place from the end of what is appended to
 -- its lane now; NULL keeps it off the lane. A dedupe id seen before fails the statement (dedupe_pkey).
 WITH lane AS (
     {append}
 ), noted AS (
     INSERT INTO dialog.conversations AS known (conversation_id, tenant_id, channel_id, bot_id, chat_id)
-    SELECT * FROM unnest($5::uuid[], $6::text[], $7::text[], $8::text[], $9::text[]) AS new (conversation_id)
+    SELECT * FROM unnest($6::uuid[], $7::text[], $8::text[], $9::text[], $10::text[]) AS new (conversation_id)
     ORDER BY conversation_id
     ON CONFLICT (conversation_id) DO UPDATE SET active_at = statement_timestamp(), bot_id = excluded.bot_id
 ), once AS (
     INSERT INTO dialog.dedupe (dedupe_id, message_id, conversation_id, received_at)
     SELECT dedupe_id, message_id, conversation_id, statement_timestamp()
-    FROM unnest($16::uuid[], $11::uuid[], $12::uuid[]) AS new (dedupe_id, message_id, conversation_id)
+    FROM unnest($17::uuid[], $12::uuid[], $13::uuid[]) AS new (dedupe_id, message_id, conversation_id)
     ORDER BY dedupe_id
 )
 INSERT INTO dialog.messages (
@@ -25,8 +25,8 @@ SELECT
     CASE WHEN behind IS NULL THEN 'REJECTED' ELSE '' END,
     CASE WHEN behind IS NULL THEN statement_timestamp() END
 FROM unnest(
-    $10::text[], $11::uuid[], $12::uuid[], $13::int[], $14::text[], $15::text[], $17::bytea[],
-    $18::text[], $19::text[], $20::text[], $21::smallint[]
+    $11::text[], $12::uuid[], $13::uuid[], $14::int[], $15::text[], $16::text[], $18::bytea[],
+    $19::text[], $20::text[], $21::text[], $22::smallint[]
 ) AS new (
     tenant_id, message_id, conversation_id, behind, channel_id, bot_id, request, chat, traceparent,
     tracestate, rejection
@@ -43,9 +43,9 @@ WITH lane AS (
 )
 UPDATE dialog.messages AS message SET
     seq = lane.next_seq - 1, state = 1, attempts = 0, terminal_reason = '', completed_at = NULL,
-    traceparent = $7, tracestate = $8
+    traceparent = $8, tracestate = $9
 FROM lane
-WHERE message.tenant_id = $5 AND message.message_id = $6;
+WHERE message.tenant_id = $6 AND message.message_id = $7;
 
 -- name: lock_lane
 -- Before its message: so do all who change both.
@@ -55,7 +55,7 @@ WHERE message.tenant_id = $1 AND message.message_id = $2
 FOR UPDATE OF lane;
 
 -- name: lock_message
-SELECT conversation_id, seq, state, rejection FROM dialog.messages
+SELECT conversation_id, bot_id, seq, state, rejection FROM dialog.messages
 WHERE tenant_id = $1 AND message_id = $2
 FOR UPDATE;
 
@@ -69,7 +69,7 @@ WITH head AS (
     DELETE FROM dialog.turns AS turn USING head
     WHERE turn.conversation_id = head.conversation_id AND turn.last_seq >= head.seq AND turn.state = 1
 )
-UPDATE dialog.lanes AS lane SET due_at = statement_timestamp(), attempts = 0
+UPDATE dialog.lanes AS lane SET due_at = statement_timestamp(), parked = NULL, attempts = 0, delays = 0
 FROM head
 WHERE lane.lane_id = head.conversation_id;
 

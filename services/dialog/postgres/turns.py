@@ -18,7 +18,7 @@ from services.dialog.records import from_json, pack_inputs, plain_json, unpack_i
 from services.dialog.turns import Claimed, Finish, Frozen, NewPlan, Plan, StepBegun, StepDone, Waiting
 from services.dialog.usecases.ports import FrozenTurn, StepEnd
 from services.kernel.errors import ParleyError
-from services.runtime.lanes import Held, Lease, LeaseLost
+from services.runtime.lanes import Found, Held, Lease, LeaseLost, Room
 from services.runtime.logs import get_logger
 
 log = get_logger(__name__)
@@ -44,17 +44,17 @@ class PostgresTurns:
             self._finish, max_in_flight=2, key=lambda item: item[0].lease.lane_id, isolate=True
         )
 
-    async def claim(self, limit: int) -> Sequence[Claimed]:
-        """Lease up to `limit` lanes that are due."""
-        leases = await self._database.run(
-            lambda connection: LANES.claim(connection, holder=self._holder, limit=limit, ttl=self._ttl)
+    async def claim(self, room: Room) -> Found[Claimed]:
+        """Lease lanes that are due, as many as there is room for."""
+        found = await self._database.run(
+            lambda connection: LANES.claim(connection, holder=self._holder, room=room, ttl=self._ttl)
         )
-        if not leases:
-            return []
+        if not found.items:
+            return Found((), found.more, found.walked)
         try:
-            return await self._read_claimed(leases)
-        except ParleyError:
-            await self.release(leases, timedelta(0))  # if this fails too, the leases run out
+            return Found(await self._read_claimed(found.items), found.more, found.walked)
+        except Exception:
+            await self.release(found.items, timedelta(0))  # if this fails too, the leases run out
             raise
 
     async def _read_claimed(self, leases: Sequence[Lease]) -> Sequence[Claimed]:
@@ -117,13 +117,13 @@ class PostgresTurns:
             lane = lease.lane_id
             done, attempts = (len(item.message_ids), 0) if due_in is None else (0, item.attempts)
             delay = None if due_in is None else due_in.total_seconds()
-            settles.append((lane, lease.fence, done, delay, attempts, item.data_version))
+            settles.append((lane, lease.fence, done, delay, attempts, item.data_version, 0))
             for message_id in item.message_ids:
                 end = (item.state, item.attempts, item.last_error, item.terminal_reason)
                 messages.append((lane, lease.tenant_id, message_id, *end))
             for index, reply in enumerate(item.replies):
                 replies.append((lane, item.turn_id, index, reply.delivery_id, reply.state, reply.error))
-        arguments = [*columns(settles, 6), *columns(messages, 7), *columns(replies, 6)]
+        arguments = [*columns(settles, 7), *columns(messages, 7), *columns(replies, 6)]
         rows = await or_fail_together(self._database.fetch(self._sql["finish"], *arguments))
         if isinstance(rows, ParleyError):
             return [rows] * len(items)

@@ -88,7 +88,7 @@ WITH held AS MATERIALIZED (
 SELECT lane_id FROM held;
 
 -- name: finish
--- Ends leases ($1-$6 as `settle` takes them), with the last states of their messages and what became of the replies.
+-- Ends leases ($1-$7 as `settle` takes them), with the last states of their messages and what became of the replies.
 WITH settled AS (
     {settle}
 ), done AS (
@@ -97,14 +97,14 @@ WITH settled AS (
         last_error = CASE WHEN item.last_error = '' THEN message.last_error ELSE item.last_error END,
         last_error_at = CASE WHEN item.last_error = '' THEN message.last_error_at ELSE statement_timestamp() END,
         completed_at = CASE WHEN item.state IN (3, 5) THEN statement_timestamp() END
-    FROM unnest($7::uuid[], $8::text[], $9::uuid[], $10::smallint[], $11::smallint[], $12::text[], $13::text[])
+    FROM unnest($8::uuid[], $9::text[], $10::uuid[], $11::smallint[], $12::smallint[], $13::text[], $14::text[])
         AS item (conversation_id, tenant_id, message_id, state, attempts, last_error, terminal_reason)
     JOIN settled ON settled.lane_id = item.conversation_id
     WHERE message.tenant_id = item.tenant_id AND message.message_id = item.message_id
 ), replied AS (
     INSERT INTO dialog.replies AS reply (turn_id, index, delivery_id, state, error)
     SELECT turn_id, index, delivery_id, state, error
-    FROM unnest($14::uuid[], $15::uuid[], $16::int[], $17::uuid[], $18::smallint[], $19::text[])
+    FROM unnest($15::uuid[], $16::uuid[], $17::int[], $18::uuid[], $19::smallint[], $20::text[])
         AS item (conversation_id, turn_id, index, delivery_id, state, error)
     JOIN settled ON settled.lane_id = item.conversation_id
     -- Delivery may have told of the reply already.

@@ -11,7 +11,7 @@ from parley.dialog.v1.dialog_pb2 import Message, SubmitMessageRequest
 
 from services.dialog.domain import Known, Previews, TurnInput
 from services.dialog.turns import Claimed, Finish, NewPlan, Plan, Refused, Reserved, StepBegun, StepDone, Waiting
-from services.runtime.lanes import Held, Lease
+from services.runtime.lanes import Found, Held, Lease, Room
 
 
 class NotNow(Exception):
@@ -58,7 +58,7 @@ class Inbox(Protocol):
 class Turns(Protocol):
     """The worker's store."""
 
-    async def claim(self, limit: int) -> Sequence[Claimed]: ...
+    async def claim(self, room: Room) -> Found[Claimed]: ...
 
     async def renew(self, leases: Sequence[Held], ttl: timedelta) -> Collection[UUID]: ...
 

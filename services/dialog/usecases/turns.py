@@ -234,6 +234,11 @@ class RunTurn:
         return Begun(turn_id, messages, inputs, now)
 
 
+def asks_model(claimed: Claimed) -> bool:
+    """Whether the work on a lane will likely ask a model, and so be long; not when a plan has to be carried out."""
+    return not isinstance(claimed.open_turn, Plan) and claimed.bot is not None and claimed.bot.asks_model
+
+
 def _attributes(claimed: Claimed) -> dict[str, str | int]:
     return {
         "messaging.operation.name": "process",

@@ -2,18 +2,23 @@
 
 from services.runtime.lanes.dispatcher import Dispatcher, HasLease
 from services.runtime.lanes.guard import Guard
+from services.runtime.lanes.shares import FREE_FOR_ALL, Fairness, Room
 from services.runtime.lanes.store import Connection, Lanes
-from services.runtime.lanes.types import Append, Held, Lease, LeaseLost, Settle
+from services.runtime.lanes.types import Append, Found, Held, Lease, LeaseLost, Settle
 
 __all__ = [
+    "FREE_FOR_ALL",
     "Append",
     "Connection",
     "Dispatcher",
+    "Fairness",
+    "Found",
     "Guard",
     "HasLease",
     "Held",
     "Lanes",
     "Lease",
     "LeaseLost",
+    "Room",
     "Settle",
 ]

@@ -9,7 +9,8 @@ from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
 from services.runtime.lanes.guard import Guard
-from services.runtime.lanes.types import Held, Lease, LeaseLost
+from services.runtime.lanes.shares import FAIR, Fairness, Room, Share, Shares
+from services.runtime.lanes.types import Found, Held, Lease, LeaseLost
 from services.runtime.logs import describe, get_logger
 
 log = get_logger(__name__)
@@ -24,8 +25,8 @@ class HasLease(Protocol):
 
 T = TypeVar("T", bound=HasLease)
 
-Claim = Callable[[int], Awaitable[Sequence[T]]]
-"""Leases up to so many lanes."""
+Claim = Callable[[Room], Awaitable[Found[T]]]
+"""Leases lanes for which there is room."""
 Renew = Callable[[Sequence[Held], timedelta], Awaitable[Collection[UUID]]]
 """Gives leases at least so long from now; returns those still held."""
 Release = Callable[[Sequence[Lease], timedelta], Awaitable[object]]
@@ -39,6 +40,11 @@ False says that nothing is left in the lane, so that no claim need follow.
 
 MANY, PATIENT = 12, 2.5
 """Lanes of one claim that are a good batch, and how many times as long fewer of them make the next claim wait."""
+
+
+def never(_: object) -> bool:
+    """For lanes of which none asks a model."""
+    return False
 
 
 def apart(found: int, places: int, gather: float) -> float:
@@ -55,7 +61,8 @@ class Dispatcher(Generic[T]):
 
     It claims for all free places in one statement: when woken, when work ends, and every `poll` in case a
     wake-up was lost. Claims start at least `gather` apart, and more after a few lanes (see `apart`), so that
-    what arrives together is claimed together; the first one after a quiet time leaves at once. Leases last
+    what arrives together is claimed together; the first one after a quiet time leaves at once. Places are
+    shared out by `fairness`; `asks` says whether work on a lane will ask a model. Leases last
     `ttl` and are renewed from a third of it on. Work whose lease is lost has `grace` to notice; then it is
     cancelled. Work that raises has its lease let go and is due again after a growing delay. All times are in
     seconds.
@@ -69,6 +76,8 @@ class Dispatcher(Generic[T]):
         release: Release,
         work: Work[T],
         concurrency: int,
+        asks: Callable[[T], bool] = never,
+        fairness: Fairness = FAIR,
         ttl: float = 60.0,
         poll: float = 1.0,
         gather: float = 0.005,
@@ -76,17 +85,25 @@ class Dispatcher(Generic[T]):
         grace: float = 1.0,
     ) -> None:
         self._claim, self._renew, self._release, self._work = claim, renew, release, work
-        self._concurrency = concurrency
+        self._asks = asks
+        self._shares = Shares(concurrency, fairness)
         self._ttl, self._poll, self._gather, self._drain, self._grace = ttl, poll, gather, drain, grace
         self._running: dict[asyncio.Task[None], Guard] = {}
         self._woken = asyncio.Event()
         self._freed = asyncio.Event()
+        self._left = False
         self._closing = False
 
     @property
     def running(self) -> int:
         """How many lanes are worked on."""
         return len(self._running)
+
+    def bar(self, share: Share, seconds: float) -> None:
+        """Takes no lane of that share for a while: other processes may know better what to do with it."""
+        loop = asyncio.get_running_loop()
+        self._shares.bar(share, loop.time() + seconds)
+        loop.call_later(seconds, self._woken.set)
 
     def wake(self, after: float = 0.0) -> None:
         """Something is or will be due: claim then. Cheap; call it as often as you like."""
@@ -122,36 +139,53 @@ class Dispatcher(Generic[T]):
         with suppress(TimeoutError):
             async with asyncio.timeout(self._poll):
                 await self._woken.wait()
-        while len(self._running) >= self._concurrency and not stop.is_set():
+        while self._shares.free <= 0 and not stop.is_set():
             self._freed.clear()
             await self._freed.wait()
 
     async def _claim_round(self) -> None:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        free = self._concurrency - len(self._running)
+        room = self._shares.room(started)
         self._woken.clear()  # before the claim: what comes due while it runs needs another
         try:
-            claimed = await self._claim(free)
+            found = await self._claim(room)
         except Exception as error:
             log.warning("lanes cannot be claimed", error=describe(error), again_in=self._poll)
             await asyncio.sleep(self._poll)
             self._woken.set()
             return
-        for item in claimed:
+        for item in found.items:
             self._start(item, Guard(item.lease, expires=started + self._ttl, renew=self._renew_one))
-        if len(claimed) == free:
-            self._woken.set()  # there may be more
-        await asyncio.sleep(max(0.0, started + apart(len(claimed), free, self._gather) - loop.time()))
+        self._learn(found)
+        places = 0 if found.more else room.free
+        await asyncio.sleep(max(0.0, started + apart(len(found.items), places, self._gather) - loop.time()))
+
+    def _learn(self, found: Found[T]) -> None:
+        """When to claim next. What is left is for the next free place, or for at once when none is taken."""
+        self._shares.looked(found.walked or ("", ""))
+        self._left = found.more
+        if found.walked is not None or (found.more and not self._running):
+            self._woken.set()
 
     def _start(self, item: T, guard: Guard) -> None:
+        lease, asks = item.lease, self._asks(item)
+        share = (lease.tenant_id, lease.share)
+        self._shares.take(share, asks=asks, alone=lease.alone)
+
+        def ended(task: "asyncio.Task[None]") -> None:
+            self._shares.give_back(share, asks=asks, alone=lease.alone)
+            self._ended(task)
+
         task = asyncio.create_task(self._run_work(item, guard))
         self._running[task] = guard
-        task.add_done_callback(self._ended)
+        task.add_done_callback(ended)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._running.pop(task, None)
         self._freed.set()
+        if self._left:
+            self._woken.set()
 
     async def _run_work(self, item: T, guard: Guard) -> None:
         try:

@@ -3,40 +3,112 @@
 
 -- name: append
 -- Adds waiting messages. A lane that waits already keeps its due time: neither a debounce nor a delay after a failure is
--- cut short or drawn out by a later message.
-INSERT INTO {schema}.lanes AS lane (lane_id, tenant_id, next_seq, pending, due_at)
-SELECT lane_id, tenant_id, 1 + count, count, statement_timestamp() + due_in * interval '1 second'
-FROM unnest($1::uuid[], $2::text[], $3::int[], $4::float8[]) AS new (lane_id, tenant_id, count, due_in)
+-- cut short or drawn out by a later message, and a parked lane stays parked.
+INSERT INTO {schema}.lanes AS lane (lane_id, tenant_id, next_seq, pending, due_at, share)
+SELECT lane_id, tenant_id, 1 + count, count, statement_timestamp() + due_in * interval '1 second', share
+FROM unnest($1::uuid[], $2::text[], $3::int[], $4::float8[], $5::text[]) AS new (lane_id, tenant_id, count, due_in, share)
 ORDER BY lane_id
 ON CONFLICT (lane_id) DO UPDATE SET
     next_seq = lane.next_seq + excluded.pending,
     pending = lane.pending + excluded.pending,
-    due_at = coalesce(lane.due_at, excluded.due_at),
+    due_at = CASE WHEN lane.parked IS NULL THEN coalesce(lane.due_at, excluded.due_at) END,
+    share = CASE WHEN lane.pending = 0 THEN excluded.share ELSE lane.share END,
     updated_at = statement_timestamp()
 RETURNING lane_id, next_seq;
 
 -- name: claim
--- Takes up to $2 lanes that are due, the longest due first. The rows to take are looked up by key, not joined, so that a
--- plan made for any limit stays a handful of index look-ups.
-WITH due AS MATERIALIZED (
-    SELECT lane_id, due_at, lease_until IS NOT NULL AS expired
+-- Takes up to $2 lanes that are due, in turns: first those whose tenant and share hold the fewest places. $4-$7 are the
+-- shares that hold places of this process: how many (NULL: it takes no lane of that share now), and whether they ask a
+-- model; $8 places are held by such. $9-$11 are how many times as many places as are left a tenant, a share of what its
+-- tenant may have, and all that ask a model may hold. A lane that was lost twice is taken alone: one if $12, or none.
+--
+-- The $13 oldest are looked at. Only when there are more, which are the lanes of a flood or of shares that are full, the
+-- heads of $16 shares after ($14, $15) are looked up by key: no lane of a full share is read to find those of others.
+-- The rows to take are looked up by key as well, so that a plan made for any arguments stays a handful of look-ups.
+WITH RECURSIVE room AS MATERIALIZED (
+    SELECT * FROM unnest($4::text[], $5::text[], $6::int[], $7::bool[]) AS room (tenant_id, share, held, asks)
+), of_tenant AS MATERIALIZED (
+    SELECT tenant_id, sum(held)::int AS held FROM room GROUP BY tenant_id
+), oldest AS MATERIALIZED (
+    SELECT lane_id, tenant_id, share, due_at, losses + (lease_until IS NOT NULL)::int AS losses
     FROM {schema}.lanes
     WHERE due_at <= statement_timestamp()
     ORDER BY due_at
-    LIMIT $2
+    LIMIT $13
+), walk (step, tenant_id, share, due_at) AS (
+    (
+        SELECT 1, tenant_id, share, due_at FROM {schema}.lanes
+        WHERE due_at > '-infinity' AND (tenant_id, share) > ($14::text, $15::text)
+            AND (SELECT count(*) FROM oldest) >= $13
+        ORDER BY tenant_id, share, due_at LIMIT 1
+    )
+    UNION ALL
+    SELECT walk.step + 1, next.tenant_id, next.share, next.due_at FROM walk CROSS JOIN LATERAL (
+        SELECT tenant_id, share, due_at FROM {schema}.lanes
+        WHERE due_at > '-infinity' AND (tenant_id, share) > (walk.tenant_id, walk.share)
+        ORDER BY tenant_id, share, due_at LIMIT 1
+    ) AS next
+    WHERE walk.step < $16
+), heads AS MATERIALIZED (
+    SELECT head.* FROM walk LEFT JOIN room USING (tenant_id, share) CROSS JOIN LATERAL (
+        SELECT lane_id, tenant_id, share, due_at, losses + (lease_until IS NOT NULL)::int AS losses FROM {schema}.lanes
+        WHERE tenant_id = walk.tenant_id AND share = walk.share
+            AND due_at > '-infinity' AND due_at <= statement_timestamp()
+        ORDER BY due_at LIMIT 8
+    ) AS head
+    WHERE walk.due_at <= statement_timestamp()
+        AND (room.tenant_id IS NULL OR room.held < greatest(1, $10::float8 * $9::float8 * $2))
+), candidate AS MATERIALIZED (
+    SELECT * FROM oldest UNION SELECT * FROM heads
+), in_share AS (
+    SELECT candidate.*, coalesce(room.asks, false) AS asks,
+        coalesce(room.held, 0) + row_number() OVER (PARTITION BY tenant_id, share ORDER BY due_at, lane_id) AS nth_of_share,
+        row_number() OVER (PARTITION BY losses >= 2 ORDER BY due_at, lane_id) AS nth_lost
+    FROM candidate LEFT JOIN room USING (tenant_id, share)
+    WHERE room.tenant_id IS NULL OR room.held IS NOT NULL
+), in_tenant AS (
+    SELECT in_share.*,
+        coalesce(held, 0) + row_number() OVER (PARTITION BY tenant_id ORDER BY nth_of_share, due_at, lane_id) AS nth_of_tenant,
+        CASE WHEN asks THEN least($2, $11::float8 * $2 - $8 - 1) ELSE $2 END AS most
+    FROM in_share LEFT JOIN of_tenant USING (tenant_id)
+    WHERE losses < 2 OR ($12 AND nth_lost = 1)
+), placed AS (
+    -- Those that would be refused even as the first one take nobody's turn.
+    SELECT in_tenant.*,
+        $2 + 1 - row_number() OVER turn AS free,
+        $8 + count(*) FILTER (WHERE asks) OVER turn AS nth_asking
+    FROM in_tenant
+    WHERE most > 0 AND nth_of_tenant <= greatest(1, $9::float8 * most)
+        AND nth_of_share <= greatest(1, $10::float8 * ($9::float8 * most - nth_of_tenant))
+    WINDOW turn AS (ORDER BY nth_of_tenant, due_at, lane_id ROWS UNBOUNDED PRECEDING)
+), chosen AS (
+    SELECT lane_id FROM (
+        SELECT placed.*, CASE WHEN asks THEN least(free, $11::float8 * free - nth_asking) ELSE free END AS room FROM placed
+    ) AS placed
+    WHERE room > 0 AND nth_of_tenant <= greatest(1, $9::float8 * room)
+        AND nth_of_share <= greatest(1, $10::float8 * ($9::float8 * room - nth_of_tenant))
+), due AS MATERIALIZED (
+    SELECT lane_id, due_at, lease_until IS NOT NULL AS expired
+    FROM {schema}.lanes
+    WHERE lane_id = ANY (ARRAY(SELECT lane_id FROM chosen)) AND due_at <= statement_timestamp()
     FOR UPDATE SKIP LOCKED
 ), taken AS (
     UPDATE {schema}.lanes SET
         fence = fence + 1,
-        attempts = attempts + 1,
+        attempts = attempts + (losses + (lease_until IS NOT NULL)::int >= 2)::int,
+        losses = losses + (lease_until IS NOT NULL)::int,
         holder = $1,
         lease_until = statement_timestamp() + $3::float8 * interval '1 second',
         due_at = statement_timestamp() + $3::float8 * interval '1 second',
         updated_at = statement_timestamp()
     WHERE lane_id = ANY (ARRAY(SELECT lane_id FROM due))
-    RETURNING lane_id, tenant_id, fence, pending, done_seq, attempts, data_version, lease_until
+    RETURNING lane_id, tenant_id, fence, pending, done_seq, attempts, data_version, lease_until, share, losses, delays
 )
-SELECT taken.*, due.expired FROM taken JOIN due USING (lane_id) ORDER BY due.due_at;
+SELECT candidates.seen, walked.*, taken.*, due.expired
+FROM (SELECT count(*) AS seen FROM in_share) AS candidates
+LEFT JOIN (SELECT step, tenant_id AS at_tenant, share AS at_share FROM walk ORDER BY step DESC LIMIT 1) AS walked ON true
+LEFT JOIN (taken JOIN due USING (lane_id)) ON true
+ORDER BY due.due_at;
 
 -- name: hold
 -- Locks those of the lanes whose lease is still the caller's.
@@ -50,9 +122,9 @@ FOR UPDATE OF lane;
 -- name: settle
 -- Ends leases: counts what is done, and makes the lane due again when more waits, at once or after due_in.
 WITH item AS MATERIALIZED (
-    SELECT lane.lane_id, done, due_in, item.attempts, item.data_version
-    FROM unnest($1::uuid[], $2::bigint[], $3::int[], $4::float8[], $5::int[], $6::bigint[])
-        AS item (lane_id, fence, done, due_in, attempts, data_version)
+    SELECT lane.lane_id, done, due_in, item.attempts, item.data_version, item.delays
+    FROM unnest($1::uuid[], $2::bigint[], $3::int[], $4::float8[], $5::int[], $6::bigint[], $7::int[])
+        AS item (lane_id, fence, done, due_in, attempts, data_version, delays)
     JOIN {schema}.lanes AS lane USING (lane_id)
     WHERE lane.fence = item.fence AND lane.lease_until IS NOT NULL
     ORDER BY lane.lane_id
@@ -66,6 +138,8 @@ UPDATE {schema}.lanes AS lane SET
     lease_until = NULL,
     holder = '',
     attempts = coalesce(item.attempts, lane.attempts),
+    losses = 0,
+    delays = coalesce(item.delays, lane.delays),
     data_version = coalesce(item.data_version, lane.data_version),
     updated_at = statement_timestamp()
 FROM item
@@ -86,4 +160,34 @@ UPDATE {schema}.lanes AS lane SET
     lease_until = greatest(lane.lease_until, statement_timestamp() + $3::float8 * interval '1 second'),
     due_at = greatest(lane.lease_until, statement_timestamp() + $3::float8 * interval '1 second')
 WHERE lane_id = ANY (ARRAY(SELECT lane_id FROM held))
+RETURNING lane_id;
+
+-- name: park
+-- Ends leases with nothing done, and lets the lanes wait for somebody ($3) with no due time: nothing looks at them until
+-- they are woken. What was counted of their workers stays.
+WITH item AS MATERIALIZED (
+    SELECT lane.lane_id, item.parked, item.attempts
+    FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::int[]) AS item (lane_id, fence, parked, attempts)
+    JOIN {schema}.lanes AS lane USING (lane_id)
+    WHERE lane.fence = item.fence AND lane.lease_until IS NOT NULL
+    ORDER BY lane.lane_id
+    FOR UPDATE OF lane
+)
+UPDATE {schema}.lanes AS lane SET
+    parked = item.parked, due_at = NULL, lease_until = NULL, holder = '', attempts = item.attempts, losses = 0,
+    updated_at = statement_timestamp()
+FROM item
+WHERE lane.lane_id = item.lane_id
+RETURNING lane.lane_id;
+
+-- name: wake
+-- Makes up to $3 lanes due that are parked for $2 of the tenant $1.
+UPDATE {schema}.lanes SET due_at = statement_timestamp(), parked = NULL, updated_at = statement_timestamp()
+WHERE lane_id = ANY (ARRAY(
+    SELECT lane_id FROM {schema}.lanes
+    WHERE tenant_id = $1 AND parked = $2
+    ORDER BY lane_id
+    LIMIT $3
+    FOR UPDATE
+)) AND parked = $2
 RETURNING lane_id;

@@ -1,8 +1,8 @@
 -- A lane is the queue of one conversation. Work is leased per lane, never per message.
 --
 -- due_at is the one time from which anyone may take the lane: when its first message may be answered, or, while it is
--- leased, when the lease runs out. It is NULL while nothing waits, so the index of what can be claimed holds busy lanes
--- only, and neither an append to a busy lane nor the bookkeeping columns touch an index.
+-- leased, when the lease runs out. It is NULL while nothing waits or the lane is parked, so the indexes of what can be
+-- claimed hold busy lanes only, and neither an append to a busy lane nor the bookkeeping columns touch an index.
 CREATE TABLE {schema}.lanes (
     lane_id      uuid        PRIMARY KEY,
     tenant_id    text        NOT NULL,
@@ -13,13 +13,21 @@ CREATE TABLE {schema}.lanes (
     fence        bigint      NOT NULL DEFAULT 0,  -- grows with every lease
     holder       text        NOT NULL DEFAULT '', -- who has the lease, for people
     lease_until  timestamptz,                     -- NULL: not leased
-    attempts     integer     NOT NULL DEFAULT 0,
+    attempts     integer     NOT NULL DEFAULT 0,  -- of its first message, as its workers count them
     data_version bigint      NOT NULL DEFAULT 0,
     created_at   timestamptz NOT NULL DEFAULT now(),
     updated_at   timestamptz NOT NULL DEFAULT now(),
+    share        text        NOT NULL DEFAULT '', -- whose fair share of places it takes, within its tenant
+    parked       text,                            -- whom it waits for, with no due time
+    losses       smallint    NOT NULL DEFAULT 0,  -- workers in a row that were lost while they had it
+    delays       smallint    NOT NULL DEFAULT 0,  -- how often in a row it was put off
     CONSTRAINT lanes_counts CHECK (pending >= 0 AND next_seq = done_seq + pending + 1),
-    CONSTRAINT lanes_due CHECK ((pending > 0) = (due_at IS NOT NULL)),
+    CONSTRAINT lanes_due CHECK ((pending > 0 AND parked IS NULL) = (due_at IS NOT NULL)),
+    CONSTRAINT lanes_parked CHECK (parked IS NULL OR (pending > 0 AND lease_until IS NULL)),
     CONSTRAINT lanes_leased CHECK (lease_until IS NULL OR due_at = lease_until)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 
 CREATE INDEX lanes_claimable ON {schema}.lanes (due_at) WHERE due_at IS NOT NULL;
+-- With a condition of its own, so that no plan takes this index for the one in the order of due times.
+CREATE INDEX lanes_by_share ON {schema}.lanes (tenant_id, share, due_at) WHERE due_at > '-infinity';
+CREATE INDEX lanes_parked_for ON {schema}.lanes (tenant_id, parked, lane_id) WHERE parked IS NOT NULL;

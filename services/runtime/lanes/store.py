@@ -10,12 +10,18 @@ from uuid import UUID
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from services.runtime.lanes.types import Append, Held, Lease, Settle
+from services.runtime.lanes.shares import Room
+from services.runtime.lanes.types import LOST_TOO_OFTEN, Append, Found, Held, Lease, Settle
 from services.runtime.queries import load_queries
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
 _HERE = Path(__file__).parent
+
+WINDOW = 128
+"""Oldest lanes that a claim looks at; when all of them are due, there may be others that it must look for by share."""
+WALK = 64
+"""Shares whose heads it looks for then. The next claim goes on after them, so that any number has its turn."""
 
 
 class Lanes:
@@ -46,26 +52,17 @@ class Lanes:
             [item.tenant_id for item in merged.values()],
             [item.count for item in merged.values()],
             [item.due_in.total_seconds() for item in merged.values()],
+            [item.share for item in merged.values()],
         )
         return {lane_id: next_seq - merged[lane_id].count for lane_id, next_seq in rows}
 
-    async def claim(self, conn: Connection, *, holder: str, limit: int, ttl: timedelta) -> list[Lease]:
-        """Leases up to `limit` lanes that are due, the longest due first, past those somebody has locked."""
-        rows = await conn.fetch(self._sql["claim"], holder, limit, ttl.total_seconds())
-        return [
-            Lease(
-                lane_id=row["lane_id"],
-                tenant_id=row["tenant_id"],
-                fence=row["fence"],
-                pending=row["pending"],
-                done_seq=row["done_seq"],
-                attempts=row["attempts"],
-                data_version=row["data_version"],
-                lease_until=row["lease_until"],
-                expired=row["expired"],
-            )
-            for row in rows
-        ]
+    async def claim(self, conn: Connection, *, holder: str, room: Room, ttl: timedelta) -> Found[Lease]:
+        """Leases lanes that are due, as many as there is room for, past those somebody has locked."""
+        rows = await conn.fetch(self._sql["claim"], holder, room.free, ttl.total_seconds(), *_room(room))
+        leases = [_lease(row) for row in rows if row["lane_id"] is not None]
+        first = rows[0]
+        walked = (first["at_tenant"], first["at_share"]) if first["step"] == WALK else None
+        return Found(leases, first["seen"] > len(leases), walked)
 
     async def hold(self, conn: Connection, leases: Collection[Held]) -> set[UUID]:
         """Locks the lanes until the transaction ends, so that nobody takes them; returns those still held."""
@@ -85,12 +82,21 @@ class Lanes:
             [None if item.due_in is None else item.due_in.total_seconds() for item in items],
             [item.attempts for item in items],
             [item.data_version for item in items],
+            [item.delays for item in items],
         )
 
     async def release(self, conn: Connection, leases: Collection[Lease], *, due_in: timedelta) -> set[UUID]:
         """Lets leases go with nothing done and no attempt counted."""
-        items = [Settle(each.lane_id, each.fence, 0, due_in, each.attempts - 1) for each in leases]
+        items = [Settle(each.lane_id, each.fence, 0, due_in, each.attempts - 1, delays=None) for each in leases]
         return await self.settle(conn, items)
+
+    async def park(self, conn: Connection, leases: Collection[Lease], whom: Sequence[str]) -> set[UUID]:
+        """Lets leases go with nothing done: each lane waits, with no due time, until it is woken for whom it waits."""
+        return await self._lanes(conn, "park", *_columns(leases), whom, [lease.attempts - 1 for lease in leases])
+
+    async def wake(self, conn: Connection, tenant_id: str, whom: str, limit: int) -> set[UUID]:
+        """Makes up to `limit` parked lanes due at once."""
+        return await self._lanes(conn, "wake", tenant_id, whom, limit)
 
     async def renew(self, conn: Connection, leases: Collection[Held], ttl: timedelta) -> set[UUID]:
         """Gives each lease at least `ttl` from now.
@@ -103,7 +109,43 @@ class Lanes:
         return {row[0] for row in await conn.fetch(self._sql[name], *arguments)}
 
 
-def _columns(leases: Collection[Held]) -> tuple[Sequence[UUID], Sequence[int]]:
+def _room(room: Room) -> tuple[object, ...]:
+    """The arguments of `claim` after its lease, in their order."""
+    columns = list(zip(*room.groups, strict=True)) or [(), (), (), ()]
+    fairness = room.fairness
+    return (
+        *columns,
+        room.asking,
+        fairness.tenant,
+        fairness.share,
+        fairness.asking,
+        room.alone,
+        WINDOW,
+        *room.after,
+        WALK,
+    )
+
+
+def _lease(row: asyncpg.Record) -> Lease:
+    # Only the taking of a suspect is counted in the lane by itself; others' attempts are when they have failed.
+    attempts, losses = row["attempts"], row["losses"]
+    return Lease(
+        lane_id=row["lane_id"],
+        tenant_id=row["tenant_id"],
+        fence=row["fence"],
+        pending=row["pending"],
+        done_seq=row["done_seq"],
+        attempts=attempts if losses >= LOST_TOO_OFTEN else attempts + 1,
+        data_version=row["data_version"],
+        lease_until=row["lease_until"],
+        expired=row["expired"],
+        share=row["share"],
+        losses=losses,
+        delays=row["delays"],
+    )
+
+
+def _columns(leases: Collection[Held] | Collection[Lease]) -> tuple[Sequence[UUID], Sequence[int]]:
     return [lease.lane_id for lease in leases], [lease.fence for lease in leases]
 
 

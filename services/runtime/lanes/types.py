@@ -1,24 +1,32 @@
 """What goes into lanes and comes out of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
 
+from services.runtime.lanes.shares import Share
+
+T = TypeVar("T")
+
 NOW = timedelta(0)
+LOST_TOO_OFTEN = 2
+"""Lost workers from which on a lane is taken alone, and each taking counts as an attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """`count` more messages wait in a lane. An idle lane is due after `due_in`.
+    """`count` more messages wait in a lane. An idle lane is due after `due_in`, and takes its place from `share`.
 
-    A waiting one keeps its time.
+    A waiting one keeps its time and its share.
     """
 
     lane_id: UUID
     tenant_id: str
     count: int = 1
     due_in: timedelta = NOW
+    share: str = ""
 
 
 class Held(NamedTuple):
@@ -33,7 +41,8 @@ class Lease:
     """The right to work on a lane until `lease_until`, by the database's clock.
 
     `pending` messages wait after `done_seq`. `attempts` counts this one: 1 is the first. `expired` says that
-    the lane was taken over from a worker that neither finished nor renewed.
+    the lane was taken over from a worker that neither finished nor renewed; `losses` how often that came to be in a
+    row. `delays` is how often in a row the lane was put off.
     """
 
     lane_id: UUID
@@ -45,6 +54,14 @@ class Lease:
     data_version: int
     lease_until: datetime
     expired: bool
+    share: str = ""
+    losses: int = 0
+    delays: int = 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether the lane is a suspect: lost so often that it is taken with no other suspect beside it."""
+        return self.losses >= LOST_TOO_OFTEN
 
     @property
     def lease(self) -> "Lease":
@@ -59,8 +76,8 @@ class Lease:
 class Settle(NamedTuple):
     """How a lease ends: the first `done` messages are done.
 
-    When more wait, the lane is due at once, or after `due_in`. `attempts` and `data_version` are the new
-    values; None leaves them.
+    When more wait, the lane is due at once, or after `due_in`. `attempts`, `data_version` and `delays` are the
+    new values; None leaves them.
     """
 
     lane_id: UUID
@@ -69,6 +86,19 @@ class Settle(NamedTuple):
     due_in: timedelta | None = None
     attempts: int | None = 0
     data_version: int | None = None
+    delays: int | None = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[T]):
+    """What a claim came back with. `more`: lanes that are due were left, since others held them or their share is full.
+
+    `walked` is the share up to which it has looked beyond the oldest lanes; None when it looked at all there are.
+    """
+
+    items: Sequence[T]
+    more: bool = False
+    walked: Share | None = None
 
 
 class LeaseLost(Exception):

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from services.runtime.lanes import Lanes
+from services.runtime.lanes import FREE_FOR_ALL, Lanes, Room
 
 SCHEMA = "work"
 
@@ -16,6 +16,11 @@ async def pool(postgres_url: str) -> AsyncIterator[asyncpg.Pool]:
         await pool.execute(f"CREATE SCHEMA {SCHEMA}")
         await pool.execute(Lanes.ddl(SCHEMA))
         yield pool
+
+
+def everyone(limit: int) -> Room:
+    """Room for so many lanes, whosever they are."""
+    return Room(limit, fairness=FREE_FOR_ALL)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from services.runtime.lanes import Append, Lanes, Settle
+from tests.integration.lanes.conftest import everyone
 
 IDS = [UUID(int=n + 1) for n in range(40)]
 TTL = timedelta(seconds=60)
@@ -26,7 +27,7 @@ async def test_shuffled_batches_never_deadlock(pool: asyncpg.Pool, lanes: Lanes)
                     await lanes.append(conn, [Append(each, "t") for each in ids])
                     await asyncio.sleep(0)
                 return
-            leases = await lanes.claim(conn, holder=str(number), limit=30, ttl=TTL)
+            leases = list((await lanes.claim(conn, holder=str(number), room=everyone(30), ttl=TTL)).items)
             shuffle.shuffle(leases)
             async with conn.transaction():
                 assert len(await lanes.renew(conn, [lease.held for lease in leases], TTL)) == len(leases)
@@ -81,7 +82,7 @@ async def test_workers_do_everything_once_and_in_order(pool: asyncpg.Pool, lanes
     async def work(name: str) -> None:
         while await pool.fetchval("SELECT count(*) FROM work.done") < total:
             async with pool.acquire() as conn:
-                leases = await lanes.claim(conn, holder=name, limit=2, ttl=ttl)
+                leases = (await lanes.claim(conn, holder=name, room=everyone(2), ttl=ttl)).items
             if crashing and leases and chance.random() < 0.4:
                 await asyncio.sleep(0.06)  # longer than the lease: others may have taken it
             async with pool.acquire() as conn, conn.transaction():

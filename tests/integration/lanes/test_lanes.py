@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from services.runtime.lanes import Append, Dispatcher, Guard, Held, Lanes, Lease, Settle
+from services.runtime.lanes import Append, Dispatcher, Found, Guard, Held, Lanes, Lease, Room, Settle
+from tests.integration.lanes.conftest import everyone
 
 TTL = timedelta(seconds=60)
 SECOND = timedelta(seconds=1)
@@ -17,7 +18,7 @@ SECOND = timedelta(seconds=1)
 
 async def claim(pool: asyncpg.Pool, lanes: Lanes, limit: int = 10, ttl: timedelta = TTL) -> list[Lease]:
     async with pool.acquire() as conn:
-        return await lanes.claim(conn, holder="test", limit=limit, ttl=ttl)
+        return list((await lanes.claim(conn, holder="test", room=everyone(limit), ttl=ttl)).items)
 
 
 async def add(pool: asyncpg.Pool, lanes: Lanes, *items: Append) -> dict[UUID, int]:
@@ -146,7 +147,7 @@ async def test_a_paused_worker_finishes_nothing_after_a_takeover(pool: asyncpg.P
     [paused] = await claim(pool, lanes)
     await forget(pool, lane)
     [taken] = await claim(pool, lanes)
-    assert (taken.fence, taken.attempts, taken.expired) == (paused.fence + 1, 2, True)
+    assert (taken.fence, taken.attempts, taken.expired) == (paused.fence + 1, 1, True)
     async with pool.acquire() as conn, conn.transaction():
         assert await lanes.hold(conn, [paused.held]) == set()
         assert await lanes.renew(conn, [paused.held], TTL) == set()
@@ -251,10 +252,12 @@ async def test_claiming_uses_its_index_among_100_000_lanes(
         )
         await conn.execute("ANALYZE work.lanes")
         await conn.execute(f"SET plan_cache_mode = force_{'generic' if generic else 'custom'}_plan")
-        await conn.execute(f"PREPARE claim (text, bigint, float8) AS {lanes._sql['claim']}")
-        plan = await conn.fetchval("EXPLAIN (FORMAT JSON) EXECUTE claim ('me', 64, 60)")
+        types = "text, bigint, float8, text[], text[], int[], bool[], int, float8, float8, float8, bool"
+        await conn.execute(f"PREPARE claim ({types}, int, text, text, int) AS {lanes._sql['claim']}")
+        arguments = "'me', 64, 60, '{t}', '{busy}', '{30}', '{f}', 0, 3, 2, 3, true, 128, '', '', 64"
+        plan = await conn.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE claim ({arguments})")
     nodes = list(walk(json.loads(plan)[0]["Plan"]))
-    assert "lanes_claimable" in {node.get("Index Name") for node in nodes}
+    assert {"lanes_claimable", "lanes_by_share"} <= {node.get("Index Name") for node in nodes}
     assert "Seq Scan" not in {node["Node Type"] for node in nodes}
 
 
@@ -284,8 +287,9 @@ async def test_a_dispatcher_works_everything_off_and_counts_what_fails(pool: asy
     failures: list[int] = []
     done: dict[UUID, int] = {}
 
-    async def claim_some(limit: int) -> list[Lease]:
-        return await claim(pool, lanes, limit)
+    async def claim_some(room: Room) -> Found[Lease]:
+        async with pool.acquire() as conn:
+            return await lanes.claim(conn, holder="test", room=room, ttl=TTL)
 
     async def renew(leases: Sequence[Held], ttl: timedelta) -> set[UUID]:
         async with pool.acquire() as conn:

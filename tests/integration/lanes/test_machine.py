@@ -18,9 +18,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from services.runtime.lanes import Append, Lanes, Lease, Settle
+from services.runtime.lanes import Append, Fairness, Lanes, Lease, Room, Settle
+from tests.integration.lanes.conftest import everyone
 
 LANES = [UUID(int=n) for n in range(1, 5)]
+SHARES = dict(zip(LANES, "aabc", strict=True))
 TTL = timedelta(hours=1)
 DAY = timedelta(days=1)
 T = TypeVar("T")
@@ -41,6 +43,8 @@ class Machine(RuleBasedStateMachine):
         self.given = dict.fromkeys(LANES, 0)
         self.done = dict.fromkeys(LANES, 0)
         self.attempts = dict.fromkeys(LANES, 0)
+        self.losses = dict.fromkeys(LANES, 0)
+        self.parked: set[UUID] = set()
         self.later: set[UUID] = set()  # waits, but is not due yet
         self.leased: dict[UUID, Lease] = {}  # the right holder
         self.stale: list[Lease] = []  # what paused workers still believe
@@ -52,8 +56,9 @@ class Machine(RuleBasedStateMachine):
         """Whatever happened: everything that was given can be finished in the end."""
         if not hasattr(self, "conn"):
             return
-        self.run(self.conn.execute("UPDATE work.lanes SET due_at = now(), lease_until = NULL WHERE pending > 0"))
-        left = self.run(self.lanes.claim(self.conn, holder="last", limit=100, ttl=TTL))
+        past = "due_at = now(), lease_until = NULL, parked = NULL, losses = 0"
+        self.run(self.conn.execute(f"UPDATE work.lanes SET {past} WHERE pending > 0"))
+        left = self.run(self.lanes.claim(self.conn, holder="last", room=everyone(100), ttl=TTL)).items
         self.run(self.lanes.settle(self.conn, [Settle(each.lane_id, each.fence, each.pending) for each in left]))
         rows = self.run(self.conn.fetch("SELECT lane_id, done_seq FROM work.lanes"))
         self.run(self.conn.close())
@@ -61,7 +66,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(items=st.lists(st.tuples(st.sampled_from(LANES), st.integers(1, 3), st.booleans()), min_size=1, max_size=5))
     def messages_arrive(self, items: list[tuple[UUID, int, bool]]) -> None:
-        appends = [Append(lane, "t", count, DAY if delayed else timedelta(0)) for lane, count, delayed in items]
+        appends = [
+            Append(lane, "t", count, DAY if delayed else timedelta(0), SHARES[lane]) for lane, count, delayed in items
+        ]
         first = self.run(self.lanes.append(self.conn, appends))
         assert first == {lane: self.given[lane] + 1 for lane, _, _ in items}
         idle = {lane for lane in first if self.given[lane] == self.done[lane]}
@@ -69,19 +76,32 @@ class Machine(RuleBasedStateMachine):
         for lane, count, _ in items:
             self.given[lane] += count
 
-    @rule(limit=st.integers(1, 4))
-    def a_worker_claims(self, limit: int) -> None:
+    @rule(limit=st.integers(1, 4), shared=st.booleans())
+    def a_worker_claims(self, limit: int, shared: bool) -> None:
         waiting = {lane for lane in LANES if self.given[lane] > self.done[lane]}
-        due = waiting - self.later - (set(self.leased) - self.forgotten)
-        claimed = self.run(self.lanes.claim(self.conn, holder="w", limit=limit, ttl=TTL))
-        assert len(claimed) == min(limit, len(due))
+        due = waiting - self.later - self.parked - (set(self.leased) - self.forgotten)
+        suspects = {lane for lane in due if self.losses[lane] + (lane in self.forgotten) >= 2}
+        room = Room(limit, fairness=Fairness(1, 1)) if shared else everyone(limit)
+        found = self.run(self.lanes.claim(self.conn, holder="w", room=room, ttl=TTL))
+        claimed = found.items
+        possible = len(due - suspects) + bool(suspects)
+        assert len(claimed) <= min(limit, possible)
+        assert found.more == (len(claimed) < len(due))
+        if shared:
+            assert {SHARES[lease.lane_id] for lease in claimed} == {SHARES[lane] for lane in due - suspects} or claimed
+            assert bool(claimed) == bool(due), "a place that is free is given to who has none"
+        else:
+            assert len(claimed) == min(limit, possible)
+        assert len([lease for lease in claimed if lease.alone]) <= 1
         for lease in claimed:
             lane = lease.lane_id
             assert lane in due, "one turn in flight"
             assert (lease.done_seq, lease.pending) == (self.done[lane], self.given[lane] - self.done[lane])
             assert lease.expired == (lane in self.forgotten)
-            self.attempts[lane] += 1
-            assert lease.attempts == self.attempts[lane]
+            self.losses[lane] += lease.expired
+            self.attempts[lane] += lease.alone
+            assert (lease.losses, lease.alone) == (self.losses[lane], self.losses[lane] >= 2)
+            assert lease.attempts == self.attempts[lane] + (not lease.alone)
             if lane in self.forgotten:
                 assert lease.fence > self.leased[lane].fence
                 self.stale.append(self.leased[lane])
@@ -101,9 +121,30 @@ class Machine(RuleBasedStateMachine):
         assert settled == {lane}
         self.done[lane] += done
         self.attempts[lane] = attempts
+        self.losses[lane] = 0
         self.stale.append(lease)
         if failed:
             self.later.add(lane)
+
+    @precondition(lambda self: self.leased)
+    @rule(data=st.data())
+    def a_worker_parks(self, data: st.DataObject) -> None:
+        lane = data.draw(st.sampled_from(sorted(self.leased)))
+        lease = self.leased.pop(lane)
+        self.forgotten.discard(lane)
+        assert self.run(self.lanes.park(self.conn, [lease], ["bot"])) == {lane}
+        self.attempts[lane] = lease.attempts - 1
+        self.losses[lane] = 0
+        self.stale.append(lease)
+        self.parked.add(lane)
+
+    @rule(limit=st.integers(1, 3))
+    def parked_lanes_are_woken(self, limit: int) -> None:
+        woken = self.run(self.lanes.wake(self.conn, "t", "bot", limit))
+        assert len(woken) == min(limit, len(self.parked))
+        assert woken <= self.parked
+        self.parked -= woken
+        assert self.run(self.lanes.wake(self.conn, "t", "another", 9)) == set()
 
     @precondition(lambda self: self.leased)
     @rule(data=st.data())
@@ -127,6 +168,7 @@ class Machine(RuleBasedStateMachine):
         lease = data.draw(st.sampled_from(self.stale))
         assert self.run(self.lanes.renew(self.conn, [lease.held], TTL)) == set()
         assert self.run(self.lanes.hold(self.conn, [lease.held])) == set()
+        assert self.run(self.lanes.park(self.conn, [lease], ["bot"])) == set()
         assert self.run(self.lanes.settle(self.conn, [Settle(lease.lane_id, lease.fence, lease.pending)])) == set()
 
     @precondition(lambda self: self.later)
@@ -139,8 +181,11 @@ class Machine(RuleBasedStateMachine):
     def the_rows_agree_with_the_model(self) -> None:
         if not hasattr(self, "conn"):
             return
-        rows = self.run(self.conn.fetch("SELECT lane_id, next_seq, done_seq, pending, lease_until FROM work.lanes"))
-        for lane, next_seq, done_seq, pending, lease_until in rows:
+        columns = "lane_id, next_seq, done_seq, pending, lease_until, parked, due_at"
+        rows = self.run(self.conn.fetch(f"SELECT {columns} FROM work.lanes"))
+        for lane, next_seq, done_seq, pending, lease_until, parked, due_at in rows:
+            assert (parked is not None) == (lane in self.parked)
+            assert (due_at is None) == (parked is not None or not pending)
             assert (next_seq - 1, done_seq) == (self.given[lane], self.done[lane])
             assert pending == self.given[lane] - self.done[lane]
             assert (lease_until is not None) == (lane in self.leased)

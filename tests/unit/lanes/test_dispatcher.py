@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
-from services.runtime.lanes import Dispatcher, Guard, Held, Lease, LeaseLost
+from services.runtime.lanes import Dispatcher, Found, Guard, Held, Lease, LeaseLost, Room
 from services.runtime.lanes.dispatcher import MANY, PATIENT, apart
 
 
@@ -30,14 +31,15 @@ class Store:
         self.due += new
         return new
 
-    async def claim(self, limit: int) -> list[Lease]:
+    async def claim(self, room: Room) -> Found[Lease]:
+        limit = room.free
         self.limits.append(limit)
         if self.fails:
             self.fails -= 1
             raise ConnectionError("the database is away")
         taken, self.due = self.due[:limit], self.due[limit:]
         self.held |= {lease.lane_id for lease in taken}
-        return taken
+        return Found(taken, bool(self.due))
 
     async def renew(self, leases: Sequence[Held], ttl: timedelta) -> Collection[UUID]:
         self.renewed.append(({lease.lane_id for lease in leases}, ttl))
@@ -72,7 +74,7 @@ Work = Callable[[Lease, Guard], Awaitable[object]]
 
 def dispatcher(store: Store, work: Work, **settings: float) -> Dispatcher[Lease]:
     concurrency = int(settings.pop("concurrency", 4))
-    options = {"poll": 30.0, "gather": 0.0} | settings
+    options: dict[str, Any] = {"poll": 30.0, "gather": 0.0} | settings
     return Dispatcher(
         claim=store.claim, renew=store.renew, release=store.release, work=work, concurrency=concurrency, **options
     )
@@ -119,8 +121,8 @@ async def test_a_wake_up_during_a_claim_is_not_lost() -> None:
     made = dispatcher(store, work)
     plain = store.claim
 
-    async def slow(limit: int) -> list[Lease]:
-        taken = await plain(limit)
+    async def slow(room: Room) -> Found[Lease]:
+        taken = await plain(room)
         if len(store.limits) == 1:
             store.add()
             made.wake()
