@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from deploy.local.embedded import EmbeddedPostgres, EmbeddedRedis
+from tests.support.stores import OldRedis, RedisCluster
 
 if TYPE_CHECKING:
     from parley_client.tokens import TokenSource
@@ -47,6 +48,24 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedR
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def old_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OldRedis]:
+    """One Redis 6.2 a worker, the oldest that is supported."""
+    server = OldRedis(tmp_path_factory.mktemp("old-redis") / "data")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """Three masters a worker."""
+    cluster = RedisCluster(tmp_path_factory.mktemp("redis-cluster"))
+    cluster.start()
+    yield cluster
+    cluster.stop()
+
+
 @pytest.fixture
 async def postgres_url(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
     """A new empty database for each test."""
@@ -61,9 +80,9 @@ async def postgres_url(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-def redis_url(redis_server: EmbeddedRedis) -> str:
-    """The worker's Redis: keep to `redis_prefix` in it."""
-    return redis_server.url
+def redis_url(request: pytest.FixtureRequest) -> str:
+    """The worker's Redis, or the one that `every_redis` names: keep to `redis_prefix` in it."""
+    return str(request.getfixturevalue(getattr(request, "param", "redis_server")).url)
 
 
 @pytest.fixture

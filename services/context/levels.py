@@ -2,21 +2,37 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from parley.context.v1 import context_pb2
 
 from services.context.domain import Contact, Conversation
 from services.context.memory import Memory
-from services.context.ports import Cache, Key, SealedContact, Store
+from services.context.ports import Cache, Key, SealedContact, SealedConversation, Store
 from services.context.stats import Stats
 from services.kernel.errors import ParleyError
+
+Document = TypeVar("Document")
+Sealed = TypeVar("Sealed", SealedConversation, SealedContact)
 
 NOTHING_SAVED = SealedContact(Contact(), b"")
 
 
 @dataclass
+class Found(Generic[Document]):
+    """What a read has found: documents, and why there is none for some keys. A key in neither has nothing saved."""
+
+    documents: dict[Key, Document] = field(default_factory=dict)
+    failed: dict[Key, ParleyError] = field(default_factory=dict)
+    levels: dict[Key, "context_pb2.CacheLevel.ValueType"] = field(default_factory=dict)
+
+
+@dataclass
 class Levels:
-    """Finds documents in the first level that has them, and fills the levels before it."""
+    """Finds documents in the first level that has them, and fills the levels before it.
+
+    What no level can tell of one key is no reason to withhold what is known of the others.
+    """
 
     store: Store
     cache: Cache
@@ -24,47 +40,52 @@ class Levels:
     contact_memory: Memory[Contact]
     stats: Stats = field(default_factory=Stats)
 
-    async def load(
-        self, least: Mapping[Key, int]
-    ) -> tuple[dict[Key, Conversation], dict[Key, "context_pb2.CacheLevel.ValueType"]]:
+    async def load(self, least: Mapping[Key, int]) -> Found[Conversation]:
         """The conversations that exist, each at least of the version asked for, and where it was found."""
-        found: dict[Key, Conversation] = {}
-        levels: dict[Key, context_pb2.CacheLevel.ValueType] = {}
+        found = Found[Conversation]()
         for key, version in least.items():
             kept = self.memory.get(key)
             if kept is not None and kept[0] >= version:
-                found[key] = kept[1]
-        if found and not self.cache.trusted:
-            await self._believe(found)
-        self.stats.count(context_pb2.CACHE_LEVEL_MEMORY, len(found), len(least) - len(found))
-        levels.update(dict.fromkeys(found, context_pb2.CACHE_LEVEL_MEMORY))
-        missing = [key for key in least if key not in found]
+                found.documents[key] = kept[1]
+        if found.documents and not self.cache.trusted:
+            await self._believe(found.documents)
+        self.stats.count(context_pb2.CACHE_LEVEL_MEMORY, len(found.documents), len(least) - len(found.documents))
+        found.levels.update(dict.fromkeys(found.documents, context_pb2.CACHE_LEVEL_MEMORY))
+        missing = [key for key in least if key not in found.documents]
         since = self.memory.mark()
         if missing:
             cached = await self.cache.conversations(missing)
             good = {key: document for key, document in cached.items() if document.version >= least[key]}
             self.stats.count(context_pb2.CACHE_LEVEL_REDIS, len(good), len(missing) - len(good))
-            self._keep(good, since, found, levels, context_pb2.CACHE_LEVEL_REDIS)
+            self._keep(good, since, found, context_pb2.CACHE_LEVEL_REDIS)
             missing = [key for key in missing if key not in good]
         if missing:
+            await self._load_stored(missing, since, found)
+        return found
+
+    async def _load_stored(self, missing: Sequence[Key], since: int, found: Found[Conversation]) -> None:
+        try:
             stored = await self.store.conversations(missing)
-            self.stats.count(context_pb2.CACHE_LEVEL_POSTGRES, len(stored), len(missing) - len(stored))
-            fresh = {key: sealed.document for key, sealed in stored.items()}
-            self._keep(fresh, since, found, levels, context_pb2.CACHE_LEVEL_POSTGRES)
-            await self.cache.put({key: one for key, one in stored.items() if one.data}, {}, announce=False)
-        return found, levels
+        except ParleyError as error:
+            found.failed.update(dict.fromkeys(missing, error))
+            return
+        good, failed = split(stored)
+        self.stats.count(context_pb2.CACHE_LEVEL_POSTGRES, len(good), len(missing) - len(good))
+        found.failed.update(failed)
+        fresh = {key: sealed.document for key, sealed in good.items()}
+        self._keep(fresh, since, found, context_pb2.CACHE_LEVEL_POSTGRES)
+        await self.cache.put({key: one for key, one in good.items() if one.data}, {}, announce=False)
 
     def _keep(
         self,
         documents: Mapping[Key, Conversation],
         since: int,
-        found: dict[Key, Conversation],
-        levels: dict[Key, "context_pb2.CacheLevel.ValueType"],
+        found: Found[Conversation],
         level: "context_pb2.CacheLevel.ValueType",
     ) -> None:
         for key, document in documents.items():
-            found[key] = document
-            levels[key] = level
+            found.documents[key] = document
+            found.levels[key] = level
             self.memory.put(key, document.version, document, since)
 
     async def _believe(self, found: dict[Key, Conversation]) -> None:
@@ -78,25 +99,52 @@ class Levels:
             del found[key]
             self.memory.drop(key)
 
-    async def load_contacts(self, keys: Sequence[Key]) -> dict[Key, Contact]:
+    async def load_contacts(self, keys: Sequence[Key]) -> Found[Contact]:
         """The contacts' documents; an empty one for a contact of whom nothing was saved."""
-        found: dict[Key, Contact] = {}
+        found = Found[Contact]()
         trusted = self.cache.trusted
         for key in keys:
             kept = self.contact_memory.get(key) if trusted else None
             if kept is not None:
-                found[key] = kept[1]
-        missing = [key for key in keys if key not in found]
+                found.documents[key] = kept[1]
+        missing = [key for key in keys if key not in found.documents]
         if not missing:
             return found
         since = self.contact_memory.mark()
         fresh = dict(await self.cache.contacts(missing))
         absent = [key for key in missing if key not in fresh]
         if absent:
-            stored = await self.store.contacts(absent)
-            sealed = {key: stored.get(key, NOTHING_SAVED) for key in absent}
-            fresh.update({key: one.document for key, one in sealed.items()})
-            await self.cache.put({}, sealed, announce=False)
+            fresh |= await self._load_stored_contacts(absent, found)
         for key, document in fresh.items():
             self.contact_memory.put(key, document.version, document, since)
-        return found | fresh
+        found.documents |= fresh
+        return found
+
+    async def _load_stored_contacts(self, absent: Sequence[Key], found: Found[Contact]) -> dict[Key, Contact]:
+        try:
+            stored = await self.store.contacts(absent)
+        except ParleyError as error:
+            # Memory that nobody vouches for is all there is, as in `_believe`.
+            for key in absent:
+                kept = self.contact_memory.get(key)
+                if kept is None:
+                    found.failed[key] = error
+                else:
+                    found.documents[key] = kept[1]
+            return {}
+        good, failed = split({key: stored.get(key, NOTHING_SAVED) for key in absent})
+        found.failed.update(failed)
+        await self.cache.put({}, good, announce=False)
+        return {key: one.document for key, one in good.items()}
+
+
+def split(found: Mapping[Key, Sealed | ParleyError]) -> tuple[dict[Key, Sealed], dict[Key, ParleyError]]:
+    """What could be read, and what could not."""
+    good: dict[Key, Sealed] = {}
+    failed: dict[Key, ParleyError] = {}
+    for key, one in found.items():
+        if isinstance(one, ParleyError):
+            failed[key] = one
+        else:
+            good[key] = one
+    return good, failed

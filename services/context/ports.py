@@ -7,6 +7,7 @@ from uuid import UUID
 from parley.common.v1 import identity_pb2
 
 from services.context.domain import Contact, Conversation
+from services.kernel.errors import ParleyError
 
 
 class Key(NamedTuple):
@@ -30,12 +31,30 @@ class SealedContact(NamedTuple):
     data: bytes
 
 
+class Missed(NamedTuple):
+    """A saved document of which Redis did not hear: its name, as Redis has it, and its version."""
+
+    name: str
+    version: int
+
+
+class MissedSaves(Protocol):
+    """Where it is written down what Redis has missed, for all processes. Every call raises STORAGE_UNAVAILABLE."""
+
+    async def add(self, missed: Sequence[Missed]) -> None: ...
+
+    async def saves(self, limit: int) -> Sequence[Missed]: ...
+
+    async def made_up(self, missed: Sequence[Missed]) -> None:
+        """Forget them, unless a later save was missed."""
+
+
 class Store(Protocol):
-    """Postgres: the truth."""
+    """Postgres: the truth. Every call raises STORAGE_UNAVAILABLE; a row that cannot be read is a failure of its own."""
 
-    async def conversations(self, keys: Sequence[Key]) -> Mapping[Key, SealedConversation]: ...
+    async def conversations(self, keys: Sequence[Key]) -> Mapping[Key, SealedConversation | ParleyError]: ...
 
-    async def contacts(self, keys: Sequence[Key]) -> Mapping[Key, SealedContact]: ...
+    async def contacts(self, keys: Sequence[Key]) -> Mapping[Key, SealedContact | ParleyError]: ...
 
     async def versions(self, keys: Sequence[Key]) -> Mapping[Key, int]: ...
 
@@ -52,7 +71,7 @@ class Store(Protocol):
 
 
 class Cache(Protocol):
-    """Redis: shared, may be away, never raises."""
+    """Redis: shared, may be away."""
 
     @property
     def trusted(self) -> bool:
@@ -69,7 +88,8 @@ class Cache(Protocol):
         *,
         announce: bool,
     ) -> None:
-        """Keep documents, where they are newer; `announce` tells the other processes."""
+        """Keep documents, where they are newer; `announce` tells the other processes. Raises STORAGE_UNAVAILABLE when
+        Redis misses an announced one and that cannot be written down."""
 
     async def drop(self, key: Key, version: int) -> None:
-        """Forget a conversation here and tell the other processes."""
+        """Forget a conversation here and tell the other processes. Raises like an announced `put`."""

@@ -1,6 +1,7 @@
 """Postgres: the truth of what is remembered."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -9,37 +10,53 @@ import asyncpg
 from parley.common.v1 import identity_pb2
 
 from services.context.domain import Contact, Conversation
-from services.context.ports import Key, SealedContact, SealedConversation
+from services.context.ports import Key, Missed, SealedContact, SealedConversation
 from services.context.sealing import Sealing
+from services.kernel.errors import Kind, ParleyError, storage_unavailable
 from services.kernel.ids import uuid7
+from services.runtime.logs import get_logger
+from services.runtime.postgres import AWAY, PoolConnection, retry_deadlocks
 from services.runtime.queries import load_queries
 
+log = get_logger(__name__)
 SQL = load_queries(Path(__file__).parent / "queries.sql")
 JANITOR_ROWS = 1000
 
 
 class PostgresStore:
-    """Implements `ports.Store`."""
+    """Implements `ports.Store` and `ports.MissedSaves`."""
 
     def __init__(self, pool: asyncpg.Pool, sealing: Sealing) -> None:
         self._pool = pool
         self._sealing = sealing
 
-    async def conversations(self, keys: Sequence[Key]) -> Mapping[Key, SealedConversation]:
-        rows = await self._pool.fetch(SQL["conversations"], *_columns(keys))
-        return {
-            Key(row[0], row[1]): SealedConversation(self._conversation(row[0], row[1], row[2], row[3], row[4]), row[4])
-            for row in rows
-        }
+    async def conversations(self, keys: Sequence[Key]) -> Mapping[Key, SealedConversation | ParleyError]:
+        with away():
+            rows = await self._pool.fetch(SQL["conversations"], *_columns(keys))
+        found: dict[Key, SealedConversation | ParleyError] = {}
+        for tenant_id, conversation_id, contact_id, version, data in rows:
+            key = Key(tenant_id, conversation_id)
+            try:
+                found[key] = SealedConversation(self._conversation(key, contact_id, version, data), data)
+            except ParleyError as error:
+                found[key] = error
+        return found
 
-    async def contacts(self, keys: Sequence[Key]) -> Mapping[Key, SealedContact]:
-        rows = await self._pool.fetch(SQL["contacts"], *_columns(keys))
-        return {
-            Key(row[0], row[1]): SealedContact(self._contact(row[0], row[1], row[2], row[3]), row[3]) for row in rows
-        }
+    async def contacts(self, keys: Sequence[Key]) -> Mapping[Key, SealedContact | ParleyError]:
+        with away():
+            rows = await self._pool.fetch(SQL["contacts"], *_columns(keys))
+        found: dict[Key, SealedContact | ParleyError] = {}
+        for tenant_id, contact_id, version, data in rows:
+            key = Key(tenant_id, contact_id)
+            try:
+                found[key] = SealedContact(self._contact(key, version, data), data)
+            except ParleyError as error:
+                found[key] = error
+        return found
 
     async def versions(self, keys: Sequence[Key]) -> Mapping[Key, int]:
-        rows = await self._pool.fetch(SQL["versions"], *_columns(keys))
+        with away():
+            rows = await self._pool.fetch(SQL["versions"], *_columns(keys))
         return {Key(row[0], row[1]): row[2] for row in rows}
 
     async def write(self, writes: Mapping[Key, SealedConversation]) -> Collection[Key]:
@@ -47,50 +64,62 @@ class PostgresStore:
             (key.tenant_id, key.id, document.contact_id, document.version, data, document.expires())
             for key, (document, data) in writes.items()
         ]
-        rows = await self._pool.fetch(SQL["write"], *(list(column) for column in zip(*columns, strict=True)))
+        with away():
+            rows = await self._pool.fetch(SQL["write"], *(list(column) for column in zip(*columns, strict=True)))
         return [Key(row[0], row[1]) for row in rows]
 
     async def write_both(
         self, key: Key, contact: Key, change: Callable[[Conversation, Contact], tuple[Conversation, Contact]]
     ) -> tuple[SealedConversation, SealedContact]:
-        async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(SQL["insert_contacts"], [contact.tenant_id], [contact.id])
-            person = await connection.fetchrow(SQL["lock_contact"], contact.tenant_id, contact.id)
-            assert person is not None  # inserted right before, and never deleted
-            known = self._contact(contact.tenant_id, contact.id, person[0], person[1])
-            row = await connection.fetchrow(SQL["lock_conversation"], key.tenant_id, key.id)
-            before = Conversation(contact.id) if row is None else self._conversation(key.tenant_id, key.id, *row)
-            changed, changed_contact = change(before, known)
-            sealed = self._sealing.conversation(key.tenant_id, key.id, changed)
-            if changed is not before:
-                written = await connection.fetch(
-                    SQL["write"],
-                    [key.tenant_id],
-                    [key.id],
-                    [changed.contact_id],
-                    [changed.version],
-                    [sealed],
-                    [changed.expires()],
-                )
-                if not written:
-                    # It was inserted between our look and our write; the caller's call is repeated.
-                    raise asyncpg.SerializationError("a conversation was written by another")
-            data = self._sealing.contact(contact.tenant_id, contact.id, changed_contact)
-            if changed_contact is not known:
-                await connection.execute(
-                    SQL["write_contact"],
-                    contact.tenant_id,
-                    contact.id,
-                    changed_contact.version,
-                    data,
-                    changed_contact.expires(),
-                )
-            return SealedConversation(changed, sealed), SealedContact(changed_contact, data)
+        async def work() -> tuple[SealedConversation, SealedContact]:
+            async with self._pool.acquire() as connection, connection.transaction():
+                return await self._write_both(connection, key, contact, change)
+
+        with away():
+            return await retry_deadlocks(work)
+
+    async def _write_both(
+        self,
+        connection: PoolConnection,
+        key: Key,
+        contact: Key,
+        change: Callable[[Conversation, Contact], tuple[Conversation, Contact]],
+    ) -> tuple[SealedConversation, SealedContact]:
+        await connection.execute(SQL["insert_contacts"], [contact.tenant_id], [contact.id])
+        person = await connection.fetchrow(SQL["lock_contact"], contact.tenant_id, contact.id)
+        assert person is not None  # inserted right before, and never deleted
+        known = self._contact(contact, person[0], person[1])
+        row = await connection.fetchrow(SQL["lock_conversation"], key.tenant_id, key.id)
+        before = Conversation(contact.id) if row is None else self._conversation(key, *row)
+        changed, changed_contact = change(before, known)
+        sealed = self._sealing.conversation(key.tenant_id, key.id, changed)
+        if changed is not before:
+            columns = (key.tenant_id, key.id, changed.contact_id, changed.version, sealed, changed.expires())
+            if not await connection.fetch(SQL["write"], *([column] for column in columns)):
+                # It was inserted between our look and our write: the transaction is repeated.
+                raise asyncpg.SerializationError("a conversation was written by another")
+        data = self._sealing.contact(contact.tenant_id, contact.id, changed_contact)
+        if changed_contact is not known:
+            await connection.execute(
+                SQL["write_contact"],
+                contact.tenant_id,
+                contact.id,
+                changed_contact.version,
+                data,
+                changed_contact.expires(),
+            )
+        return SealedConversation(changed, sealed), SealedContact(changed_contact, data)
 
     async def resolve(self, wanted: Mapping[Key, Sequence[identity_pb2.Identity]]) -> Mapping[Key, UUID]:
         digests = {
             key: [self._sealing.digest(key.tenant_id, identity) for identity in found] for key, found in wanted.items()
         }
+        with away():
+            return await self._resolve(wanted, digests)
+
+    async def _resolve(
+        self, wanted: Mapping[Key, Sequence[identity_pb2.Identity]], digests: Mapping[Key, Sequence[bytes]]
+    ) -> Mapping[Key, UUID]:
         owners = await self._owners(digests)
         mine = {key: self._owner(key, digests[key], owners) or uuid7() for key in wanted}
         missing = [
@@ -122,15 +151,55 @@ class PostgresStore:
         status = await self._pool.execute(SQL["clear_expired"], JANITOR_ROWS)
         return status == f"UPDATE {JANITOR_ROWS}"
 
-    def _conversation(
-        self, tenant_id: str, conversation_id: UUID, contact_id: UUID, version: int, data: bytes
-    ) -> Conversation:
+    async def add(self, missed: Sequence[Missed]) -> None:
+        newest: dict[str, int] = {}
+        for name, version in missed:
+            newest[name] = max(version, newest.get(name, 0))
+        with away():
+            await retry_deadlocks(
+                lambda: self._pool.execute(SQL["add_missed"], list(newest.keys()), list(newest.values()))
+            )
+
+    async def saves(self, limit: int) -> Sequence[Missed]:
+        with away():
+            return [Missed(*row) for row in await self._pool.fetch(SQL["missed"], limit)]
+
+    async def made_up(self, missed: Sequence[Missed]) -> None:
+        names, versions = [each.name for each in missed], [each.version for each in missed]
+        with away():
+            await retry_deadlocks(lambda: self._pool.execute(SQL["made_up"], names, versions))
+
+    def _conversation(self, key: Key, contact_id: UUID, version: int, data: bytes) -> Conversation:
         if not data:
             return Conversation(contact_id, version)
-        return self._sealing.open_conversation(tenant_id, conversation_id, data)
+        with unreadable("conversation", key):
+            return self._sealing.open_conversation(key.tenant_id, key.id, data)
 
-    def _contact(self, tenant_id: str, contact_id: UUID, version: int, data: bytes) -> Contact:
-        return self._sealing.open_contact(tenant_id, contact_id, data) if data else Contact(version)
+    def _contact(self, key: Key, version: int, data: bytes) -> Contact:
+        if not data:
+            return Contact(version)
+        with unreadable("contact", key):
+            return self._sealing.open_contact(key.tenant_id, key.id, data)
+
+
+@contextmanager
+def away() -> Iterator[None]:
+    """Postgres away as the use cases know it."""
+    try:
+        yield
+    except (OSError, *AWAY) as error:
+        raise storage_unavailable("Postgres") from error
+
+
+@contextmanager
+def unreadable(kind: str, key: Key) -> Iterator[None]:
+    """A row that does not open or cannot be decoded is a failure of its own."""
+    try:
+        yield
+    except Exception as error:
+        log.error("a stored row cannot be read", kind=kind, tenant_id=key.tenant_id, id=str(key.id), exc_info=error)
+        message = f"What is stored of the {kind} {key.id} cannot be read; the log says why."
+        raise ParleyError(Kind.INTERNAL, "INTERNAL", message) from error
 
 
 def _columns(keys: Sequence[Key]) -> tuple[list[str], list[UUID]]:

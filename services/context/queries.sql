@@ -73,3 +73,17 @@ WITH due AS (
 )
 UPDATE context.conversations c SET data = '', expires_at = 'infinity'
 FROM due WHERE (c.tenant_id, c.conversation_id) = (due.tenant_id, due.conversation_id);
+
+-- name: add_missed
+-- In key order, so that two batches cannot wait for each other.
+INSERT INTO context.missed AS m (name, version)
+SELECT name, version FROM unnest($1::text[], $2::bigint[]) AS new (name, version)
+ORDER BY name
+ON CONFLICT (name) DO UPDATE SET version = greatest(m.version, excluded.version);
+
+-- name: missed
+SELECT name, version FROM context.missed LIMIT $1;
+
+-- name: made_up
+DELETE FROM context.missed m USING unnest($1::text[], $2::bigint[]) AS done (name, version)
+WHERE m.name = done.name AND m.version <= done.version;

@@ -3,45 +3,81 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
-import redis.asyncio
 import redis.exceptions
+
+from parley.context.v1 import context_pb2
 
 from services.context.domain import Contact, Conversation
 from services.context.memory import Memory
-from services.context.ports import Key, SealedContact, SealedConversation
+from services.context.ports import Key, Missed, MissedSaves, SealedContact, SealedConversation
 from services.context.sealing import Sealing
+from services.context.stats import Stats
+from services.kernel.errors import ParleyError
 from services.runtime.following import follow
 from services.runtime.logs import describe, get_logger
+from services.runtime.redis import Client, by_slot
 
 log = get_logger(__name__)
+Document = TypeVar("Document", Conversation, Contact)
 
 PUT_IF_NEWER = (Path(__file__).parent / "put_if_newer.lua").read_text()
+DROP_IF_SAME = (Path(__file__).parent / "drop_if_same.lua").read_text()
 AWAY_SECONDS = 0.5
 """After a failure nobody asks Redis again for so long."""
 LONGEST_PAUSE = 2.0
 """Seconds between two tries to hear of changes, at most."""
 SILENCE_SECONDS = 2.0
 """A subscription that has not even answered a ping for so long is lost."""
-DIRTY_MOST = 100_000
+HEAD = 64
+"""Bytes by which a value is told from the one that replaced it: a seal's nonce is among them."""
+LONGEST_VERSION = 19
+TOMBSTONE = 60_000
+"""Milliseconds for which a tombstone keeps out what was read before it."""
+DRAIN = 500
+"""Documents that are made up for at a time."""
 DRAIN_SECONDS = 0.5
 """So long Redis may take to make up for a batch of saves that it missed: nobody waits for it, unlike for a call."""
+OTHERS_SECONDS = 2.0
+"""Time between two looks for saves that other processes could not tell Redis of."""
 FAILURES = (redis.exceptions.RedisError, OSError, TimeoutError)
 
 
+class Value(NamedTuple):
+    """What Redis holds of a document; a tombstone has no data. `head`: how all of it begins."""
+
+    version: int
+    data: bytes
+    head: bytes
+
+
+class Entry(NamedTuple):
+    """A document to put."""
+
+    name: str
+    version: int
+    data: bytes
+
+
 class RedisCache:
-    """Implements `ports.Cache`. Redis away is a miss, never an error; what it missed is dropped when it is back."""
+    """Implements `ports.Cache`. Redis away is a miss, never an error.
+
+    What it misses is written down in Postgres, by whoever saved; until that is made up for, Redis is not believed, in
+    this process or after its end in another.
+    """
 
     def __init__(
         self,
-        client: "redis.asyncio.Redis",
+        client: Client,
         prefix: str,
         sealing: Sealing,
         conversations: Memory[Conversation],
         contacts: Memory[Contact],
+        missed: MissedSaves,
+        stats: Stats,
         *,
         timeout: float,
         milliseconds: int,
@@ -55,30 +91,35 @@ class RedisCache:
             "d": conversations,
             "p": contacts,
         }
+        self._missed = missed
+        self._stats = stats
         self._timeout = timeout
         self._milliseconds = milliseconds
         self._away_until = 0.0
-        self._dirty: dict[str, int] = {}
-        """Versions by the names of documents whose save or drop Redis missed, and with it everybody else."""
+        self._complete = False
+        """Redis holds nothing that is stale, as far as Postgres knows."""
+        self._misses = 0
+        self._noting = 0
+        """Misses that are being written down."""
         self._listening = False
+        self._looked = 0.0
+        self._blind = False
         self._put = client.register_script(PUT_IF_NEWER)
+        self._drop = client.register_script(DROP_IF_SAME)
 
     @property
     def trusted(self) -> bool:
-        return self._listening
+        return self._listening and self._complete
 
     async def conversations(self, keys: Sequence[Key]) -> Mapping[Key, Conversation]:
         found = await self._read("d", keys)
-        return {
-            key: self._sealing.open_conversation(key.tenant_id, key.id, data) for key, data in found.items() if data
-        }
+        return await self._opened("d", found, self._sealing.open_conversation)
 
     async def contacts(self, keys: Sequence[Key]) -> Mapping[Key, Contact]:
         found = await self._read("p", keys)
-        return {
-            key: self._sealing.open_contact(key.tenant_id, key.id, data) if data else Contact()
-            for key, data in found.items()
-        }
+        # Of whom nothing was saved there is no version; any other value without data is a tombstone.
+        nobody = {key: Contact() for key, value in found.items() if not value.data and value.version == 0}
+        return nobody | await self._opened("p", found, self._sealing.open_contact)
 
     async def put(
         self,
@@ -87,55 +128,127 @@ class RedisCache:
         *,
         announce: bool,
     ) -> None:
-        entries = [(_name("d", key), one.document.version, one.data) for key, one in conversations.items()]
-        entries += [(_name("p", key), one.document.version, one.data) for key, one in contacts.items()]
-        if entries:
-            await self._write(entries, announce)
+        entries = [Entry(_name("d", key), one.document.version, one.data) for key, one in conversations.items()]
+        entries += [Entry(_name("p", key), one.document.version, one.data) for key, one in contacts.items()]
+        missed = await self._write(entries, announce, self._milliseconds)
+        if announce:
+            await self._note(missed)
 
     async def drop(self, key: Key, version: int) -> None:
-        await self._write([(_name("d", key), version + 1, b"")], announce=True, milliseconds=60_000)
+        await self._note(await self._write([Entry(_name("d", key), version + 1, b"")], True, TOMBSTONE))
 
-    async def _read(self, kind: str, keys: Sequence[Key]) -> dict[Key, bytes]:
-        if not keys or self._away():
+    async def _note(self, missed: Sequence[Entry]) -> None:
+        """Write down what Redis missed, before anybody is told that it is saved."""
+        if not missed:
+            return
+        self._complete = False
+        self._misses += 1
+        self._noting += 1
+        try:
+            await self._missed.add([Missed(entry.name, entry.version) for entry in missed])
+        finally:
+            self._noting -= 1
+
+    async def _read(self, kind: str, keys: Sequence[Key]) -> dict[Key, Value]:
+        if not self._complete or self._away():
             return {}
+
+        groups = by_slot(self._client, keys, lambda key: self._place(_name(kind, key)))
+
+        async def read(group: Sequence[Key]) -> list[tuple[Key, object]]:
+            values = await self._client.mget([self._place(_name(kind, key)) for key in group])
+            return list(zip(group, values, strict=True))
+
         try:
             async with asyncio.timeout(self._timeout):
-                values = await self._client.mget([self._place(_name(kind, key)) for key in keys])
-        except FAILURES as error:
+                answers = await asyncio.gather(*map(read, groups), return_exceptions=True)
+        except TimeoutError as error:
             self._failed(error)
             return {}
-        return {
-            key: value.partition(b" ")[2] for key, value in zip(keys, values, strict=True) if isinstance(value, bytes)
-        }
+        found = {}
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                self._take_failure(answer)
+                continue
+            for key, value in answer:
+                if not isinstance(value, bytes):
+                    continue
+                version, _, data = value.partition(b" ")
+                if version.isdigit() and len(version) < LONGEST_VERSION:
+                    found[key] = Value(int(version), data, value[:HEAD])
+                else:
+                    await self._unreadable(_name(kind, key), value[:HEAD], ValueError("it has no version"))
+        return found
 
-    async def _write(
-        self, entries: Sequence[tuple[str, int, bytes]], announce: bool, milliseconds: int | None = None
-    ) -> None:
-        names = [self._place(name) for name, _, _ in entries]
+    async def _opened(
+        self, kind: str, found: Mapping[Key, Value], opener: Callable[[str, UUID, bytes], Document]
+    ) -> dict[Key, Document]:
+        opened = {}
+        for key, value in found.items():
+            if not value.data:
+                continue
+            try:
+                opened[key] = opener(key.tenant_id, key.id, value.data)
+            except Exception as error:
+                await self._unreadable(_name(kind, key), value.head, error)
+        return opened
+
+    async def _unreadable(self, name: str, head: bytes, error: Exception) -> None:
+        """A value that does not open is a miss, and goes: whatever put it there, Postgres has the truth."""
+        if not self._stats.unreadable[context_pb2.CACHE_LEVEL_REDIS]:
+            log.warning("a value in Redis cannot be read; the next ones are only counted", error=describe(error))
+        self._stats.unreadable[context_pb2.CACHE_LEVEL_REDIS] += 1
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._drop(keys=[self._place(name)], args=[head])
+        except FAILURES as failure:
+            self._failed(failure)
+
+    async def _write(self, entries: Sequence[Entry], announce: bool, milliseconds: int) -> list[Entry]:
+        """Put documents where they are newer; those that Redis missed."""
+        if self._away():
+            return list(entries)
+        groups = by_slot(self._client, entries, lambda entry: self._place(entry.name))
+
+        async def write(group: Sequence[Entry]) -> None:
+            async with asyncio.timeout(self._timeout):
+                await self._write_group(group, announce, milliseconds)
+
+        missed: list[Entry] = []
+        answers = await asyncio.gather(*map(write, groups), return_exceptions=True)
+        for group, answer in zip(groups, answers, strict=True):
+            if answer is not None:
+                self._take_failure(answer)
+                missed += group
+        return missed
+
+    async def _write_group(self, group: Sequence[Entry], announce: bool, milliseconds: int) -> None:
         arguments: list[str | int | bytes] = [self._channel if announce else ""]
-        for name, version, data in entries:
-            arguments += [version, milliseconds or self._milliseconds, data, name]
-        try:
-            if self._away():
-                raise redis.exceptions.ConnectionError("away")
-            async with asyncio.timeout(self._timeout):
-                await self._put(keys=names, args=arguments)
-        except FAILURES as error:
-            self._failed(error)
-            if announce and len(self._dirty) < DIRTY_MOST:
-                for name, version, _ in entries:
-                    self._dirty[name] = max(version, self._dirty.get(name, 0))
+        for name, version, data in group:
+            arguments += [version, milliseconds, data, name]
+        await self._put(keys=[self._place(entry.name) for entry in group], args=arguments)
 
     def _place(self, name: str) -> str:
-        return f"{self._prefix}:context:{name}"
+        """Where a document lies; it has a slot of its own in a cluster."""
+        kind, _, key = name.partition(":")
+        return f"{self._prefix}:context:{kind}:{{{key}}}"
 
     def _away(self) -> bool:
         return time.monotonic() < self._away_until
 
-    def _failed(self, error: Exception) -> None:
+    def _take_failure(self, error: BaseException) -> None:
+        if not isinstance(error, FAILURES):
+            raise error
+        self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
         if not self._away():
-            log.warning("redis is away; going on without it", error=type(error).__name__)
+            log.warning("redis is away; going on without it", error=describe(error))
             self._away_until = time.monotonic() + AWAY_SECONDS
+
+    async def look(self) -> None:
+        """Find out whether Redis has missed anything, before it is read for the first time."""
+        self._complete = not await self._missed.saves(1)
 
     async def listen(self, stop: asyncio.Event) -> None:
         """Hear of other processes' saves until told to stop. Memory is believed only meanwhile."""
@@ -152,18 +265,19 @@ class RedisCache:
                     if message is not None:
                         heard = now
                         await self._take(message, stands)
-                    await self._make_up()
+                    await self._make_up_in_time()
                     if now - heard > SILENCE_SECONDS:
                         raise redis.exceptions.ConnectionError("the subscription is silent")
                     if now - asked > SILENCE_SECONDS / 2:
                         asked = now
                         await pubsub.ping()
         finally:
-            self._listening = False
+            self._listening = self._complete = False
 
     async def _take(self, message: Mapping[str, object], stands: Callable[[], None]) -> None:
         if message["type"] == "subscribe":
-            await self._clean()
+            self._away_until = 0.0
+            await self._make_up()
             for memory in self._memories.values():
                 memory.clear()
             self._listening = True
@@ -181,37 +295,39 @@ class RedisCache:
         except (ValueError, KeyError) as error:
             log.warning("a change is not understood", channel=self._channel, error=describe(error))
 
-    async def _clean(self) -> None:
-        """Redis is back: make up for all that it missed."""
-        self._away_until = 0.0
-        while self._dirty:
-            await self._drain()
-
-    async def _make_up(self) -> None:
+    async def _make_up_in_time(self) -> None:
         """A Redis that was only slow has not broken the subscription: make up for what it missed as soon as it may be
-        asked again. What fails is left for the next time."""
-        if not self._dirty or self._away():
+        asked again, also for another process, which may have ended. What fails is left for the next time."""
+        now = time.monotonic()
+        if self._away() or (self._complete and now - self._looked < OTHERS_SECONDS):
             return
+        self._looked = now
         try:
-            async with asyncio.timeout(DRAIN_SECONDS):
-                await self._drain()
+            await self._make_up()
+            self._blind = False
         except FAILURES as error:
             self._failed(error)
+        except ParleyError as error:
+            if not self._blind:
+                log.warning("nobody can tell what redis has missed", error=describe(error))
+            self._blind = True
 
-    async def _drain(self) -> None:
-        """Drop what Redis holds of some documents whose save it missed, and tell all processes."""
-        some = list(islice(self._dirty.items(), 1000))
-        async with self._client.pipeline(transaction=False) as pipeline:
-            # A pipeline queues commands; nothing is there to be awaited yet.
-            pipeline.delete(*(self._place(name) for name, _ in some))  # type: ignore[unused-awaitable]
-            for name, version in some:
-                pipeline.publish(self._channel, f"{version} {name}")  # type: ignore[unused-awaitable]
-            await pipeline.execute()
-        for name, version in some:
-            if self._dirty[name] == version:  # else a later save was missed meanwhile
-                del self._dirty[name]
+    async def _make_up(self) -> None:
+        """Replace whatever Redis has missed by tombstones, and tell all processes."""
+        while True:
+            misses = self._misses
+            some = await self._missed.saves(DRAIN)
+            if not some:
+                self._complete = misses == self._misses and not self._noting
+                return
+            self._complete = False
+            entries = [Entry(name, version, b"") for name, version in some]
+            async with asyncio.timeout(DRAIN_SECONDS):
+                for group in by_slot(self._client, entries, lambda entry: self._place(entry.name)):
+                    await self._write_group(group, True, TOMBSTONE)
+            await self._missed.made_up(some)
 
 
 def _name(kind: str, key: Key) -> str:
-    """The part of a Redis key that names a document; `d` a conversation's (dialog), `p` a contact's (person)."""
+    """What names a document everywhere; `d` a conversation's (dialog), `p` a contact's (person)."""
     return f"{kind}:{key.tenant_id}/{key.id}"

@@ -18,6 +18,8 @@ class Stats:
 
     hits: Counter[int] = field(default_factory=Counter)
     misses: Counter[int] = field(default_factory=Counter)
+    unreadable: Counter[int] = field(default_factory=Counter)
+    """Values that could not be opened; each is a miss too."""
     reads: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
     saves: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
 
@@ -49,7 +51,12 @@ class Stats:
         )
         return context_pb2.GetStatsResponse(
             levels=[
-                context_pb2.GetStatsResponse.Level(level=level, hits=self.hits[level], misses=self.misses[level])
+                context_pb2.GetStatsResponse.Level(
+                    level=level,
+                    hits=self.hits[level],
+                    misses=self.misses[level],
+                    unreadable=self.unreadable[level],
+                )
                 for level in levels
             ],
             memory_entries=memory_entries,

@@ -9,7 +9,7 @@ from parley.context.v1 import context_pb2
 
 from services.context import domain, identities
 from services.context.domain import Contact, Conversation, Lifetimes
-from services.context.levels import Levels
+from services.context.levels import Found, Levels, split
 from services.context.ports import Key, SealedConversation
 from services.kernel.errors import ParleyError, storage_unavailable
 from services.runtime import crashpoints
@@ -37,28 +37,30 @@ class Contexts:
             least: dict[Key, int] = {}
             for key, request in zip(keys, requests, strict=True):
                 least[key] = max(least.get(key, 0), request.min_version)
-            found, levels = await self.levels.load(least)
-            failed: dict[Key, ParleyError] = {}
-            new = self._unknown(keys, requests, found, failed)
-            if new:
-                for key, contact_id in (await self.levels.store.resolve(new)).items():
-                    found[key] = Conversation(contact_id)
-            people = {Key(key.tenant_id, conversation.contact_id): None for key, conversation in found.items()}
+            found = await self.levels.load(least)
+            failed = found.failed
+            new = self._unknown(keys, requests, found)
+            await self._resolve(new, found)
+            people = {Key(key.tenant_id, one.contact_id): None for key, one in found.documents.items()}
             known = await self.levels.load_contacts(list(people))
         now = self.now()
         results: list[context_pb2.GetContextResponse | ParleyError] = []
         for key in keys:
-            conversation = found.get(key)
+            conversation = found.documents.get(key)
             if conversation is None:
                 results.append(failed.get(key) or context_pb2.GetContextResponse())
                 continue
-            contact = known.get(Key(key.tenant_id, conversation.contact_id), Contact())
+            person = Key(key.tenant_id, conversation.contact_id)
+            if person in known.failed:
+                results.append(known.failed[person])
+                continue
+            contact = known.documents.get(person, Contact())
             results.append(
                 context_pb2.GetContextResponse(
                     contact_id=str(conversation.contact_id),
                     snapshot=domain.snapshot(conversation, contact, now),
                     version=conversation.version,
-                    level=levels.get(key, context_pb2.CACHE_LEVEL_POSTGRES),
+                    level=found.levels.get(key, context_pb2.CACHE_LEVEL_POSTGRES),
                 )
             )
         return results
@@ -67,18 +69,28 @@ class Contexts:
         self,
         keys: Sequence[Key],
         requests: Sequence[context_pb2.GetContextRequest],
-        found: Mapping[Key, Conversation],
-        failed: dict[Key, ParleyError],
+        found: Found[Conversation],
     ) -> dict[Key, list[identity_pb2.Identity]]:
         new: dict[Key, list[identity_pb2.Identity]] = {}
         for key, request in zip(keys, requests, strict=True):
-            if key in found or not request.HasField("sender"):
+            if key in found.documents or key in found.failed or not request.HasField("sender"):
                 continue
             try:
                 new[key] = identities.all_of(request.sender)
             except ParleyError as error:
-                failed[key] = error
+                found.failed[key] = error
         return new
+
+    async def _resolve(self, new: Mapping[Key, list[identity_pb2.Identity]], found: Found[Conversation]) -> None:
+        """Find or make the contacts of conversations that are not known yet."""
+        if not new:
+            return
+        try:
+            contacts = await self.levels.store.resolve(new)
+        except ParleyError as error:
+            found.failed.update(dict.fromkeys(new, error))
+            return
+        found.documents |= {key: Conversation(contact_id) for key, contact_id in contacts.items()}
 
     async def save(
         self, requests: Sequence[context_pb2.SaveContextRequest]
@@ -107,8 +119,7 @@ class Contexts:
     ) -> list[context_pb2.SaveContextResponse | ParleyError]:
         results: dict[int, context_pb2.SaveContextResponse | ParleyError] = {}
         keys = [Key(request.tenant_id, UUID(request.conversation_id)) for request in requests]
-        bases: dict[Key, Conversation] = {}
-        open_ = []
+        open_: list[int] = []
         for index, request in enumerate(requests):
             try:
                 domain.check_mask(request.update_mask)
@@ -116,13 +127,17 @@ class Contexts:
                 results[index] = error
             else:
                 open_.append(index)
-        bases, _ = await self.levels.load({keys[index]: 0 for index in open_})
+        found = await self.levels.load({keys[index]: 0 for index in open_})
+        bases: Mapping[Key, Conversation] = found.documents
+        failed = found.failed
         for _ in range(SAVE_TRIES):
+            results |= {index: failed[keys[index]] for index in open_ if keys[index] in failed}
+            open_ = [index for index in open_ if index not in results]
             open_ = await self._try_save(requests, keys, bases, open_, results)
             if not open_:
                 break
             # Somebody else saved in between: Postgres knows what.
-            stored = await self.levels.store.conversations([keys[index] for index in open_])
+            stored, failed = split(await self.levels.store.conversations([keys[index] for index in open_]))
             bases = {key: sealed.document for key, sealed in stored.items()}
         for index in open_:
             results[index] = storage_unavailable("Postgres")
@@ -139,6 +154,7 @@ class Contexts:
         """One try; the indexes whose base was out of date."""
         now = self.now()
         writes: dict[Key, SealedConversation] = {}
+        replays: dict[Key, SealedConversation] = {}
         for index in indexes:
             request, key = requests[index], keys[index]
             base = bases.get(key) or Conversation(UUID(request.contact_id))
@@ -146,6 +162,7 @@ class Contexts:
                 if request.request_id in base.requests:
                     version = base.requests[request.request_id]
                     results[index] = context_pb2.SaveContextResponse(version=version, replayed=True)
+                    replays[key] = SealedConversation(base, self.seal(key.tenant_id, key.id, base))
                 elif domain.touches_contact(request) or request.HasField("expected_version"):
                     # Compared with the truth, not with what a cache holds.
                     results[index] = await self._save_both(key, request)
@@ -154,7 +171,13 @@ class Contexts:
                     writes[key] = SealedConversation(changed, self.seal(key.tenant_id, key.id, changed))
             except ParleyError as error:
                 results[index] = error
-        done = await self._write(writes)
+        try:
+            # Whoever saved it may have ended before the others heard of it.
+            await self.levels.cache.put(replays, {}, announce=True)
+            done = await self._write(writes)
+        except ParleyError as error:
+            results |= {index: error for index in indexes if keys[index] in writes or keys[index] in replays}
+            return []
         for index in indexes:
             if keys[index] in done:
                 results[index] = context_pb2.SaveContextResponse(version=done[keys[index]].document.version)
@@ -188,11 +211,11 @@ class Contexts:
         person = Key(key.tenant_id, UUID(request.contact_id))
         since, since_contact = self.levels.memory.mark(), self.levels.contact_memory.mark()
         conversation, contact = await self.levels.store.write_both(key, person, change)
-        if replayed:
-            return context_pb2.SaveContextResponse(version=replayed[0], replayed=True)
         self.levels.memory.put(key, conversation.document.version, conversation.document, since)
         self.levels.contact_memory.put(person, contact.document.version, contact.document, since_contact)
         await self.levels.cache.put({key: conversation}, {person: contact}, announce=True)
+        if replayed:
+            return context_pb2.SaveContextResponse(version=replayed[0], replayed=True)
         return context_pb2.SaveContextResponse(version=conversation.document.version)
 
     async def invalidate(self, request: context_pb2.InvalidateContextRequest) -> None:

@@ -13,6 +13,7 @@ from services.context.redis import RedisCache
 from services.context.sealing import Sealing
 from services.context.servicer import ContextServicer
 from services.context.settings import ContextSettings
+from services.context.stats import Stats
 from services.context.usecases import Contexts
 from services.runtime.crypto import Sealer
 from services.runtime.periodic import periodic
@@ -36,16 +37,20 @@ async def build(runtime: Runtime, settings: ContextSettings) -> App:
         preferences=settings.context_preferences_seconds * 1000,
     )
     store = PostgresStore(pool, sealing)
+    stats = Stats()
     cache = RedisCache(
         client,
         settings.redis_prefix,
         sealing,
         conversations,
         contacts,
+        store,
+        stats,
         timeout=settings.context_redis_timeout_seconds,
         milliseconds=settings.context_messages_seconds * 1000,
     )
-    levels = Levels(store, cache, conversations, contacts)
+    await cache.look()
+    levels = Levels(store, cache, conversations, contacts, stats)
     contexts = Contexts(levels, lifetimes, lambda: time.time_ns() // 1_000_000, sealing.conversation)
     servicer = ContextServicer(contexts)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -17,6 +16,7 @@ from services.limits.ports import Answer, Ask, Away, Count, Settled, Use, Verdic
 from services.limits.tokens import Line, Reservation
 from services.runtime.crashpoints import reach
 from services.runtime.logs import describe, get_logger
+from services.runtime.redis import Client
 
 log = get_logger(__name__)
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class RedisCounters:
 
     def __init__(
         self,
-        client: "redis.asyncio.Redis",
+        client: Client,
         prefix: str,
         *,
         budget: float = 0.05,

@@ -1,17 +1,29 @@
-"""Redis: the client of a process."""
+"""Redis: the client of a process, of one server or of a cluster."""
 
 import asyncio
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.utils import str_if_bytes
 
 SOCKET_TIMEOUT = 1.0
 """Seconds that one command may take; callers that can do without Redis wait less."""
 CONNECTIONS = 32
-"""Connections of one process at most."""
+"""Connections of one process at most; of a cluster, to each of its nodes."""
+SUBSCRIPTIONS = 16
+"""Connections to a node of a cluster that are kept for subscriptions, beside those for commands."""
+CLUSTER = "+cluster"
+"""Ends the scheme of a URL that names a cluster: `redis+cluster://` or `rediss+cluster://`."""
+
+Client: TypeAlias = "Redis | RedisCluster"
+T = TypeVar("T")
 
 
 class WaitingPool(ConnectionPool):
@@ -44,20 +56,87 @@ class WaitingPool(ConnectionPool):
             self._free.release()
 
 
-def make_redis(url: str, name: str) -> Redis:
+class WaitingCluster(RedisCluster):
+    """Commands beyond `CONNECTIONS` wait, as redis-py's cluster client refuses them too.
+
+    Callers give up after a few milliseconds; what the client has to learn of a cluster first may take longer, so that
+    goes on when they do.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._turns = asyncio.Semaphore(CONNECTIONS)
+        self._learning: asyncio.Task[RedisCluster] | None = None
+
+    async def initialize(self, *args: Any, **kwargs: Any) -> RedisCluster:
+        if self._initialize:
+            if self._learning is None or self._learning.done():
+                self._learning = asyncio.create_task(super().initialize(*args, **kwargs))
+                self._learning.add_done_callback(lambda task: task.cancelled() or task.exception())
+            await asyncio.shield(self._learning)  # type: ignore[unused-awaitable]
+        return self
+
+    async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        async with self._turns:
+            return await super().execute_command(*args, **kwargs)
+
+    async def aclose(self) -> None:
+        if self._learning is not None and not self._learning.done():
+            self._learning.cancel()
+            await asyncio.wait({self._learning})
+        await super().aclose()
+
+
+def make_redis(url: str, name: str) -> Client:
     """A client that connects when it is first used. Commands fail fast while Redis is away; none is repeated.
 
     Repeating a command after a lost answer could count twice, so only callers who know better do that.
+    `redis+cluster://user:password@one:6379,two:6379` names some nodes of a cluster, which tell of the others.
     """
     if not url:
         raise RuntimeError("PARLEY_REDIS_URL is not set")
-    pool = WaitingPool.from_url(
-        url,
-        decode_responses=False,
-        socket_timeout=SOCKET_TIMEOUT,
-        socket_connect_timeout=SOCKET_TIMEOUT,
-        retry=Retry(NoBackoff(), 0),
-        client_name=f"parley-{name}",
-        max_connections=CONNECTIONS,
-    )
-    return Redis.from_pool(pool)
+    options: dict[str, Any] = {
+        "decode_responses": False,
+        "socket_timeout": SOCKET_TIMEOUT,
+        "socket_connect_timeout": SOCKET_TIMEOUT,
+        "retry": Retry(NoBackoff(), 0),
+        "client_name": f"parley-{name}",
+    }
+    if urlsplit(url).scheme.endswith(CLUSTER):
+        first, others = _nodes(url)
+        nodes = [ClusterNode(host, port) for host, port in others]
+        connections = CONNECTIONS + SUBSCRIPTIONS
+        return WaitingCluster.from_url(first, startup_nodes=nodes, max_connections=connections, **options)
+    return Redis.from_pool(WaitingPool.from_url(url, max_connections=CONNECTIONS, **options))
+
+
+def _nodes(url: str) -> tuple[str, list[tuple[str, int]]]:
+    """The first node as a plain URL, and where the others are."""
+    parts = urlsplit(url)
+    credentials, at, places = parts.netloc.rpartition("@")
+    first, *others = places.split(",")
+    plain = parts._replace(scheme=parts.scheme.removesuffix(CLUSTER), netloc=f"{credentials}{at}{first}")
+    split = [urlsplit(f"//{other}") for other in others]
+    return plain.geturl(), [(each.hostname or "", each.port or 6379) for each in split]
+
+
+def by_slot(client: Client, items: Iterable[T], key: Callable[[T], str]) -> list[list[T]]:
+    """Items in groups whose keys one command may touch: those of one slot of a cluster, or all of them.
+
+    `key`: a key of the item; its others have the same hash tag (`{...}`).
+    """
+    if not isinstance(client, RedisCluster):
+        every = list(items)
+        return [every] if every else []
+    groups: defaultdict[int, list[T]] = defaultdict(list)
+    for item in items:
+        groups[client.keyslot(key(item))].append(item)
+    return list(groups.values())
+
+
+async def run_ids(client: Client) -> str:
+    """Tells this Redis from another one, and from itself before a restart: of a cluster, from any of its masters."""
+    if isinstance(client, RedisCluster):
+        infos = await client.info("server", target_nodes=RedisCluster.PRIMARIES)
+        return ",".join(sorted(str_if_bytes(info["run_id"]) for info in infos.values()))
+    return str((await client.info("server"))["run_id"])

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from redis.asyncio import Redis
-
 from parley_client.channel import Connection, connect
 from parley_client.tokens import TokenSource
 from services.kernel.clock import Clock, SystemClock
@@ -20,7 +18,7 @@ from services.runtime.app import App, Background
 from services.runtime.keys import Keys, ServiceTokens
 from services.runtime.logs import get_logger
 from services.runtime.postgres import Pool, open_pool
-from services.runtime.redis import make_redis
+from services.runtime.redis import Client, make_redis
 from services.runtime.server import Server
 from services.runtime.settings import Settings
 
@@ -53,7 +51,7 @@ class Runtime:
         self.on_close(lambda: close_pool(pool))
         return pool
 
-    def redis(self) -> Redis:
+    def redis(self) -> Client:
         """A client that connects when it is first used."""
         client = make_redis(self.settings.redis_url, self.name)
         self.on_close(client.aclose)

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.runtime.following import follow
 from services.runtime.logs import describe, get_logger
+from services.runtime.redis import Client
 
 log = get_logger(__name__)
 
@@ -26,7 +26,7 @@ Heard = Callable[[Sequence[str]], None]
 class Wakeups:
     """One topic. Redis away neither blocks nor raises; after a time without it the listener is told of the gap."""
 
-    def __init__(self, redis: Redis, prefix: str, topic: str) -> None:
+    def __init__(self, redis: Client, prefix: str, topic: str) -> None:
         self._redis = redis
         self._channel = f"{prefix}:wake:{topic}".encode()
         self._waiting: dict[str, None] = {}

@@ -11,10 +11,10 @@ from uuid import UUID
 
 import msgspec
 
-from redis.asyncio import Redis
 from services.dialog.domain import Previews
 from services.dialog.usecases.chat import Delta, Done, Event, Reset, Waiter
 from services.runtime.logs import describe, get_logger
+from services.runtime.redis import Client
 from services.runtime.wakeups import Wakeups
 
 log = get_logger(__name__)
@@ -43,7 +43,7 @@ _decode = msgspec.json.Decoder(_Item).decode
 class RedisChats:
     """Both ends: workers tell, callers hear."""
 
-    def __init__(self, redis: Redis, prefix: str, process: str) -> None:
+    def __init__(self, redis: Client, prefix: str, process: str) -> None:
         self.process = process
         self._redis = redis
         self._prefix = prefix

@@ -1,17 +1,14 @@
 """CTX-2, CTX-3, CTX-5, CTX-8, CTX-9: the context service over gRPC, with real stores."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import pytest
-from google.protobuf.field_mask_pb2 import FieldMask
 from redis.asyncio import Redis
 
-from parley.common.v1 import identity_pb2
 from parley.context.v1 import context_pb2
 
 from deploy.local.embedded import EmbeddedRedis
@@ -22,54 +19,7 @@ from parley_client.tokens import TokenSource
 from services.context.settings import ContextSettings
 from services.context.wiring import build
 from services.runtime.service import running
-
-Start = Callable[..., Any]
-
-
-@pytest.fixture
-async def start(
-    make_settings: Callable[..., Any], tokens_as: Callable[..., TokenSource]
-) -> AsyncIterator[Callable[..., Any]]:
-    """Starts another context process on the same stores, and gives a client of it."""
-    async with AsyncExitStack() as stack:
-
-        async def one(tenants: tuple[str, ...] = ("*",), **overrides: Any) -> ContextClient:
-            settings = make_settings(ContextSettings, **{"context_redis_timeout_seconds": 5.0} | overrides)
-            service = await stack.enter_async_context(running("context", settings, build))
-            connection = connect(service.address, audience="context", tokens=tokens_as("dialog", tenants=tenants))
-            return ContextClient(await stack.enter_async_context(connection))
-
-        yield one
-
-
-def sender(value: str = "551", phone: str = "") -> identity_pb2.Sender:
-    kinds = identity_pb2
-    result = identity_pb2.Sender(identity=identity_pb2.Identity(kind=kinds.IDENTITY_KIND_CHAT2DESK, value=value))
-    if phone:
-        result.also_known_as.add(kind=kinds.IDENTITY_KIND_PHONE, value=phone)
-    return result
-
-
-def read(conversation: str, who: identity_pb2.Sender | None = None, **more: Any) -> context_pb2.GetContextRequest:
-    return context_pb2.GetContextRequest(tenant_id="demo", conversation_id=conversation, sender=who, **more)
-
-
-def step(conversation: str, contact: str, name: str, **more: Any) -> context_pb2.SaveContextRequest:
-    return context_pb2.SaveContextRequest(
-        tenant_id="demo",
-        conversation_id=conversation,
-        contact_id=contact,
-        request_id=more.pop("request_id", str(uuid4())),
-        changes=context_pb2.Snapshot(dialog=context_pb2.DialogData(step=name)),
-        update_mask=FieldMask(paths=["dialog"]),
-        **more,
-    )
-
-
-async def until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():
-            await asyncio.sleep(0.02)
+from tests.integration.context.asking import Start, read, sender, step, until
 
 
 async def test_a_person_is_one_contact_in_all_conversations(start: Start) -> None:
@@ -287,79 +237,6 @@ async def test_bad_fields_are_named(start: Start) -> None:
     with pytest.raises(errors.InvalidArgument) as wrong_mask:
         await client.save_context(request)
     assert wrong_mask.value.reason == "INVALID_UPDATE_MASK"
-
-
-@asynccontextmanager
-async def own_redis(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedRedis]:
-    server = EmbeddedRedis(tmp_path_factory.mktemp("own-redis") / "data")
-    await asyncio.to_thread(server.start)
-    try:
-        yield server
-    finally:
-        await asyncio.to_thread(server.stop)
-
-
-async def test_without_redis_reads_and_saves_go_on_and_nothing_stale_is_served(
-    start: Start, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    async with own_redis(tmp_path_factory) as redis:
-        here, there = await start(redis_url=redis.url), await start(redis_url=redis.url)
-        conversation, contact = str(uuid4()), str(uuid4())
-        await here.save_context(step(conversation, contact, "one"))
-        await there.get_context(read(conversation))
-        await asyncio.to_thread(redis.stop)
-        await here.save_context(step(conversation, contact, "two"))
-
-        async def fresh() -> bool:
-            return bool((await there.get_context(read(conversation))).snapshot.dialog.step == "two")
-
-        await until(fresh)
-        await here.save_context(step(conversation, contact, "three"))
-        assert (await there.get_context(read(conversation))).snapshot.dialog.step == "three"
-        await asyncio.to_thread(redis.start)
-
-        async def heard() -> bool:
-            await here.save_context(step(conversation, contact, "four"))
-            first = await there.get_context(read(conversation))
-            second = await there.get_context(read(conversation))
-            return bool(first.snapshot.dialog.step == "four" and second.level == context_pb2.CACHE_LEVEL_MEMORY)
-
-        await until(heard)
-
-
-@pytest.mark.parametrize("missed", ["save", "invalidation"])
-async def test_what_a_slow_redis_missed_is_made_up_for_though_the_subscription_never_broke(
-    missed: str, start: Start, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    async with own_redis(tmp_path_factory) as redis, Redis.from_url(redis.url) as operator:
-        here = await start(redis_url=redis.url, context_redis_timeout_seconds=0.05)
-        there = await start(redis_url=redis.url)
-        conversation, contact = str(uuid4()), str(uuid4())
-        await here.save_context(step(conversation, contact, "one"))
-
-        async def in_memory() -> bool:
-            return bool((await there.get_context(read(conversation))).level == context_pb2.CACHE_LEVEL_MEMORY)
-
-        await until(in_memory)
-        # Writes and announcements wait, pings of subscriptions are answered.
-        await operator.client_pause(60_000, all=False)
-        if missed == "save":
-            await here.save_context(step(conversation, contact, "two"))
-        else:
-            await here.invalidate_context(
-                context_pb2.InvalidateContextRequest(
-                    tenant_id="demo", conversation_id=conversation, request_id=str(uuid4())
-                )
-            )
-        assert await in_memory()
-        await operator.client_unpause()
-
-        async def from_postgres() -> bool:
-            return bool((await there.get_context(read(conversation))).level == context_pb2.CACHE_LEVEL_POSTGRES)
-
-        await until(from_postgres, seconds=10.0)
-        expected = "two" if missed == "save" else "one"
-        assert (await there.get_context(read(conversation))).snapshot.dialog.step == expected
 
 
 async def test_stats_count_the_levels(make_settings: Callable[..., Any], tokens_as: Callable[..., TokenSource]) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import asyncpg
 from google.protobuf.duration_pb2 import Duration
-from redis.asyncio import Redis
 
 from parley.limits.v1 import limits_pb2 as pb
 
@@ -21,7 +20,7 @@ from services.limits.rulebook import RuleBook
 from services.limits.tokens import Tokens
 from services.limits.usecases import Limits
 from services.runtime.postgres import open_pool
-from services.runtime.redis import make_redis
+from services.runtime.redis import Client, make_redis
 
 MIGRATIONS = Path(next(iter(services.limits.__path__))) / "migrations"
 NOON = datetime(2100, 3, 1, 12, tzinfo=UTC)
@@ -45,7 +44,7 @@ class Stores:
     counters: RedisCounters
     book: RuleBook
     pool: "asyncpg.Pool[asyncpg.Record]"
-    redis: Redis
+    redis: Client
     prefix: str
     time: datetime = NOON
     tenant: str = "acme"

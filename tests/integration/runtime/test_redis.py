@@ -16,6 +16,7 @@ from services.runtime.redis import CONNECTIONS, make_redis
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
     client = make_redis(redis_url, "test")
+    assert isinstance(client, Redis)
     yield client
     await client.aclose()
 
@@ -40,6 +41,7 @@ async def test_more_commands_than_connections_wait_their_turn(redis: Redis, redi
 async def test_a_cancelled_command_gives_its_place_back(redis: Redis, redis_url: str, redis_prefix: str) -> None:
     await redis.ping()
     observer = make_redis(redis_url, "observer")
+    assert isinstance(observer, Redis)
     for _ in range(3):
         waiting = [asyncio.ensure_future(redis.blpop([f"{redis_prefix}:none"], 30)) for _ in range(CONNECTIONS * 2)]
         async with asyncio.timeout(30):

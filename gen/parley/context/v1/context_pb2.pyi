@@ -787,22 +787,28 @@ class GetStatsResponse(_message.Message):
         LEVEL_FIELD_NUMBER: _builtins.int
         HITS_FIELD_NUMBER: _builtins.int
         MISSES_FIELD_NUMBER: _builtins.int
+        UNREADABLE_FIELD_NUMBER: _builtins.int
         level: Global___CacheLevel.ValueType
         """Which."""
         hits: _builtins.int
         """Reads answered."""
         misses: _builtins.int
         """Reads passed on."""
+        unreadable: _builtins.int
+        """Values that were there and could not be opened: changed, sealed with a key that is not known, or foreign. Each is
+        a miss as well, and is replaced.
+        """
         def __init__(
             self,
             *,
             level: Global___CacheLevel.ValueType = ...,
             hits: _builtins.int = ...,
             misses: _builtins.int = ...,
+            unreadable: _builtins.int = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "level", b"level", "misses", b"misses"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "level", b"level", "misses", b"misses", "unreadable", b"unreadable"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
