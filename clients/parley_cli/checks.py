@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from parley_cli import local
 from parley_cli.faults import Fault
-from parley_cli.queues import backlog, queues_of
+from parley_cli.queues import backlog, queues_of, reasons_of
 from parley_cli.troubles import trouble
 
 Level = Literal["ok", "warning", "error"]
@@ -138,6 +138,9 @@ def queues(stack: Mapping[str, Any]) -> list[Finding]:
     for name, numbers in counted.items():
         if "error" in numbers:
             found.append(Finding("queues", "warning", f"{name} is not known: {numbers['error']}"))
+    if any("waits" in finding.message for finding in found):
+        tenant = str(stack.get("tenant", ""))
+        found += [Finding("waits", "warning", f"for {sentence}") for sentence in reasons_of([tenant])]
     return found or [Finding("queues", "ok", "nothing is dead, and nothing waits for long")]
 
 

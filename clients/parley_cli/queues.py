@@ -1,7 +1,7 @@
 """What waits and what is dead, as the services count it."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any
 
 from google.protobuf.message import Message
@@ -12,10 +12,14 @@ from parley.dialog.v1 import dialog_pb2
 from parley_cli.durations import say
 from parley_cli.local import Session, perform
 from parley_cli.output import as_dict
+from parley_cli.waits import counted
 from parley_client.errors import CallError
 
 PATIENCE = 3.0
 """Seconds; a service that takes longer is not waited for."""
+SAMPLE = 200
+"""Messages and replies that are looked at to tell what they wait for."""
+WAITING = (dialog_pb2.MESSAGE_STATE_RECEIVED, dialog_pb2.MESSAGE_STATE_FAILED)
 LATE = 60.0
 """Seconds after which it is told that something waits."""
 
@@ -38,6 +42,30 @@ def queues_of(stack: Mapping[str, Any], tenant: str = "") -> dict[str, Any]:
     if not {"dialog", "delivery"} <= stack["addresses"].keys():
         return {}
     return perform(tenant, work)
+
+
+def reasons_of(tenants: Iterable[str]) -> list[str]:
+    """What the latest messages and replies that wait, wait for, of each tenant."""
+
+    async def work(session: Session) -> str:
+        inbox = dialog_pb2.ListMessagesRequest(tenant_id=session.tenant, states=WAITING, page_size=SAMPLE)
+        outbox = delivery_pb2.ListDeliveriesRequest(
+            tenant_id=session.tenant, part_state=delivery_pb2.PART_STATE_PENDING, page_size=SAMPLE
+        )
+        try:
+            messages = (await session.dialog.list_messages(inbox, timeout=PATIENCE)).messages
+            replies = (await session.delivery.list_deliveries(outbox, timeout=PATIENCE)).deliveries
+        except CallError as error:
+            return error.message
+        waits = [(message.waiting, "messages") for message in messages]
+        waits += [(delivery.waiting, "replies") for delivery in replies]
+        told = [
+            f"{what}: {counted(waiting for waiting, kind in waits if kind == what)}" for what in ("messages", "replies")
+        ]
+        return "; ".join(sentence for sentence in told if not sentence.endswith(": "))
+
+    found = {tenant: perform(tenant, work) for tenant in tenants}
+    return [f"{tenant}: {reasons}" for tenant, reasons in found.items() if reasons]
 
 
 def backlog(queues: Mapping[str, Any]) -> list[tuple[str, str]]:

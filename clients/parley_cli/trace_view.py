@@ -16,6 +16,7 @@ from parley.telemetry.v1 import telemetry_pb2
 from parley_cli import waterfall
 from parley_cli.output import as_dict, console, enum_label
 from parley_cli.stages import Stage, at, stages
+from parley_cli.waits import in_words
 
 NAME, BAR = 52, 24
 """Characters of the waterfall's names and bars."""
@@ -30,6 +31,7 @@ def as_json(
         "trace_id": message.trace_id,
         "message_id": message.message_id,
         "state": state_of(message),
+        "waiting": as_dict(message.waiting) if message.HasField("waiting") else None,
         "spans": [span_as_json(span) for span in spans],
         "stages": [
             {
@@ -89,6 +91,9 @@ def show(
     else:
         out.print(Text("No spans of it are kept; this is what the stored states tell.", style="yellow"))
         show_stages(stages(message, deliveries), out)
+    for waiting in (message.waiting, *(delivery.waiting for delivery in deliveries)):
+        if why := in_words(waiting):
+            out.print(Text(f"waits: {why}", style="yellow"))
     for text in (message.last_error, message.terminal_reason):
         if text:
             out.print(Text(text, style="red"))

@@ -30,6 +30,7 @@ from parley_cli.output import (
     print_json,
     print_table,
 )
+from parley_cli.waits import briefly, in_words
 from parley_client.errors import CallError
 
 app = typer.Typer(help="What goes out, and what became of it.", no_args_is_help=True)
@@ -78,7 +79,7 @@ def list_deliveries(
         (
             delivery.delivery_id,
             brief(delivery.created_at),
-            Text(state_of(delivery), style=STYLES.get(worst(delivery), "")),
+            state_in_words(delivery),
             delivery.channel_id,
             tries(delivery),
             last_error(delivery) or delivery.content.text,
@@ -184,6 +185,14 @@ def state_of(delivery: delivery_pb2.Delivery) -> str:
     return enum_label("PartState", delivery_pb2.PartState.Name(worst(delivery)))
 
 
+def state_in_words(delivery: delivery_pb2.Delivery) -> Text:
+    """The state, and what it waits for."""
+    text = Text(state_of(delivery), style=STYLES.get(worst(delivery), ""))
+    if waits := briefly(delivery.waiting):
+        text.append(f", {waits}", style="dim")
+    return text
+
+
 def tries(delivery: delivery_pb2.Delivery) -> int:
     return sum(part.attempts[-1].number for part in delivery.parts if part.attempts)
 
@@ -209,6 +218,7 @@ def print_delivery(delivery: delivery_pb2.Delivery) -> None:
         {
             "id": delivery.delivery_id,
             "state": Text(state_of(delivery), style=STYLES.get(worst(delivery), "")),
+            "waits": in_words(delivery.waiting),
             "channel": delivery.channel_id,
             "conversation": delivery.conversation_id,
             "message": delivery.message_id,

@@ -1,11 +1,14 @@
 """`parley messages`: what came in, and what became of it."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 from uuid import uuid4
 
 import typer
 from rich.text import Text
 
+from parley.common.v1 import waiting_pb2
+from parley.delivery.v1 import delivery_pb2
 from parley.dialog.v1 import dialog_pb2
 
 from parley_cli.commands.deliveries import retry_delivery
@@ -27,6 +30,7 @@ from parley_cli.output import (
     print_json,
     print_table,
 )
+from parley_cli.waits import briefly, in_words
 
 app = typer.Typer(help="What came in, and what became of it.", no_args_is_help=True)
 STYLES = {
@@ -99,12 +103,24 @@ def further(message: dialog_pb2.Message) -> tuple[object, ...]:
 
 @app.command("show")
 def show(message_id: MessageId, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
-    """Show one message with its states, replies and usage."""
-    message = perform(tenant, lambda session: get_message(session, message_id))
+    """Show one message with its states, replies and usage, and what it or its replies wait for."""
+
+    async def work(session: Session) -> tuple[dialog_pb2.Message, list[delivery_pb2.Delivery]]:
+        message = await get_message(session, message_id)
+        if not any(reply.state == dialog_pb2.REPLY_STATE_QUEUED for reply in message.replies):
+            return message, []
+        request = delivery_pb2.ListDeliveriesRequest(tenant_id=tenant, message_id=message_id, page_size=500)
+        return message, list((await session.delivery.list_deliveries(request)).deliveries)
+
+    message, deliveries = perform(tenant, work)
+    waits = {delivery.delivery_id: delivery.waiting for delivery in deliveries}
     if as_json:
-        print_json(show_message(message))
+        shown = show_message(message)
+        for reply in shown["replies"]:
+            reply["waiting"] = as_dict(waits[reply["delivery_id"]]) if reply["delivery_id"] in waits else None
+        print_json(shown)
         return
-    print_message(message)
+    print_message(message, waits)
 
 
 @app.command("retry")
@@ -149,7 +165,7 @@ async def get_message(session: Session, message_id: str) -> dialog_pb2.Message:
     return (await session.dialog.get_message(request)).message
 
 
-def show_message(message: dialog_pb2.Message) -> dict[str, object]:
+def show_message(message: dialog_pb2.Message) -> dict[str, Any]:
     return as_dict(message, id="message_id") | {"text": message.content.text}
 
 
@@ -168,6 +184,8 @@ def state_in_words(message: dialog_pb2.Message) -> Text:
     if worst is not None and worst != dialog_pb2.REPLY_STATE_RETURNED:
         label = enum_label("ReplyState", dialog_pb2.ReplyState.Name(worst)).lower()
         text.append(f", reply {label}", style="red" if worst == dialog_pb2.REPLY_STATE_DEAD else "dim")
+    if waits := briefly(message.waiting):
+        text.append(f", {waits}", style="dim")
     return text
 
 
@@ -176,7 +194,7 @@ def sender_of(message: dialog_pb2.Message) -> str:
     return message.sender.display_name or message.sender.identity.value
 
 
-def print_message(message: dialog_pb2.Message) -> None:
+def print_message(message: dialog_pb2.Message, waits: Mapping[str, waiting_pb2.Waiting]) -> None:
     usage = message.usage
     print_fields(
         {
@@ -188,6 +206,7 @@ def print_message(message: dialog_pb2.Message) -> None:
             "from": sender_of(message),
             "text": message.content.text,
             "state": state_in_words(message),
+            "waits": in_words(message.waiting),
             "rejection": enum_label("RejectionReason", dialog_pb2.RejectionReason.Name(message.rejection)),
             "outcome": enum_label("TurnOutcome", dialog_pb2.TurnOutcome.Name(message.outcome)),
             "attempts": message.attempts,
@@ -207,6 +226,8 @@ def print_message(message: dialog_pb2.Message) -> None:
         heading.append(f", delivery {reply.delivery_id}" if reply.delivery_id else "")
         heading.append(f", {clock(reply.sent_at)}" if reply.HasField("sent_at") else "")
         console().print(heading, soft_wrap=True)
+        if reply.delivery_id in waits and (why := in_words(waits[reply.delivery_id])):
+            console().print(Text(f"waits: {why}", style="yellow"), soft_wrap=True)
         if reply.error:
             console().print(Text(reply.error, style="red"), soft_wrap=True)
         typer.echo(reply.content.text)

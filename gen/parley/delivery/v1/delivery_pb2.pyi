@@ -13,6 +13,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 from parley.common.v1 import batch_pb2 as _batch_pb2
 from parley.common.v1 import content_pb2 as _content_pb2
+from parley.common.v1 import waiting_pb2 as _waiting_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -246,6 +247,7 @@ class Delivery(_message.Message):
     DELIVERED_AT_FIELD_NUMBER: _builtins.int
     READ_AT_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
     delivery_id: _builtins.str
     """A UUID version 7."""
     tenant_id: _builtins.str
@@ -286,6 +288,10 @@ class Delivery(_message.Message):
     def read_at(self) -> _timestamp_pb2.Timestamp:
         """When the provider said that it was read."""
 
+    @_builtins.property
+    def waiting(self) -> _waiting_pb2.Waiting:
+        """Why what is left of it is not sent yet; absent once it is, or is given up."""
+
     def __init__(
         self,
         *,
@@ -303,10 +309,11 @@ class Delivery(_message.Message):
         delivered_at: _timestamp_pb2.Timestamp | None = ...,
         read_at: _timestamp_pb2.Timestamp | None = ...,
         trace_id: _builtins.str = ...,
+        waiting: _waiting_pb2.Waiting | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "created_at", b"created_at", "delivered_at", b"delivered_at", "read_at", b"read_at", "sent_at", b"sent_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "created_at", b"created_at", "delivered_at", b"delivered_at", "read_at", b"read_at", "sent_at", b"sent_at", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_id", b"channel_id", "chat_id", b"chat_id", "content", b"content", "conversation_id", b"conversation_id", "created_at", b"created_at", "delivered_at", b"delivered_at", "delivery_id", b"delivery_id", "message_id", b"message_id", "parts", b"parts", "read_at", b"read_at", "request_id", b"request_id", "sent_at", b"sent_at", "tenant_id", b"tenant_id", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_id", b"channel_id", "chat_id", b"chat_id", "content", b"content", "conversation_id", b"conversation_id", "created_at", b"created_at", "delivered_at", b"delivered_at", "delivery_id", b"delivery_id", "message_id", b"message_id", "parts", b"parts", "read_at", b"read_at", "request_id", b"request_id", "sent_at", b"sent_at", "tenant_id", b"tenant_id", "trace_id", b"trace_id", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -15,6 +15,7 @@ from parley.common.v1 import batch_pb2 as _batch_pb2
 from parley.common.v1 import content_pb2 as _content_pb2
 from parley.common.v1 import identity_pb2 as _identity_pb2
 from parley.common.v1 import usage_pb2 as _usage_pb2
+from parley.common.v1 import waiting_pb2 as _waiting_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -227,6 +228,7 @@ class Message(_message.Message):
     REPLIES_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     """Ours; a UUID version 7."""
     tenant_id: _builtins.str
@@ -297,6 +299,10 @@ class Message(_message.Message):
     def usage(self) -> _usage_pb2.ModelUsage:
         """Tokens and price of the turn."""
 
+    @_builtins.property
+    def waiting(self) -> _waiting_pb2.Waiting:
+        """Why it is not answered yet; absent once it is."""
+
     def __init__(
         self,
         *,
@@ -325,10 +331,11 @@ class Message(_message.Message):
         replies: _abc.Iterable[Global___Reply] | None = ...,
         usage: _usage_pb2.ModelUsage | None = ...,
         trace_id: _builtins.str = ...,
+        waiting: _waiting_pb2.Waiting | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "content", b"content", "generated_at", b"generated_at", "last_error_at", b"last_error_at", "received_at", b"received_at", "sender", b"sender", "sent_at", b"sent_at", "started_at", b"started_at", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "content", b"content", "generated_at", b"generated_at", "last_error_at", b"last_error_at", "received_at", b"received_at", "sender", b"sender", "sent_at", b"sent_at", "started_at", b"started_at", "usage", b"usage", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "bot_id", b"bot_id", "channel_id", b"channel_id", "completed_at", b"completed_at", "contact_id", b"contact_id", "content", b"content", "conversation_id", b"conversation_id", "generated_at", b"generated_at", "last_error", b"last_error", "last_error_at", b"last_error_at", "message_id", b"message_id", "outcome", b"outcome", "provider_message_id", b"provider_message_id", "received_at", b"received_at", "rejection", b"rejection", "replies", b"replies", "sender", b"sender", "sent_at", b"sent_at", "started_at", b"started_at", "state", b"state", "tenant_id", b"tenant_id", "terminal_reason", b"terminal_reason", "trace_id", b"trace_id", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "bot_id", b"bot_id", "channel_id", b"channel_id", "completed_at", b"completed_at", "contact_id", b"contact_id", "content", b"content", "conversation_id", b"conversation_id", "generated_at", b"generated_at", "last_error", b"last_error", "last_error_at", b"last_error_at", "message_id", b"message_id", "outcome", b"outcome", "provider_message_id", b"provider_message_id", "received_at", b"received_at", "rejection", b"rejection", "replies", b"replies", "sender", b"sender", "sent_at", b"sent_at", "started_at", b"started_at", "state", b"state", "tenant_id", b"tenant_id", "terminal_reason", b"terminal_reason", "trace_id", b"trace_id", "turn_id", b"turn_id", "usage", b"usage", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
