@@ -65,7 +65,8 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
 
     process = f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
     sealing = Sealing(Sealer(runtime.keys))
-    inbox, reads, bots = PostgresInbox(database, sealing), PostgresReads(database, sealing), PostgresBots(database)
+    inbox, bots = PostgresInbox(database, sealing), PostgresBots(database)
+    reads = PostgresReads(database, await runtime.reads(), sealing)
     turns = PostgresTurns(database, sealing, process, timedelta(seconds=settings.dialog_lease_seconds))
     chats = RedisChats(redis, settings.redis_prefix, process)
     waker = Waker(Wakeups(redis, settings.redis_prefix, "dialog"), settings.dialog_workers)

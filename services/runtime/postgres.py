@@ -64,6 +64,20 @@ async def open_pool(url: str, *, name: str, schema: str, migrations: Path | None
     )
 
 
+async def open_read_pool(url: str, *, name: str, size: int, seconds: float) -> Pool:
+    """A pool for reads that may be long; each is cancelled after so many seconds. It connects when it is first used."""
+    return await asyncpg.create_pool(
+        url,
+        min_size=0,
+        max_size=size,
+        reset=_reset,
+        timeout=CONNECT_TIMEOUT,
+        command_timeout=seconds + CONNECT_TIMEOUT,
+        server_settings=_server_settings(f"{name}-reads")
+        | {"statement_timeout": f"{seconds * 1000:.0f}", "default_transaction_read_only": "on"},
+    )
+
+
 async def _connect(url: str, name: str) -> Connection:
     give_up = time.monotonic() + WAIT_AT_START
     pause = 0.05

@@ -17,7 +17,8 @@ from services.runtime import logs, process, telemetry
 from services.runtime.app import App, Background
 from services.runtime.keys import Keys, ServiceTokens
 from services.runtime.logs import get_logger
-from services.runtime.postgres import Pool, open_pool
+from services.runtime.postgres import Pool, open_pool, open_read_pool
+from services.runtime.reading import ReadPool
 from services.runtime.redis import Client, make_redis
 from services.runtime.server import Server
 from services.runtime.settings import Settings
@@ -50,6 +51,17 @@ class Runtime:
         )
         self.on_close(lambda: close_pool(pool))
         return pool
+
+    async def reads(self) -> ReadPool:
+        """Connections for what operators read, apart from those of the service's own work."""
+        pool = await open_read_pool(
+            self.settings.database_url,
+            name=self.name,
+            size=self.settings.postgres_read_pool_size,
+            seconds=self.settings.postgres_read_seconds,
+        )
+        self.on_close(lambda: close_pool(pool))
+        return ReadPool(pool)
 
     def redis(self) -> Client:
         """A client that connects when it is first used."""

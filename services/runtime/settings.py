@@ -23,6 +23,10 @@ class Settings(BaseSettings):
     """Begins every key and topic in Redis, so that several stacks can share one."""
     postgres_pool_size: int = Field(default=6, ge=1)
     """Connections to PostgreSQL that one process opens at most."""
+    postgres_read_pool_size: int = Field(default=2, ge=1)
+    """Further connections, for what operators read: lists, counts."""
+    postgres_read_seconds: float = Field(default=3.0, gt=0)
+    """How long such a read may take before PostgreSQL stops it."""
 
     host: str = "127.0.0.1"
     """Address on which servers listen."""

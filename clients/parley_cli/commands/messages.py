@@ -74,7 +74,7 @@ def list_messages(
         channel_id=channel,
         page_size=count,
     )
-    found = perform(tenant, lambda session: session.dialog.list_messages(request)).messages
+    found = perform(tenant, lambda session: newest(session, request, count))
     messages = [message for message in found if is_since(message.received_at, since)]
     if as_json:
         print_json([show_message(message) for message in messages])
@@ -92,6 +92,17 @@ def list_messages(
         for message in messages
     ]
     print_table(columns, rows, empty="no messages", gives_way="text")
+
+
+async def newest(session: Session, request: dialog_pb2.ListMessagesRequest, count: int) -> list[dialog_pb2.Message]:
+    """So many messages. When few of very many match, a page may be short, and the next one has more."""
+    found: list[dialog_pb2.Message] = []
+    while True:
+        page = await session.dialog.list_messages(request)
+        found += page.messages
+        if len(found) >= count or not page.next_page_token:
+            return found[:count]
+        request.page_token = page.next_page_token
 
 
 WIDE = ("channel", "conversation", "attempts", "completed")

@@ -1,12 +1,10 @@
 """What operators and callers read: messages, conversations, orders, the queue."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from parley.common.v1.content_pb2 import OutboundContent
@@ -14,17 +12,16 @@ from parley.common.v1.usage_pb2 import ModelUsage
 from parley.dialog.v1 import dialog_pb2, order_pb2
 
 from services.dialog.postgres.database import Database, columns
+from services.dialog.postgres.listing import SQL, Listing
 from services.dialog.postgres.sealing import Sealing
 from services.dialog.records import from_json, unpack_plan
-from services.dialog.turns import Plan, State
-from services.dialog.usecases.ports import Outcome, Stored
+from services.dialog.turns import Plan
+from services.dialog.usecases.ports import Outcome, Stored, Wanted
 from services.runtime import crashpoints
 from services.runtime.crypto import CannotOpen
 from services.runtime.logs import describe, get_logger
-from services.runtime.queries import load_queries
+from services.runtime.reading import ReadPool
 
-_NEWEST = UUID(int=2**128 - 1)
-_LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 _RETURNED = dialog_pb2.REPLY_STATE_RETURNED
 
 UNREADABLE = "UNREADABLE: what is stored cannot be opened with the keys that are known here"
@@ -34,70 +31,53 @@ log = get_logger(__name__)
 
 
 class PostgresReads:
-    """Reads, and what delivery reports of replies."""
+    """Reads, and what delivery reports of replies. Single messages are read on the service's own connections, since
+    callers of Chat wait for them; pages and counts on those for operators."""
 
-    def __init__(self, database: Database, sealing: Sealing) -> None:
-        path = Path(__file__).with_name("reads.sql")
-        self._sql = load_queries(path, message=load_queries(path)["message"])
+    def __init__(self, database: Database, pool: ReadPool, sealing: Sealing) -> None:
         self._database = database
+        self._listing = Listing(pool)
         self._sealing = sealing
 
     async def message(self, tenant_id: str, message_id: UUID) -> Stored | None:
         """One message with the plan that answered it."""
-        row = await self._database.fetchrow(self._sql["get_message"], tenant_id, message_id)
+        row = await self._database.fetchrow(SQL["get_message"], tenant_id, message_id)
         if row is None:
             return None
-        ((message, plan),) = await self._messages([row])
+        replies = await self._database.fetch(SQL["replies"], [row["turn_id"]]) if row["plan"] is not None else []
+        message, plan = self._message(row, {reply["index"]: reply for reply in replies})
         return Stored(message, plan, row["traceparent"], row["tracestate"])
 
     async def messages(
-        self,
-        tenant_id: str,
-        *,
-        states: Sequence[int] = (),
-        conversation_id: UUID | None = None,
-        channel_id: str | None = None,
-        older_than: UUID | None = None,
-        limit: int,
-    ) -> list[dialog_pb2.Message]:
-        """Messages, newest first."""
-        few = bool(states) and State.COMPLETED not in states
-        query = self._sql["list_open" if few else "list_messages"]
-        filters = (conversation_id, channel_id, list(states) or None)
-        rows = await self._database.fetch(query, tenant_id, older_than or _NEWEST, *filters, limit)
-        return [message for message, _ in await self._messages(rows)]
+        self, wanted: Wanted, *, older_than: UUID | None = None, limit: int
+    ) -> tuple[list[dialog_pb2.Message], UUID | None]:
+        """Messages, newest first, and where the next page begins; None on the last."""
+        found = await self._listing.messages(wanted, older_than, limit)
+        rows = await self._listing.message_rows(wanted.tenant_id, found.message_ids)
+        turns = [row["turn_id"] for row in rows if row["plan"] is not None]
+        replies: dict[UUID, dict[int, asyncpg.Record]] = {}
+        for reply in await self._listing.replies(turns) if turns else ():
+            replies.setdefault(reply["turn_id"], {})[reply["index"]] = reply
+        return [self._message(row, replies.get(row["turn_id"], {}))[0] for row in rows], found.older_than
 
     async def conversations(
         self, tenant_id: str, *, channel_id: str | None, after: tuple[datetime, UUID] | None, limit: int
     ) -> list[tuple[datetime, dialog_pb2.Conversation]]:
         """Conversations, the last active first, each with the time by which it is ordered."""
-        at, conversation_id = after or (_LATEST, _NEWEST)
-        rows = await self._database.fetch(
-            self._sql["list_conversations"], tenant_id, at, conversation_id, channel_id, limit
-        )
+        rows = await self._listing.conversations(tenant_id, channel_id, after, limit)
         return [(row["active_at"], _conversation(row)) for row in rows]
 
     async def queue_stats(self, tenant_id: str) -> dialog_pb2.GetQueueStatsResponse:
         """The state of the queue of a tenant, or of all for an empty id."""
-        row = await self._database.fetchrow(self._sql["queue_stats"], tenant_id)
-        assert row is not None
-        oldest: timedelta | None = row["oldest_waiting"]
-        return dialog_pb2.GetQueueStatsResponse(
-            waiting=max(0, row["pending"] - row["leased"] - row["failed"]),
-            leased_lanes=row["leased"],
-            failed=row["failed"],
-            dead=row["dead"],
-            oldest_waiting=None if oldest is None else _duration(oldest),
-        )
+        return await self._listing.queue_stats(tenant_id)
 
     async def orders(
         self, tenant_id: str, *, conversation_id: UUID | None, bot_id: str | None, older_than: UUID | None, limit: int
     ) -> list[order_pb2.Order]:
         """Orders, newest first."""
-        rows = await self._database.fetch(
-            self._sql["list_orders"], tenant_id, older_than or _NEWEST, conversation_id, bot_id, limit
-        )
-        return [_order(row) for row in rows]
+        return [
+            _order(row) for row in await self._listing.orders(tenant_id, conversation_id, bot_id, older_than, limit)
+        ]
 
     async def record(self, outcomes: Sequence[Outcome]) -> None:
         """Note what became of replies; several of one reply in their order."""
@@ -116,17 +96,9 @@ class PostgresReads:
                 for each in now.values()
             ]
             crashpoints.reach("dialog.before_outcome_commit")
-            await self._database.fetch(self._sql["record_outcomes"], *columns(rows, 7))
+            await self._database.fetch(SQL["record_outcomes"], *columns(rows, 7))
             crashpoints.reach("dialog.after_outcome_commit")
             waiting = later
-
-    async def _messages(self, rows: Sequence[asyncpg.Record]) -> list[tuple[dialog_pb2.Message, Plan | None]]:
-        turns = [row["turn_id"] for row in rows if row["plan"] is not None]
-        replies: dict[UUID, dict[int, asyncpg.Record]] = {}
-        if turns:
-            for reply in await self._database.fetch(self._sql["replies"], turns):
-                replies.setdefault(reply["turn_id"], {})[reply["index"]] = reply
-        return [self._message(row, replies.get(row["turn_id"], {})) for row in rows]
 
     def _message(self, row: asyncpg.Record, known: dict[int, asyncpg.Record]) -> tuple[dialog_pb2.Message, Plan | None]:
         """A message and its plan. What does not open is left out, and said, so that operators see the rest."""
@@ -249,10 +221,4 @@ def _timestamp(at: datetime | None) -> Timestamp | None:
         return None
     made = Timestamp()
     made.FromDatetime(at)
-    return made
-
-
-def _duration(value: timedelta) -> Duration:
-    made = Duration()
-    made.FromTimedelta(value)
     return made

@@ -25,50 +25,103 @@ WITH message AS MATERIALIZED (
 )
 {message};
 
--- name: list_messages
--- Newest first, older than $2; $3 conversation, $4 channel, $5 states, each NULL for all.
+-- name: get_messages
 WITH message AS MATERIALIZED (
-    SELECT message.* FROM dialog.messages AS message
-    LEFT JOIN dialog.lanes AS lane ON lane.lane_id = message.conversation_id
-    WHERE message.tenant_id = $1 AND message_id < $2
-        AND ($3::uuid IS NULL OR conversation_id = $3) AND ($4::text IS NULL OR channel_id = $4)
-        AND ($5::int[] IS NULL OR CASE WHEN message.state IN (1, 4) AND lane.lease_until IS NOT NULL
-            AND message.seq = lane.done_seq + 1 THEN 2 ELSE message.state END = ANY ($5))
-    ORDER BY message_id DESC LIMIT $6
+    SELECT * FROM dialog.messages WHERE tenant_id = $1 AND message_id = ANY ($2::uuid[])
 )
 {message} ORDER BY message_id DESC;
 
--- name: list_open
--- As list_messages, for states other than COMPLETED: these are few, and found by what marks them.
-WITH candidate AS MATERIALIZED (
-    SELECT message_id FROM dialog.messages
-    WHERE tenant_id = $1 AND trouble IS NOT NULL AND message_id < $2
-    UNION
-    SELECT waiting.message_id FROM dialog.lanes AS lane
-    JOIN dialog.messages AS waiting ON waiting.conversation_id = lane.lane_id AND waiting.seq > lane.done_seq
-    WHERE lane.due_at IS NOT NULL AND lane.tenant_id = $1 AND waiting.message_id < $2
-), message AS MATERIALIZED (
-    SELECT message.* FROM candidate
-    JOIN dialog.messages AS message ON message.tenant_id = $1 AND message.message_id = candidate.message_id
-    LEFT JOIN dialog.lanes AS lane ON lane.lane_id = message.conversation_id
-    WHERE ($3::uuid IS NULL OR conversation_id = $3) AND ($4::text IS NULL OR channel_id = $4)
-        AND CASE WHEN message.state IN (1, 4) AND lane.lease_until IS NOT NULL AND message.seq = lane.done_seq + 1
-            THEN 2 ELSE message.state END = ANY ($5::int[])
-    ORDER BY message.message_id DESC LIMIT $6
+-- The walks go back from $2 over the next $3 messages of tenant $1 and find those among them that match: of conversation
+-- $4, channel $5 and states $6 (each NULL for all), $7 at most. Each has an index that gives its messages in order, so a
+-- walk costs as much as its window, whatever matches. `walked` is how many there were, `last` where it ended.
+
+-- name: walk
+SELECT
+    (SELECT count(*) FROM near) AS walked,
+    (SELECT message_id FROM near ORDER BY message_id LIMIT 1) AS last,
+    ARRAY(
+        SELECT near.message_id FROM near LEFT JOIN dialog.lanes AS lane ON lane.lane_id = near.conversation_id
+        WHERE ($4::uuid IS NULL OR near.conversation_id = $4) AND ($5::text IS NULL OR near.channel_id = $5)
+            AND ($6::int[] IS NULL OR CASE WHEN near.state IN (1, 4) AND lane.lease_until IS NOT NULL
+                AND near.seq = lane.done_seq + 1 THEN 2 ELSE near.state END = ANY ($6))
+        ORDER BY near.message_id DESC LIMIT $7
+    ) AS found;
+
+-- name: walk_tenant
+WITH near AS MATERIALIZED (
+    SELECT message_id, conversation_id, channel_id, seq, state FROM dialog.messages
+    WHERE tenant_id = $1 AND message_id < $2 ORDER BY message_id DESC LIMIT $3
 )
-{message} ORDER BY message_id DESC;
+{walk};
+
+-- name: walk_conversation
+WITH near AS MATERIALIZED (
+    SELECT message_id, conversation_id, channel_id, seq, state FROM dialog.messages
+    WHERE conversation_id = $4 AND tenant_id = $1 AND message_id < $2 ORDER BY message_id DESC LIMIT $3
+)
+{walk};
+
+-- name: walk_channel
+WITH near AS MATERIALIZED (
+    SELECT message_id, conversation_id, channel_id, seq, state FROM dialog.messages
+    WHERE channel_id = $5 AND tenant_id = $1 AND message_id < $2 ORDER BY message_id DESC LIMIT $3
+)
+{walk};
+
+-- name: walk_trouble
+-- What failed, is dead or was rejected, and what waits ($8, few).
+WITH near AS MATERIALIZED (
+    SELECT * FROM (
+        (SELECT message_id, conversation_id, channel_id, seq, state FROM dialog.messages
+            WHERE trouble = 4 AND tenant_id = $1 AND message_id < $2 AND $6::int[] && '{2,4}'
+            ORDER BY message_id DESC LIMIT $3)
+        UNION ALL
+        (SELECT message_id, conversation_id, channel_id, seq, state FROM dialog.messages
+            WHERE trouble = 5 AND tenant_id = $1 AND message_id < $2 AND 5 = ANY ($6::int[])
+            ORDER BY message_id DESC LIMIT $3)
+        UNION ALL
+        (SELECT message_id, conversation_id, channel_id, seq, state FROM dialog.messages
+            WHERE trouble = 6 AND tenant_id = $1 AND message_id < $2 AND 5 = ANY ($6::int[])
+            ORDER BY message_id DESC LIMIT $3)
+        UNION ALL
+        (SELECT message_id, conversation_id, channel_id, seq, state FROM dialog.messages
+            WHERE tenant_id = $1 AND message_id = ANY ($8::uuid[]) AND message_id < $2 AND trouble IS NULL)
+    ) AS source
+    ORDER BY message_id DESC LIMIT $3
+)
+{walk};
+
+-- name: waiting
+-- The messages that wait in the lanes of a tenant; $2 of each at most.
+SELECT message.message_id FROM (
+    SELECT lane_id, done_seq FROM dialog.lanes WHERE due_at IS NOT NULL AND tenant_id = $1 LIMIT $2
+) AS lane
+JOIN dialog.messages AS message ON message.conversation_id = lane.lane_id AND message.seq > lane.done_seq
+LIMIT $2;
 
 -- name: list_conversations
 -- The last active first, after ($2, $3).
+WITH known AS MATERIALIZED (
+    SELECT * FROM dialog.conversations
+    WHERE tenant_id = $1 AND (active_at, conversation_id) < ($2::timestamptz, $3::uuid)
+    ORDER BY active_at DESC, conversation_id DESC LIMIT $4
+)
+{conversation};
+
+-- name: list_conversations_of_channel
+-- As list_conversations, of channel $5.
+WITH known AS MATERIALIZED (
+    SELECT * FROM dialog.conversations
+    WHERE channel_id = $5 AND tenant_id = $1 AND (active_at, conversation_id) < ($2::timestamptz, $3::uuid)
+    ORDER BY active_at DESC, conversation_id DESC LIMIT $4
+)
+{conversation};
+
+-- name: conversation
 SELECT
     known.*, coalesce(lane.pending, 0) AS pending, coalesce(lane.next_seq - 1, 0) AS message_count,
     coalesce(newest.received_at, known.active_at) AS last_message_at
-FROM (
-    SELECT * FROM dialog.conversations
-    WHERE tenant_id = $1 AND ($4::text IS NULL OR channel_id = $4)
-        AND (active_at, conversation_id) < ($2::timestamptz, $3::uuid)
-    ORDER BY active_at DESC, conversation_id DESC LIMIT $5
-) AS known
+FROM known
 LEFT JOIN dialog.lanes AS lane ON lane.lane_id = known.conversation_id
 LEFT JOIN LATERAL (
     SELECT received_at FROM dialog.messages
@@ -78,28 +131,38 @@ LEFT JOIN LATERAL (
 ORDER BY active_at DESC, conversation_id DESC;
 
 -- name: queue_stats
--- Counts busy lanes and messages in trouble only; both have indexes that hold nothing else.
+-- Counts busy lanes and messages in trouble, up to $2 of each; both have indexes that hold nothing else. The oldest is
+-- looked for among the 200 lanes that have been due the longest. {of} narrows it to tenant $1.
 WITH busy AS MATERIALIZED (
-    SELECT lane_id, pending, done_seq, lease_until FROM dialog.lanes
-    WHERE due_at IS NOT NULL AND ($1 = '' OR tenant_id = $1)
-), head AS MATERIALIZED (
-    SELECT message.received_at, message.state, busy.lease_until
-    FROM busy JOIN dialog.messages AS message ON message.conversation_id = busy.lane_id
-        AND message.seq = busy.done_seq + 1
+    SELECT lane_id, pending, done_seq, lease_until, due_at FROM dialog.lanes
+    WHERE due_at IS NOT NULL AND {of} ORDER BY due_at LIMIT $2
+), failed AS MATERIALIZED (
+    SELECT conversation_id FROM dialog.messages WHERE trouble = 4 AND {of} LIMIT $2
+), first AS (
+    SELECT lane_id, done_seq FROM busy WHERE lease_until IS NULL ORDER BY due_at LIMIT 200
 )
 SELECT
+    (SELECT count(*) FROM busy) AS busy,
     (SELECT coalesce(sum(pending), 0) FROM busy)::bigint AS pending,
     (SELECT count(*) FROM busy WHERE lease_until IS NOT NULL) AS leased,
-    (SELECT count(*) FROM head WHERE state = 4 AND lease_until IS NULL) AS failed,
-    (SELECT count(*) FROM dialog.messages
-        WHERE trouble IS NOT NULL AND trouble = 5 AND ($1 = '' OR tenant_id = $1)) AS dead,
-    (SELECT statement_timestamp() - min(received_at) FROM head WHERE lease_until IS NULL) AS oldest_waiting;
+    (SELECT count(*) FROM failed JOIN dialog.lanes AS lane ON lane.lane_id = failed.conversation_id
+        WHERE lane.lease_until IS NULL) AS failed,
+    (SELECT count(*) FROM (SELECT FROM dialog.messages WHERE trouble = 5 AND {of} LIMIT $2) AS dead) AS dead,
+    (SELECT statement_timestamp() - min(head.received_at) FROM first
+        JOIN dialog.messages AS head ON head.conversation_id = first.lane_id AND head.seq = first.done_seq + 1
+    ) AS oldest_waiting;
 
 -- name: list_orders
+-- Newest first, older than $2, $3 at most; so are those of a conversation and of a bot.
+SELECT * FROM dialog.orders WHERE tenant_id = $1 AND order_id < $2 ORDER BY order_id DESC LIMIT $3;
+
+-- name: list_orders_of_conversation
 SELECT * FROM dialog.orders
-WHERE tenant_id = $1 AND order_id < $2
-    AND ($3::uuid IS NULL OR conversation_id = $3) AND ($4::text IS NULL OR bot_id = $4)
-ORDER BY order_id DESC LIMIT $5;
+WHERE conversation_id = $4 AND tenant_id = $1 AND order_id < $2 AND ($5::text IS NULL OR bot_id = $5)
+ORDER BY order_id DESC LIMIT $3;
+
+-- name: list_orders_of_bot
+SELECT * FROM dialog.orders WHERE bot_id = $4 AND tenant_id = $1 AND order_id < $2 ORDER BY order_id DESC LIMIT $3;
 
 -- name: record_outcomes
 -- What delivery says of replies. A reply goes on to sent, delivered, read, and never back; dead replaces what was not

@@ -13,7 +13,7 @@ from opentelemetry.trace import Link, SpanKind
 from parley.dialog.v1 import dialog_pb2, order_pb2
 
 from parley_client.tracing import context_from, headers_of
-from services.dialog.usecases.ports import Outcome, Stored
+from services.dialog.usecases.ports import Outcome, Stored, Wanted
 from services.dialog.usecases.spans import tracer
 from services.kernel.errors import invalid_field, not_found
 from services.runtime import pages
@@ -25,15 +25,8 @@ class Reads(Protocol):
     async def message(self, tenant_id: str, message_id: UUID) -> Stored | None: ...
 
     async def messages(
-        self,
-        tenant_id: str,
-        *,
-        states: Sequence[int],
-        conversation_id: UUID | None,
-        channel_id: str | None,
-        older_than: UUID | None,
-        limit: int,
-    ) -> list[dialog_pb2.Message]: ...
+        self, wanted: Wanted, *, older_than: UUID | None, limit: int
+    ) -> tuple[list[dialog_pb2.Message], UUID | None]: ...
 
     async def conversations(
         self, tenant_id: str, *, channel_id: str | None, after: tuple[datetime, UUID] | None, limit: int
@@ -74,17 +67,17 @@ class Messages:
     async def list(self, request: dialog_pb2.ListMessagesRequest) -> dialog_pb2.ListMessagesResponse:
         filters = (request.tenant_id, tuple(request.states), request.conversation_id, request.channel_id)
         size = request.page_size or PAGE
-        found = await self._reads.messages(
+        wanted = Wanted(
             request.tenant_id,
-            states=list(request.states),
-            conversation_id=_uuid("conversation_id", request.conversation_id),
-            channel_id=request.channel_id or None,
-            older_than=_position(request.page_token, "ListMessages", filters),
-            limit=size + 1,
+            _uuid("conversation_id", request.conversation_id),
+            request.channel_id or None,
+            tuple(request.states),
         )
-        response = dialog_pb2.ListMessagesResponse(messages=found[:size])
-        if len(found) > size:
-            response.next_page_token = pages.encode("ListMessages", filters, [found[size - 1].message_id])
+        older_than = _position(request.page_token, "ListMessages", filters)
+        found, further = await self._reads.messages(wanted, older_than=older_than, limit=size)
+        response = dialog_pb2.ListMessagesResponse(messages=found)
+        if further is not None:
+            response.next_page_token = pages.encode("ListMessages", filters, [str(further)])
         return response
 
     async def retry(self, request: dialog_pb2.RetryMessageRequest) -> dialog_pb2.RetryMessageResponse:

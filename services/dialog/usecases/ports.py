@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from parley.common.v1.identity_pb2 import Sender
@@ -165,6 +165,15 @@ class Stored:
     plan: Plan | None
     traceparent: str
     tracestate: str
+
+
+class Wanted(NamedTuple):
+    """Which messages of a tenant; None and no states for all."""
+
+    tenant_id: str
+    conversation_id: UUID | None
+    channel_id: str | None
+    states: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The service is stopping; another replica takes the call. UNAVAILABLE."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 106
     """The call's deadline passed before the work was done. DEADLINE_EXCEEDED."""
+    ERROR_REASON_READ_TOO_LONG: _ErrorReason.ValueType  # 107
+    """A list or a count took too long and was stopped; narrow it down by its filters. DEADLINE_EXCEEDED."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 120
     """A fault of ours; the message has no details and the log has the trace id. INTERNAL."""
 
@@ -182,6 +184,8 @@ ERROR_REASON_DRAINING: ErrorReason.ValueType  # 105
 """The service is stopping; another replica takes the call. UNAVAILABLE."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 106
 """The call's deadline passed before the work was done. DEADLINE_EXCEEDED."""
+ERROR_REASON_READ_TOO_LONG: ErrorReason.ValueType  # 107
+"""A list or a count took too long and was stopped; narrow it down by its filters. DEADLINE_EXCEEDED."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 120
 """A fault of ours; the message has no details and the log has the trace id. INTERNAL."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -607,7 +607,7 @@ class ListDeliveriesResponse(_message.Message):
     """For the next page; empty on the last."""
     @_builtins.property
     def deliveries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Delivery]:
-        """The deliveries."""
+        """The deliveries. A page may hold fewer than asked for, even none, when few of very many match."""
 
     def __init__(
         self,
@@ -787,6 +787,7 @@ class GetQueueStatsResponse(_message.Message):
     UNKNOWN_FIELD_NUMBER: _builtins.int
     DEAD_FIELD_NUMBER: _builtins.int
     OLDEST_WAITING_FIELD_NUMBER: _builtins.int
+    CAPPED_FIELD_NUMBER: _builtins.int
     waiting: _builtins.int
     """Parts that wait to be sent for the first time."""
     leased_lanes: _builtins.int
@@ -797,6 +798,8 @@ class GetQueueStatsResponse(_message.Message):
     """Parts with an unknown outcome."""
     dead: _builtins.int
     """Dead parts."""
+    capped: _builtins.bool
+    """Whether a count stopped at 10,000: then there are at least so many."""
     @_builtins.property
     def oldest_waiting(self) -> _duration_pb2.Duration:
         """Age of the oldest waiting part."""
@@ -810,10 +813,11 @@ class GetQueueStatsResponse(_message.Message):
         unknown: _builtins.int = ...,
         dead: _builtins.int = ...,
         oldest_waiting: _duration_pb2.Duration | None = ...,
+        capped: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_waiting", b"oldest_waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead", b"dead", "leased_lanes", b"leased_lanes", "oldest_waiting", b"oldest_waiting", "retrying", b"retrying", "unknown", b"unknown", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capped", b"capped", "dead", b"dead", "leased_lanes", b"leased_lanes", "oldest_waiting", b"oldest_waiting", "retrying", b"retrying", "unknown", b"unknown", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

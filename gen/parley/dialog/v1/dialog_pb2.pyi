@@ -834,7 +834,7 @@ class ListMessagesResponse(_message.Message):
     """For the next page; empty on the last."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
-        """The messages."""
+        """The messages. A page may hold fewer than asked for, even none, when few of very many match."""
 
     def __init__(
         self,
@@ -1061,6 +1061,7 @@ class GetQueueStatsResponse(_message.Message):
     FAILED_FIELD_NUMBER: _builtins.int
     DEAD_FIELD_NUMBER: _builtins.int
     OLDEST_WAITING_FIELD_NUMBER: _builtins.int
+    CAPPED_FIELD_NUMBER: _builtins.int
     waiting: _builtins.int
     """Messages that wait for their turn."""
     leased_lanes: _builtins.int
@@ -1069,6 +1070,8 @@ class GetQueueStatsResponse(_message.Message):
     """Messages that wait to be tried again."""
     dead: _builtins.int
     """Messages in the dead-letter list: TERMINAL, and not dealt with since."""
+    capped: _builtins.bool
+    """Whether a count stopped at 10,000: then there are at least so many."""
     @_builtins.property
     def oldest_waiting(self) -> _duration_pb2.Duration:
         """Age of the oldest waiting message."""
@@ -1081,10 +1084,11 @@ class GetQueueStatsResponse(_message.Message):
         failed: _builtins.int = ...,
         dead: _builtins.int = ...,
         oldest_waiting: _duration_pb2.Duration | None = ...,
+        capped: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_waiting", b"oldest_waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead", b"dead", "failed", b"failed", "leased_lanes", b"leased_lanes", "oldest_waiting", b"oldest_waiting", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capped", b"capped", "dead", b"dead", "failed", b"failed", "leased_lanes", b"leased_lanes", "oldest_waiting", b"oldest_waiting", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
