@@ -14,6 +14,8 @@ from parley.context.v1 import context_pb2
 from services.dialog.domain import Dialog, HistoryEntry, Known
 from services.dialog.turns import Plan
 
+_KEPT = 50
+"""Entries that context keeps of a conversation, and takes in one save."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ROLES = {context_pb2.ROLE_USER: "user", context_pb2.ROLE_ASSISTANT: "assistant"}
 _ROLE_NUMBERS = {name: number for number, name in _ROLES.items()}
@@ -62,9 +64,9 @@ def save_of(tenant_id: str, conversation_id: UUID, plan: Plan) -> context_pb2.Sa
             request.dialog_ttl.FromNanoseconds(int(plan.dialog_ttl * 1e9))
     if decided.clear_history:
         request.update_mask.paths.append("messages")
-        request.changes.messages.entries.extend(_entries(decided.remember))
+        request.changes.messages.entries.extend(_entries(decided.remember[-_KEPT:]))
     else:
-        request.append_messages.extend(_entries(decided.remember))
+        request.append_messages.extend(_entries(decided.remember[-_KEPT:]))
     return request
 
 

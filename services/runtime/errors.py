@@ -18,6 +18,13 @@ from services.runtime import postgres
 DOMAIN = "parley"
 DETAILS_KEY = "grpc-status-details-bin"
 
+LONGEST_MESSAGE = 512
+"""Characters of a failure's message; what is beyond is cut off."""
+LONGEST_WORD = 256
+"""Characters of a field's name, a description or a value."""
+LARGEST_DETAILS = 6 * 1024
+"""Bytes of the details: they travel as trailing metadata, of which clients take 8 KB."""
+
 _REDIS_AWAY = (redis_errors.ConnectionError, redis_errors.TimeoutError, redis_errors.ReadOnlyError)
 _PASSED_ON = {
     grpc.StatusCode.UNAVAILABLE: Kind.UNAVAILABLE,
@@ -33,28 +40,45 @@ def status_code(kind: Kind) -> grpc.StatusCode:
 
 
 def to_status(error: ParleyError) -> Status:
-    """What a client gets to see of a failure."""
-    details: list[Message] = [ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
+    """What a client gets to see of a failure, within bounds: a message may quote what the client has sent."""
+    metadata = {key: _cut(value) for key, value in error.metadata.items()}
+    details: list[Message] = [ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)]
+    message = _cut(error.message, LONGEST_MESSAGE)
     if error.fields:
-        violations = [
-            BadRequest.FieldViolation(field=each.field, description=each.description, reason=error.reason)
-            for each in error.fields
-        ]
-        details.append(BadRequest(field_violations=violations))
+        details.append(_bad_request(error))
     if error.reason == "LIMIT_EXCEEDED":
-        subject = error.metadata.get("rule_id", "")
-        quota = QuotaFailure.Violation(subject=subject, description=error.message)
+        subject = metadata.get("rule_id", "")
+        quota = QuotaFailure.Violation(subject=subject, description=message)
         details.append(QuotaFailure(violations=[quota]))
     if error.retry_after is not None:
         delay = Duration()
         delay.FromNanoseconds(max(0, int(error.retry_after * 1e9)))
         details.append(RetryInfo(retry_delay=delay))
-    status = Status(code=status_code(error.kind).value[0], message=error.message)
+    status = Status(code=status_code(error.kind).value[0], message=message)
     for detail in details:
         packed = Any()
         packed.Pack(detail)
         status.details.append(packed)
     return status
+
+
+def _bad_request(error: ParleyError) -> BadRequest:
+    """As many violations as have room."""
+    told: list[BadRequest.FieldViolation] = []
+    size = 0
+    for each in error.fields:
+        violation = BadRequest.FieldViolation(
+            field=_cut(each.field), description=_cut(each.description), reason=error.reason
+        )
+        size += violation.ByteSize()
+        if told and size > LARGEST_DETAILS - 3 * 1024:
+            break
+        told.append(violation)
+    return BadRequest(field_violations=told)
+
+
+def _cut(text: str, longest: int = LONGEST_WORD) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def to_parley_error(error: BaseException) -> ParleyError:

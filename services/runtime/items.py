@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
+from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import Message
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -15,8 +16,10 @@ from parley_client.tracing import RPC_METHOD, RPC_SYSTEM, context_from
 from services.kernel.errors import Kind, ParleyError
 from services.runtime.auth import Caller, caller, tenant_not_allowed
 from services.runtime.errors import status_code, to_parley_error, to_status
+from services.runtime.interceptors.sizes import too_large
 from services.runtime.interceptors.tracing import end, trusted
 from services.runtime.logs import get_logger
+from services.runtime.methods import max_request_bytes
 from services.runtime.validation import check
 
 Responses = TypeVar("Responses", bound=Message)
@@ -48,11 +51,11 @@ async def run_items(
     whole, all its items fail with that.
     """
     who = caller()
-    opening = _Opening(method, len(request.items), who)
+    opening, most = _Opening(method, len(request.items), who), _most_bytes(method)
     outcomes: list[Any] = [None] * len(request.items)
     items = []
     for index, item in enumerate(request.items):
-        refused = _refuse(item, who)
+        refused = _refuse(item, who, most)
         if refused is None:
             items.append(opening.open(index, item))
         else:
@@ -74,13 +77,21 @@ async def run_items(
     return _respond(respond, outcomes)
 
 
-def _refuse(item: Any, who: Caller) -> ParleyError | None:
+@cache
+def _most_bytes(path: str) -> int:
+    """What the method takes that an item stands for."""
+    service, _, name = path.lstrip("/").partition("/")
+    return max_request_bytes(Default().FindServiceByName(service).methods_by_name[name])
+
+
+def _refuse(item: Any, who: Caller, most: int) -> ParleyError | None:
     if item.context.HasField("timeout") and item.context.timeout.ToNanoseconds() <= 0:
         return _EXPIRED
     tenant_id = getattr(item.request, "tenant_id", None)
     if tenant_id is not None and not who.allows(tenant_id):
         return tenant_not_allowed(tenant_id)
-    return check(item.request)
+    size = item.request.ByteSize()
+    return too_large(size, most) if size > most else check(item.request)
 
 
 class _Opening:

@@ -8,6 +8,11 @@ from google.protobuf.descriptor_pool import Default
 
 from parley.common.v1 import access_pb2
 
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+"""What the transport takes at most."""
+DEFAULT_REQUEST_BYTES = 64 * 1024
+"""What a method takes whose contract says nothing of it."""
+
 OPEN_SERVICES = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
 """Anyone may ask these; no interceptor touches them."""
 
@@ -26,6 +31,8 @@ class Method:
     """Whether the request carries calls as items; each is then checked by `run_items`."""
     is_stream: bool
     """Whether requests or responses are a stream."""
+    max_request_bytes: int
+    """How large a request may be."""
 
     @property
     def name(self) -> str:
@@ -45,6 +52,7 @@ def methods_of(services: Iterable[str], extra_access: Mapping[str, frozenset[str
                 "tenant_id" in descriptor.input_type.fields_by_name,
                 is_batch(descriptor.input_type),
                 descriptor.client_streaming or descriptor.server_streaming,
+                max_request_bytes(descriptor),
             )
     return found
 
@@ -53,6 +61,13 @@ def callers_of(method: MethodDescriptor) -> frozenset[str]:
     """The callers that the method's access option names, in lower case, for example `edge`."""
     access = method.GetOptions().Extensions[access_pb2.access]
     return frozenset(access_pb2.Caller.Name(each).removeprefix("CALLER_").lower() for each in access.callers)
+
+
+def max_request_bytes(method: MethodDescriptor) -> int:
+    """How large a request may be by the method's contract; a batch, and what is not our contract, as the transport."""
+    if is_batch(method.input_type) or not method.containing_service.full_name.startswith("parley."):
+        return MAX_MESSAGE_BYTES
+    return method.GetOptions().Extensions[access_pb2.max_request_bytes] or DEFAULT_REQUEST_BYTES
 
 
 def is_batch(request: Descriptor) -> bool:

@@ -12,11 +12,10 @@ from services.runtime.health import Health
 from services.runtime.interceptors.defaults import interceptors
 from services.runtime.interceptors.streams import Streams
 from services.runtime.keys import Keys
-from services.runtime.methods import methods_of
+from services.runtime.methods import MAX_MESSAGE_BYTES, methods_of
+from services.runtime.pages import Signer
 from services.runtime.settings import Settings
 from services.runtime.verifier import Verifier
-
-MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 
 OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -40,7 +39,8 @@ class Server:
         methods = methods_of(services, app.extra_access)
         self.health = Health(services, app.checks, settings.check_seconds, app.spared)
         self._streams = Streams(methods)
-        chain = interceptors(methods, Verifier(keys, name), self._streams, settings.default_deadline_seconds)
+        signer = Signer(keys.private(name))
+        chain = interceptors(methods, Verifier(keys, name), signer, self._streams, settings.default_deadline_seconds)
         self._server = grpc.aio.server(interceptors=chain, options=OPTIONS)
         for _, add, servicer in app.servicers:
             add(servicer, self._server)

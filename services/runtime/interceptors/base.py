@@ -30,6 +30,10 @@ class Interceptor(grpc.aio.ServerInterceptor):
     async def around(self, method: Method, request: Any, context: Context, proceed: Proceed) -> Any:
         """Serve one RPC: whatever comes before, `await proceed(request, context)`, whatever comes after."""
 
+    def reader(self, method: Method, read: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+        """What makes a request of bytes; None leaves them as they are."""
+        return read
+
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
@@ -56,7 +60,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
         return build(
             serve,
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=self.reader(method, handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 

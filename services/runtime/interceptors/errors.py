@@ -25,8 +25,9 @@ class Errors(Interceptor):
             failure = to_parley_error(error)
             tell = log.error if failure.reason == "INTERNAL" else log.warning
             tell("call failed", method=method.name, reason=failure.reason, exc_info=error)
-        details = to_status(failure).SerializeToString()
-        return await context.abort(status_code(failure.kind), failure.message, ((DETAILS_KEY, details),))
+        status = to_status(failure)
+        details = status.SerializeToString()
+        return await context.abort(status_code(failure.kind), status.message, ((DETAILS_KEY, details),))
 
 
 def is_abort(error: BaseException) -> bool:
