@@ -7,7 +7,6 @@ from time import monotonic
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import pytest
 
 from parley.dialog.v1 import dialog_pb2, order_pb2
@@ -50,7 +49,7 @@ ANALYZE dialog.messages, dialog.lanes, dialog.conversations, dialog.orders;
 """
 
 
-async def fill(connection: "asyncpg.Connection[asyncpg.Record]", count: int = MESSAGES, days: int = 390) -> None:
+async def fill(connection: Any, count: int = MESSAGES, days: int = 390) -> None:
     """A year of messages, as they lie after a year."""
     now = datetime.now(UTC)
     begin = now - timedelta(days=days)
@@ -159,7 +158,7 @@ async def test_pages_of_a_rare_filter_reach_all_that_match(world: World, monkeyp
     monkeypatch.setattr("services.dialog.postgres.listing.SECONDS", 0.0)
     await world.start(dialog_workers=0)
     await world.prepare()
-    wanted = []
+    wanted: list[str] = []
     for number in range(20):
         response = await world.submit(chat=str(number), channel_id="rare" if number % 9 == 0 else "channel")
         wanted.insert(0, response.message_id)
