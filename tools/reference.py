@@ -153,22 +153,46 @@ def slug(title: str) -> str:
     return re.sub(r"[^a-z0-9]", "", title.lower())
 
 
+TO_DO = {
+    "INVALID_ARGUMENT": "Mend the request; as it is it fails again.",
+    "UNAUTHENTICATED": "Show a key, secret or token that is valid.",
+    "PERMISSION_DENIED": "Call with a key or token that may do this.",
+    "NOT_FOUND": "Check the id; the `list` command of its kind shows what there is.",
+    "ALREADY_EXISTS": "Read what is there; give something new an id of its own.",
+    "ABORTED": "Read it again, and repeat the change on what you got.",
+    "FAILED_PRECONDITION": "Change the state that is in the way; repeating the call alone does not help.",
+    "RESOURCE_EXHAUSTED": "Wait as long as `RetryInfo` or `Retry-After` says, then repeat it.",
+    "UNAVAILABLE": "Repeat it after a pause that grows, with the same request id or idempotency key.",
+    "DEADLINE_EXCEEDED": "It may have been done: repeat it with the same request id or idempotency key.",
+    "UNIMPLEMENTED": "Use the method that `/docs` of the edge names.",
+    "CANCELLED": "Nothing; nobody waits for the answer.",
+    "INTERNAL": "Look up the trace id in the logs of the services.",
+}
+"""What a caller does about a failure, by the gRPC status that its comment names."""
+
+
 def errors_page(files: list[Comments]) -> str:
     """Every reason with which a call can fail."""
     rows = [
-        f"| `{value.name.removeprefix('ERROR_REASON_')}` | {comments.at(5, number, 2, index)} |\n"
+        f"| `{value.name.removeprefix('ERROR_REASON_')}` | {text} | {to_do(text)} |\n"
         for comments in files
         for number, enum in enumerate(comments.file.enum_type)
         if enum.name == "ErrorReason"
         for index, value in enumerate(enum.value)
         if value.number
+        for text in [comments.at(5, number, 2, index)]
     ]
     return (
         NOTE.format("protos/parley/common/v1/error_reason.proto")
         + "# Errors\n\nA failed call carries a `google.rpc.ErrorInfo` with `domain: parley` and one of these reasons; "
         "clients raise it as `CallError.reason`. Over HTTP it is `reason` in `application/problem+json`.\n\n"
-        "| reason | what it means, its gRPC status, its metadata |\n|---|---|\n" + "".join(rows)
+        "| reason | what it means, its gRPC status, its metadata | what to do |\n|---|---|---|\n" + "".join(rows)
     )
+
+
+def to_do(text: str) -> str:
+    """What to do about a reason. Raises StopIteration when its comment names no status."""
+    return next(TO_DO[word] for word in re.findall(r"[A-Z_]{5,}", text) if word in TO_DO)
 
 
 def settings_page() -> str:

@@ -4,56 +4,96 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
+from typing import TypeVar
 
 from parley.dialog.v1 import tenant_pb2
 
 from parley_client.dialog import TenantClient
 from parley_client.errors import CallError
+from services.edge.guesses import Guesses
 from services.edge.problems import Problem, from_call_error
+
+V = TypeVar("V")
+PROVEN = 10_000
+"""Keys that were good once, by their hashes: these are asked for whatever else comes from their address."""
 
 
 class ApiKeys:
-    """Checks keys by dialog, and remembers the answer for `seconds` under the key's hash; refusals for a sixth."""
+    """Checks keys by dialog, and remembers the answer for `seconds` under the key's hash; refusals for a sixth.
 
-    def __init__(self, client: TenantClient, *, seconds: float = 30.0, entries: int = 1000) -> None:
+    Strangers fill the memory of refusals only. Many calls with one key that is not remembered ask once.
+    """
+
+    def __init__(self, client: TenantClient, guesses: Guesses, *, seconds: float = 30.0, entries: int = 1000) -> None:
         self._client = client
+        self._guesses = guesses
         self._seconds = seconds
         self._entries = entries
-        self._known: OrderedDict[bytes, tuple[float, tenant_pb2.ApiKey | None]] = OrderedDict()
+        self._good: OrderedDict[bytes, tuple[float, tenant_pb2.ApiKey]] = OrderedDict()
+        self._bad: OrderedDict[bytes, float] = OrderedDict()
+        self._proven: OrderedDict[bytes, None] = OrderedDict()
+        self._asked: dict[bytes, asyncio.Task[tenant_pb2.ApiKey | None]] = {}
 
-    async def check(self, key: str, scope: "tenant_pb2.ApiKeyScope.ValueType") -> tenant_pb2.ApiKey:
-        """The key's owner. Raises Problem: 401 unknown, 403 scope missing, 503 when nobody can tell."""
-        if not key or len(key) > 256:
-            raise _refused()
-        digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
-        now = asyncio.get_running_loop().time()
-        until, api_key = self._known.get(digest, (0.0, None))
-        if until < now:
-            api_key = await self._verify(key)
-            self._remember(digest, now, api_key)
+    async def check(self, key: str, scope: "tenant_pb2.ApiKeyScope.ValueType", address: str = "") -> tenant_pb2.ApiKey:
+        """The key's owner. Raises Problem: 401 unknown, 403 scope missing, 429 guessing, 503 when nobody can tell."""
+        api_key = await self._find(key, address)
         if api_key is None:
-            raise _refused()
+            raise self._guesses.failed(address, "api_key", _refused())
         if scope not in api_key.scopes:
             raise Problem(403, "SCOPE_MISSING", "This API key is not for chat.")
         return api_key
 
-    async def _verify(self, key: str) -> tenant_pb2.ApiKey | None:
+    async def _find(self, key: str, address: str) -> tenant_pb2.ApiKey | None:
+        if not key or len(key) > 256:
+            return None
+        digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+        now = asyncio.get_running_loop().time()
+        until, api_key = self._good.get(digest, (0.0, None))
+        if until > now:
+            return api_key
+        if self._bad.get(digest, 0.0) > now:
+            return None
+        if digest in self._proven or digest in self._asked:
+            return await self._ask(digest, key)
+        with self._guesses.asking(address):
+            return await self._ask(digest, key)
+
+    async def _ask(self, digest: bytes, key: str) -> tenant_pb2.ApiKey | None:
+        task = self._asked.get(digest)
+        if task is None:
+            task = self._asked[digest] = asyncio.create_task(self._verify(digest, key))
+            task.add_done_callback(lambda done: self._forget(digest, done))
+        return await asyncio.shield(task)
+
+    def _forget(self, digest: bytes, done: "asyncio.Task[tenant_pb2.ApiKey | None]") -> None:
+        del self._asked[digest]
+        if not done.cancelled():
+            done.exception()  # whoever waited has it; nobody may have waited to the end
+
+    async def _verify(self, digest: bytes, key: str) -> tenant_pb2.ApiKey | None:
         try:
             answer = await self._client.verify_api_key(tenant_pb2.VerifyApiKeyRequest(key=key), timeout=3.0)
         except CallError as error:
-            if error.reason in ("INVALID_API_KEY", "INVALID_FIELD"):
-                return None
-            raise from_call_error(error) from None
+            if error.reason not in ("INVALID_API_KEY", "INVALID_FIELD"):
+                raise from_call_error(error) from None
+            self._good.pop(digest, None)
+            self._proven.pop(digest, None)
+            _keep(self._bad, digest, asyncio.get_running_loop().time() + self._seconds / 6, self._entries)
+            return None
+        seconds = self._seconds
+        if answer.api_key.HasField("expires_at"):
+            seconds = min(seconds, answer.api_key.expires_at.ToSeconds() - time.time())
+        until = asyncio.get_running_loop().time() + seconds
+        _keep(self._good, digest, (until, answer.api_key), self._entries)
+        _keep(self._proven, digest, None, PROVEN)
         return answer.api_key
 
-    def _remember(self, digest: bytes, now: float, api_key: tenant_pb2.ApiKey | None) -> None:
-        seconds = self._seconds if api_key is not None else self._seconds / 6
-        if api_key is not None and api_key.HasField("expires_at"):
-            seconds = min(seconds, api_key.expires_at.ToSeconds() - time.time())
-        self._known[digest] = (now + seconds, api_key)
-        self._known.move_to_end(digest)
-        while len(self._known) > self._entries:
-            self._known.popitem(last=False)
+
+def _keep(known: OrderedDict[bytes, V], digest: bytes, value: V, most: int) -> None:
+    known[digest] = value
+    known.move_to_end(digest)
+    while len(known) > most:
+        known.popitem(last=False)
 
 
 def _refused() -> Problem:

@@ -62,7 +62,7 @@ class _Problems:
         except Problem as raised:
             problem = raised
         except HTTPException as error:
-            reason = "METHOD_NOT_ALLOWED" if error.status_code == 405 else "HTTP"
+            reason = "WRONG_HTTP_METHOD" if error.status_code == 405 else "INVALID_HTTP"
             problem = Problem(error.status_code, reason, error.detail)
         except Exception:
             if begun:

@@ -19,10 +19,10 @@ from parley_client.dialog import DialogClient
 from parley_client.errors import CallError
 from parley_client.tracing import links_from
 from services.edge.api_keys import ApiKeys
+from services.edge.bodies import Bodies
 from services.edge.channels import ChannelMirror
 from services.edge.problems import Problem, from_call_error
 from services.edge.translate.chat2desk import clean
-from services.edge.webhooks import read_body
 from services.kernel.ids import uuid7
 from services.runtime.crashpoints import reach
 
@@ -42,12 +42,12 @@ _decoder = msgspec.json.Decoder(Body)
 
 @dataclass(frozen=True)
 class Chat:
-    """Both routes. `max_body` is in bytes, `timeout` in seconds."""
+    """Both routes. `timeout` is in seconds."""
 
     api_keys: ApiKeys
     channels: ChannelMirror
     dialog: DialogClient
-    max_body: int
+    bodies: Bodies
     timeout: float
 
     async def send(self, request: Request) -> Response:
@@ -87,8 +87,9 @@ class Chat:
         raise Problem(502, "MODEL_UNAVAILABLE", "The answer ended before it was complete; send the message again.")
 
     async def _request(self, request: Request) -> dialog_pb2.ChatRequest:
-        api_key = await self.api_keys.check(request.headers.get("x-api-key", ""), tenant_pb2.API_KEY_SCOPE_CHAT)
-        body = _parse(await read_body(request.scope, request.receive, self.max_body))
+        key, address = request.headers.get("x-api-key", ""), request.client.host if request.client else ""
+        api_key = await self.api_keys.check(key, tenant_pb2.API_KEY_SCOPE_CHAT, address)
+        body = _parse(await self.bodies.read(request.scope, request.receive))
         entry = await self.channels.find(api_key.channel_id)
         channel = entry.channel
         if channel.tenant_id != api_key.tenant_id or channel.provider != channel_pb2.PROVIDER_API:

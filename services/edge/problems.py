@@ -21,11 +21,16 @@ class Problem(Exception):
     retry_after: float | None = None
     extra: Mapping[str, str] | None = None
 
+    @property
+    def title(self) -> str:
+        """The status in words."""
+        return TITLES.get(self.status, "Error")
+
     def response(self) -> Response:
         """The document, with `Retry-After` in whole seconds, rounded up."""
         body: dict[str, object] = {
             "type": "about:blank",
-            "title": TITLES.get(self.status, "Error"),
+            "title": self.title,
             "status": self.status,
             "reason": self.reason,
             "detail": self.detail,
@@ -46,10 +51,12 @@ TITLES = {
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
+    408: "Too slow",
     409: "Conflict",
     413: "Too large",
     422: "Invalid field",
     429: "Limit exceeded",
+    431: "Headers too large",
     500: "Internal error",
     502: "The model failed",
     503: "Not available",

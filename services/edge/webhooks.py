@@ -1,13 +1,12 @@
 """Webhooks in: authentic, parsed, stored by dialog, and only then answered with 200."""
 
-import asyncio
 from urllib.parse import parse_qs
 
 import msgspec
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from parley.delivery.v1 import channel_pb2, delivery_pb2
 from parley.dialog.v1 import dialog_pb2
@@ -15,15 +14,15 @@ from parley.dialog.v1 import dialog_pb2
 from parley_client.delivery import DeliveryClient
 from parley_client.dialog import DialogClient
 from parley_client.errors import CallError
+from services.edge.bodies import Bodies
 from services.edge.channels import ChannelMirror, Entry
+from services.edge.guesses import Guesses
 from services.edge.problems import Problem, from_call_error
 from services.edge.signatures import secret_matches
 from services.edge.translate import chat2desk
 from services.runtime import crashpoints
 
 _tracer = trace.get_tracer("parley.edge")
-DISCARDED_AT_MOST = 32_000_000
-"""Bytes of a body that is too large which are read all the same."""
 
 
 class Chat2DeskWebhook:
@@ -34,16 +33,18 @@ class Chat2DeskWebhook:
         channels: ChannelMirror,
         dialog: DialogClient,
         delivery: DeliveryClient,
+        bodies: Bodies,
+        guesses: Guesses,
         *,
-        max_body: int,
         submit_timeout: float,
         default_channel: str = "",
     ) -> None:
-        """`max_body` is in bytes, `submit_timeout` in seconds; `default_channel` is for the path without an id."""
+        """`submit_timeout` is in seconds; `default_channel` is for the path without an id."""
         self._channels = channels
         self._dialog = dialog
         self._delivery = delivery
-        self._max_body = max_body
+        self._bodies = bodies
+        self._guesses = guesses
         self._submit_timeout = submit_timeout
         self._default_channel = default_channel
 
@@ -67,14 +68,15 @@ class Chat2DeskWebhook:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         if scope["method"] != "POST":
-            raise Problem(405, "METHOD_NOT_ALLOWED", "Webhooks are sent with POST.")
-        entry = await self._channels.find(scope["path_params"].get("channel_id") or self._default_channel)
+            raise Problem(405, "WRONG_HTTP_METHOD", "Webhooks are sent with POST.")
+        address = scope["client"][0]
+        entry = await self._channels.find(scope["path_params"].get("channel_id") or self._default_channel, address)
         if entry.channel.provider != channel_pb2.PROVIDER_CHAT2DESK:
             raise Problem(404, "CHANNEL_NOT_FOUND", "This channel is not a Chat2Desk channel.")
-        body = await read_body(scope, receive, self._max_body)
         if not secret_matches(entry.webhook_secret, *_shown_secrets(scope)):
             detail = "The webhook secret is missing or wrong; give it as `?secret=` or header `X-Webhook-Secret`."
-            raise Problem(401, "INVALID_SIGNATURE", detail)
+            raise self._guesses.failed(address, "webhook_secret", Problem(401, "INVALID_SIGNATURE", detail))
+        body = await self._bodies.read(scope, receive)
         return await self._take(entry, chat2desk.translate(entry.channel, body))
 
     async def _take(self, entry: Entry, meant: chat2desk.Translated) -> Response:
@@ -106,32 +108,6 @@ async def submit(
         span.set_attribute("parley.message_id", answer.message_id)
         span.set_attribute("parley.duplicate", answer.duplicate)
     return answer
-
-
-async def read_body(scope: Scope, receive: Receive, most: int) -> bytes:
-    """The whole body. Raises Problem 413 beyond `most` bytes, of which none are kept."""
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body") and len(body) <= most:
-        message = await receive()
-        body += message.get("body", b"")
-    if message["type"] == "http.disconnect":
-        raise asyncio.CancelledError
-    if len(body) > most:
-        await _discard(receive, message, DISCARDED_AT_MOST)
-        raise _too_large(most)
-    return body
-
-
-async def _discard(receive: Receive, message: Message, most: int) -> None:
-    """Read on for `most` bytes: who is still sending when the connection closes never sees the answer."""
-    while message.get("more_body") and most > 0:
-        message = await receive()
-        most -= len(message.get("body", b""))
-
-
-def _too_large(most: int) -> Problem:
-    return Problem(413, "TOO_LARGE", f"The body is larger than {most:,} bytes.", extra={"limit_bytes": str(most)})
 
 
 def _shown_secrets(scope: Scope) -> list[str | None]:

@@ -4,10 +4,14 @@ from parley_client.delivery import ChannelClient, DeliveryClient
 from parley_client.dialog import DialogClient, TenantClient
 from services.edge.api_keys import ApiKeys
 from services.edge.app import make_app
+from services.edge.bodies import Bodies
 from services.edge.channels import ChannelMirror
 from services.edge.chat import Chat
+from services.edge.guesses import Guesses
 from services.edge.health import Health
-from services.edge.http import HttpServer
+from services.edge.server.bounds import Bounds
+from services.edge.server.http import HttpServer
+from services.edge.server.peers import Proxies
 from services.edge.settings import EdgeSettings
 from services.edge.webhooks import Chat2DeskWebhook
 from services.runtime.service import App, Runtime
@@ -18,22 +22,45 @@ async def build(runtime: Runtime, settings: EdgeSettings) -> App:
     connections = {name: runtime.connect(name) for name in ("dialog", "delivery", "context", "limits")}
     dialog = DialogClient(connections["dialog"])
     delivery = DeliveryClient(connections["delivery"])
-    channels = ChannelMirror(ChannelClient(connections["delivery"]))
+    guesses = Guesses(settings.edge_max_failures)
+    bodies = Bodies(settings.edge_max_body_bytes, settings.edge_body_memory_bytes)
+    channels = ChannelMirror(ChannelClient(connections["delivery"]), guesses)
     webhook = Chat2DeskWebhook(
         channels,
         dialog,
         delivery,
-        max_body=settings.edge_max_body_bytes,
+        bodies,
+        guesses,
         submit_timeout=settings.edge_submit_timeout_seconds,
         default_channel=settings.edge_chat2desk_channel,
     )
     chat = Chat(
-        ApiKeys(TenantClient(connections["dialog"])),
+        ApiKeys(TenantClient(connections["dialog"]), guesses),
         channels,
         dialog,
-        max_body=settings.edge_max_body_bytes,
+        bodies,
         timeout=settings.edge_chat_timeout_seconds,
     )
     app = make_app(webhook, chat, Health(connections, dialog, delivery))
-    server = HttpServer(app, settings.host, settings.edge_port, drain=settings.drain_seconds)
+    server = HttpServer(
+        app,
+        settings.host,
+        settings.edge_port,
+        drain=settings.drain_seconds,
+        bounds=bounds_of(settings),
+        proxies=Proxies(settings.edge_trusted_proxies),
+    )
     return App(background=[channels.watch, server.run])
+
+
+def bounds_of(settings: EdgeSettings) -> Bounds:
+    return Bounds(
+        connections=settings.edge_max_connections,
+        connections_per_address=settings.edge_max_connections_per_address,
+        requests=settings.edge_max_requests,
+        head_bytes=settings.edge_max_header_bytes,
+        head_seconds=settings.edge_header_seconds,
+        idle_seconds=settings.edge_idle_seconds,
+        body_seconds=settings.edge_body_seconds,
+        body_bytes=settings.edge_max_body_bytes,
+    )

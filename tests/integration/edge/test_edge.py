@@ -36,6 +36,7 @@ class FakeDialog(dialog_pb2_grpc.DialogServiceServicer, tenant_pb2_grpc.TenantSe
 
     submitted: list[dialog_pb2.SubmitMessageRequest] = field(default_factory=list)
     seen: dict[str, str] = field(default_factory=dict)
+    verified: list[str] = field(default_factory=list)
     chats: list[dialog_pb2.ChatRequest] = field(default_factory=list)
     error: ParleyError | None = None
 
@@ -77,7 +78,8 @@ class FakeDialog(dialog_pb2_grpc.DialogServiceServicer, tenant_pb2_grpc.TenantSe
         )
 
     async def VerifyApiKey(self, request: tenant_pb2.VerifyApiKeyRequest, context: Any) -> Any:
-        if request.key != "good":
+        self.verified.append(request.key)
+        if not request.key.startswith("good"):
             raise ParleyError(Kind.UNAUTHENTICATED, "INVALID_API_KEY", "The API key is not valid.")
         return tenant_pb2.VerifyApiKeyResponse(
             api_key=tenant_pb2.ApiKey(tenant_id="demo", channel_id="api", scopes=[tenant_pb2.API_KEY_SCOPE_CHAT])
@@ -196,6 +198,7 @@ async def edge(make_settings: Callable[..., Any]) -> AsyncIterator[Edge]:
             limits_address=one.address,
             edge_chat2desk_channel="c2d",
             edge_submit_timeout_seconds=30.0,
+            edge_max_failures=10,
             drain_seconds=0.5,
         )
         service = await stack.enter_async_context(running("edge", settings, build))
@@ -208,11 +211,7 @@ async def edge(make_settings: Callable[..., Any]) -> AsyncIterator[Edge]:
 async def port_of(service: Running) -> int:
     """The HTTP port, once it is listened on."""
     run: Any = service.app.background[-1]
-    server = run.__self__._server
-    async with asyncio.timeout(30):
-        while not server.started:
-            await asyncio.sleep(0.005)
-    port: int = server.servers[0].sockets[0].getsockname()[1]
+    port: int = await asyncio.wait_for(asyncio.shield(run.__self__.port), 30)
     return port
 
 
@@ -248,6 +247,72 @@ async def test_an_unknown_channel_is_asked_for_before_it_is_a_404(edge: Edge) ->
     for _ in range(3):
         assert (await edge.hook(channel="nowhere"))[0] == 404
     assert edge.delivery.asked.count("nowhere") == 1
+
+
+async def test_unknown_channels_cost_their_address_and_known_ones_go_on(edge: Edge) -> None:
+    answers = [await edge.hook(channel=f"guess-{number}") for number in range(15)]
+    assert [status for status, _, _ in answers] == [404] * 10 + [429] * 5
+    assert answers[-1][1]["reason"] == "TOO_MANY_FAILURES" and 0 < int(answers[-1][2]["retry-after"]) <= 60
+    assert len(edge.delivery.asked) == 10  # the others cost nobody a question
+    assert (await edge.hook())[0] == 200
+
+
+async def test_wrong_secrets_cost_their_address_and_right_ones_go_on(edge: Edge) -> None:
+    answers = [await edge.hook(secret=f"guess-{number}") for number in range(12)]
+    assert [status for status, _, _ in answers] == [401] * 10 + [429] * 2
+    assert (await edge.hook())[0] == 200
+
+
+async def test_unknown_keys_cost_their_address_and_proven_ones_go_on(edge: Edge) -> None:
+    body = {"telegram_id": 1, "message": "hi"}
+    assert (await edge.chat(body))[0] == 200
+    answers = [await edge.chat(body, key=f"bad-{number}") for number in range(12)]
+    assert [status for status, _, _ in answers] == [401] * 10 + [429] * 2
+    assert len(edge.dialog.verified) == 11
+    assert (await edge.chat(body))[0] == 200
+    assert (await edge.chat(body, key="good-but-never-seen"))[0] == 429
+
+
+async def test_many_calls_with_a_new_key_ask_once(edge: Edge) -> None:
+    answers = await asyncio.gather(*(edge.chat({"telegram_id": n, "message": "hi"}) for n in range(30)))
+    assert {status for status, _, _ in answers} == {200}
+    assert edge.dialog.verified == ["good"]
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/webhooks/chat2desk/nowhere", "", 404),
+        ("/webhooks/chat2desk/c2d?secret=wrong", "", 401),
+        (f"/webhooks/chat2desk/c2d?secret={SECRET}", "Content-Length: 1000001", 413),
+        (f"/webhooks/chat2desk/c2d?secret={SECRET}", "Content-Type: multipart/form-data", 422),
+        ("/v1/chat/send", "X-API-KEY: bad", 401),
+        ("/v1/chat/stream", "X-API-KEY: bad", 401),
+        ("/v1/chat/send", "X-API-KEY: good\r\nContent-Length: 1000001", 413),
+        ("/nothing", "", 404),
+    ],
+)
+async def test_what_the_address_and_the_headers_show_is_answered_before_the_body(
+    edge: Edge, path: str, headers: str, status: int
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(edge.url.rpartition(":")[2]))
+    length = "" if "Content-Length" in headers else "Content-Length: 500\r\n"
+    writer.write(f"POST {path} HTTP/1.1\r\n{headers}{headers and chr(13) + chr(10)}{length}\r\n".encode())
+    answer = await asyncio.wait_for(reader.read(), 30)
+    assert answer.startswith(b"HTTP/1.1 %d " % status) and b"application/problem+json" in answer
+    writer.close()
+
+
+async def test_who_goes_away_in_the_middle_is_no_error(edge: Edge, capfd: pytest.CaptureFixture[str]) -> None:
+    for head in (f"webhooks/chat2desk/c2d?secret={SECRET} HTTP/1.1", "v1/chat/send HTTP/1.1\r\nX-API-KEY: good"):
+        _, writer = await asyncio.open_connection("127.0.0.1", int(edge.url.rpartition(":")[2]))
+        writer.write(f"POST /{head}\r\nContent-Length: 50\r\n\r\n{{".encode())
+        await asyncio.sleep(0.3)
+        writer.transport.abort()
+    await asyncio.sleep(0.3)
+    said = capfd.readouterr()
+    assert "failed" not in said.out + said.err and "Traceback" not in said.out + said.err
+    assert (await edge.hook())[0] == 200
 
 
 async def test_a_channel_of_another_kind_is_a_404(edge: Edge) -> None:

@@ -104,6 +104,26 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A list or a count took too long and was stopped; narrow it down by its filters. DEADLINE_EXCEEDED."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 120
     """A fault of ours; the message has no details and the log has the trace id. INTERNAL."""
+    ERROR_REASON_INVALID_SIGNATURE: _ErrorReason.ValueType  # 140
+    """Over HTTP only: the webhook's secret or signature is missing or wrong. UNAUTHENTICATED."""
+    ERROR_REASON_TOO_MANY_FAILURES: _ErrorReason.ValueType  # 141
+    """Over HTTP only: this address has failed too often with unknown keys, wrong secrets or unknown channels;
+    `Retry-After` says when it is heard again. RESOURCE_EXHAUSTED.
+    """
+    ERROR_REASON_ROUTE_NOT_FOUND: _ErrorReason.ValueType  # 142
+    """Over HTTP only: there is nothing at this path. NOT_FOUND."""
+    ERROR_REASON_WRONG_HTTP_METHOD: _ErrorReason.ValueType  # 143
+    """Over HTTP only: the path is there, and takes another method. UNIMPLEMENTED."""
+    ERROR_REASON_INVALID_HTTP: _ErrorReason.ValueType  # 144
+    """Over HTTP only: what came is not a request of HTTP/1.1. INVALID_ARGUMENT."""
+    ERROR_REASON_HEADERS_TOO_LARGE: _ErrorReason.ValueType  # 145
+    """Over HTTP only: the address and the headers are larger than the edge reads, or more than a hundred.
+    INVALID_ARGUMENT.
+    """
+    ERROR_REASON_TOO_SLOW: _ErrorReason.ValueType  # 146
+    """Over HTTP only: the headers or the body took too long to come. DEADLINE_EXCEEDED."""
+    ERROR_REASON_CLIENT_GONE: _ErrorReason.ValueType  # 147
+    """In traces of the edge only: the caller went away before its request was complete. CANCELLED."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the `google.rpc.ErrorInfo` that each failure carries, without the prefix; the `domain` is
@@ -192,4 +212,24 @@ ERROR_REASON_READ_TOO_LONG: ErrorReason.ValueType  # 107
 """A list or a count took too long and was stopped; narrow it down by its filters. DEADLINE_EXCEEDED."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 120
 """A fault of ours; the message has no details and the log has the trace id. INTERNAL."""
+ERROR_REASON_INVALID_SIGNATURE: ErrorReason.ValueType  # 140
+"""Over HTTP only: the webhook's secret or signature is missing or wrong. UNAUTHENTICATED."""
+ERROR_REASON_TOO_MANY_FAILURES: ErrorReason.ValueType  # 141
+"""Over HTTP only: this address has failed too often with unknown keys, wrong secrets or unknown channels;
+`Retry-After` says when it is heard again. RESOURCE_EXHAUSTED.
+"""
+ERROR_REASON_ROUTE_NOT_FOUND: ErrorReason.ValueType  # 142
+"""Over HTTP only: there is nothing at this path. NOT_FOUND."""
+ERROR_REASON_WRONG_HTTP_METHOD: ErrorReason.ValueType  # 143
+"""Over HTTP only: the path is there, and takes another method. UNIMPLEMENTED."""
+ERROR_REASON_INVALID_HTTP: ErrorReason.ValueType  # 144
+"""Over HTTP only: what came is not a request of HTTP/1.1. INVALID_ARGUMENT."""
+ERROR_REASON_HEADERS_TOO_LARGE: ErrorReason.ValueType  # 145
+"""Over HTTP only: the address and the headers are larger than the edge reads, or more than a hundred.
+INVALID_ARGUMENT.
+"""
+ERROR_REASON_TOO_SLOW: ErrorReason.ValueType  # 146
+"""Over HTTP only: the headers or the body took too long to come. DEADLINE_EXCEEDED."""
+ERROR_REASON_CLIENT_GONE: ErrorReason.ValueType  # 147
+"""In traces of the edge only: the caller went away before its request was complete. CANCELLED."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
