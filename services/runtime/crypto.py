@@ -6,7 +6,7 @@ import os
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from services.runtime.keys import Keys
+from services.runtime.keys import LOOK_AGAIN, Keys
 
 _VERSION = b"\x01"
 _KEY_ID = 4
@@ -24,14 +24,18 @@ class Sealer:
 
     Sealed bytes are: version (1), key id (4), nonce (12), ciphertext with tag. `bound_to` says where they belong, for
     example `delivery/channel/<tenant>/<id>/token`; they open there and nowhere else. New bytes are sealed with the
-    current key; older keys still open what they have sealed.
+    current key; older keys still open what they have sealed. Replaced keys are noticed within a second.
     """
 
     def __init__(self, keys: Keys) -> None:
-        self._keys = {_key_id(key): AESGCM(key) for key in reversed(keys.master)}
-        self._current = _key_id(keys.master[0])
+        self._source = keys
+        self._masters: tuple[bytes, ...] = ()
+        self._keys: dict[bytes, AESGCM] = {}
+        self._current = b""
+        self._take_keys()
 
     def seal(self, plaintext: bytes, *, bound_to: str) -> bytes:
+        self._take_keys()
         nonce = os.urandom(_NONCE)
         sealed = self._keys[self._current].encrypt(nonce, plaintext, bound_to.encode())
         return _VERSION + self._current + nonce + sealed
@@ -39,6 +43,10 @@ class Sealer:
     def open(self, sealed: bytes, *, bound_to: str) -> bytes:
         """The plaintext. Raises `CannotOpen`."""
         key = self._keys.get(sealed[1 : 1 + _KEY_ID])
+        if key is None:  # another process may have a newer one
+            self._source.look(LOOK_AGAIN)
+            self._take_keys()
+            key = self._keys.get(sealed[1 : 1 + _KEY_ID])
         if sealed[:1] != _VERSION or key is None or len(sealed) < _HEADER + _TAG:
             raise CannotOpen("not sealed with a known key")
         try:
@@ -48,7 +56,15 @@ class Sealer:
 
     def is_current(self, sealed: bytes) -> bool:
         """Whether the current key has sealed it; if not, seal it again at the next write."""
+        self._take_keys()
         return sealed[1 : 1 + _KEY_ID] == self._current
+
+    def _take_keys(self) -> None:
+        masters = self._source.master
+        if masters is not self._masters:
+            self._keys = {_key_id(key): AESGCM(key) for key in reversed(masters)}
+            self._current = _key_id(masters[0])
+            self._masters = masters
 
 
 def is_sealed(stored: bytes) -> bool:

@@ -113,7 +113,7 @@ async def running(
 ) -> AsyncIterator[Running]:
     """A service in this process, stopped at the end. `port` 0 takes any free one."""
     keys = Keys(settings.keys_dir)
-    tokens = tokens or ServiceTokens(name, keys.private(name))
+    tokens = tokens or ServiceTokens(name, keys)
     runtime = Runtime(name, settings, clock or SystemClock(), tokens, keys)
     stop = asyncio.Event()
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -192,7 +192,7 @@ async def serve(name: str, settings: S, build: Build[S]) -> int:
         loop.add_signal_handler(number, told.set)
     tracing = None
     try:
-        tokens = ServiceTokens(name, Keys(settings.keys_dir).private(name))
+        tokens = ServiceTokens(name, Keys(settings.keys_dir))
         tracing = telemetry.start(name, settings, tokens)
         async with running(name, settings, build, port=settings.port_of(name), tokens=tokens) as service:
             spare_the_collector()

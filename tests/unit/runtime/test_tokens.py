@@ -4,6 +4,7 @@ import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import time
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -11,7 +12,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from services.kernel.errors import Kind, ParleyError
 from services.runtime.auth import ALL
-from services.runtime.keys import SERVICES, KeyMissing, Keys, ServiceTokens, ensure_keys, make_token, tokens_of
+from services.runtime.keyfiles import private_pem
+from services.runtime.keys import (
+    SERVICES,
+    KeyMissing,
+    Keys,
+    ServiceTokens,
+    ensure_keys,
+    make_token,
+    tokens_of,
+)
 from services.runtime.verifier import LEEWAY, Verifier
 
 
@@ -62,22 +72,22 @@ def test_a_service_token_names_its_caller_for_all_tenants(keys_dir: Path) -> Non
 
 
 def test_a_token_is_reused_until_a_minute_before_its_end(keys_dir: Path) -> None:
-    time = Time()
-    tokens = ServiceTokens("dialog", Keys(keys_dir).private("dialog"), time=time)
+    clock = Time()
+    tokens = ServiceTokens("dialog", Keys(keys_dir), time=clock)
     first = tokens.token("limits")
-    time.now += 239
+    clock.now += 239
     assert tokens.token("limits") == first
     assert tokens.token("context") != first
-    time.now += 2
+    clock.now += 2
     assert tokens.token("limits") != first
 
 
 def test_an_expired_token_is_refused_also_when_it_was_seen_before(keys_dir: Path) -> None:
-    time = Time()
-    verifier = Verifier(Keys(keys_dir), "limits", time=time)
-    token = ServiceTokens("dialog", Keys(keys_dir).private("dialog"), time=time).token("limits")
+    clock = Time()
+    verifier = Verifier(Keys(keys_dir), "limits", time=clock)
+    token = ServiceTokens("dialog", Keys(keys_dir), time=clock).token("limits")
     verifier.verify(token)
-    time.now += 300 + LEEWAY + 1
+    clock.now += 300 + LEEWAY + 1
     assert "expired" in refused(verifier, token).message
 
 
@@ -97,7 +107,9 @@ def test_a_service_cannot_speak_for_another_nor_for_the_operator(keys_dir: Path)
 def test_only_the_operators_key_makes_tokens_for_every_service(keys_dir: Path) -> None:
     keys = Keys(keys_dir)
     verifier = Verifier(keys, "limits")
-    for_all = make_token(keys.private("operator"), issuer="integration", audience="*", tenants=["acme"], expires_at=4e9)
+    soon = time() + 3600
+    operator = keys.private("operator")
+    for_all = make_token(operator, issuer="integration", audience="*", tenants=["acme"], expires_at=soon)
     caller = verifier.verify(for_all)
     assert (caller.name, caller.tenants) == ("integration", frozenset({"acme"}))
     refused(verifier, make_token(keys.private("edge"), issuer="edge", audience="*", tenants=["*"], expires_at=4e9))
@@ -119,9 +131,10 @@ def test_while_a_pair_is_replaced_tokens_of_both_are_good(tmp_path: Path) -> Non
     new = Ed25519PrivateKey.generate()
     pem = new.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (tmp_path / "dialog.pub").write_bytes((tmp_path / "dialog.pub").read_bytes() + pem)
+    (tmp_path / "dialog.key").write_bytes(private_pem(new))
     verifier = Verifier(Keys(keys.folder), "limits")
     assert verifier.verify(old).name == "dialog"
-    assert verifier.verify(ServiceTokens("dialog", new).token("limits")).name == "dialog"
+    assert verifier.verify(tokens_of(tmp_path, "dialog").token("limits")).name == "dialog"
 
 
 def test_derived_keys_differ_by_purpose_and_survive_a_new_master_key(tmp_path: Path) -> None:
