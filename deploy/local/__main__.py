@@ -1,4 +1,6 @@
-"""The local stack, for the command line, which imports no service: `python -m deploy.local up|check|token`."""
+"""The local stack, for the command line, which imports no service: `python -m deploy.local up|check|token|...`.
+
+All but `up` print JSON."""
 
 import argparse
 import json
@@ -20,8 +22,8 @@ def main() -> int:
             return up(home, arguments)
         case "check":
             return check(arguments)
-        case _:
-            return token(home, arguments)
+        case command:
+            return keys(home, command, arguments)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,10 +34,16 @@ def parser() -> argparse.ArgumentParser:
     up_command.add_argument("--json", action="store_true", help="print what runs as one JSON document")
     check_command = commands.add_parser("check", help="print what is wrong with the environment, as JSON")
     check_command.add_argument("--running", action="store_true", help="the stack runs, and has its ports")
-    token_command = commands.add_parser("token", help="print a token for the gRPC ports")
+    token_command = commands.add_parser("token", help="make a token for the gRPC ports")
     token_command.add_argument("--role", choices=["operator", "integration"], default="integration")
-    token_command.add_argument("--tenant", action="append", required=True, help="a tenant, or * for all")
+    token_command.add_argument("--tenant", required=True, help="a tenant, or * for all")
+    token_command.add_argument("--name", default="", help="what it is for")
     token_command.add_argument("--hours", type=float, default=24.0, help="how long it is good for")
+    commands.add_parser("tokens", help="list the tokens that were made")
+    commands.add_parser("revoke", help="end a token").add_argument("id")
+    rotate_command = commands.add_parser("rotate", help="replace keys")
+    rotate_command.add_argument("names", nargs="*", help="services, `operator` or `master`; all when none is named")
+    rotate_command.add_argument("--now", action="store_true", help="what the old keys have signed ends at once")
     return top
 
 
@@ -60,16 +68,34 @@ def check(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def token(home: "Home", arguments: argparse.Namespace) -> int:
-    from deploy.local.tokens import operator_token
-    from services.runtime.keys import KeyMissing, Keys
+def keys(home: "Home", command: str, arguments: argparse.Namespace) -> int:
+    from deploy.local import rotating, tokens
+    from services.runtime.keys import KeyMissing
 
     try:
-        seconds = arguments.hours * 3600
-        print(operator_token(Keys(home.keys), issuer=arguments.role, tenants=arguments.tenant, seconds=seconds))
+        match command:
+            case "token":
+                token, row = tokens.issue(
+                    home,
+                    issuer=arguments.role,
+                    tenant_id=arguments.tenant,
+                    name=arguments.name,
+                    seconds=arguments.hours * 3600,
+                )
+                answer: object = {"token": token} | row.as_dict()
+            case "tokens":
+                answer = [row.as_dict() for row in tokens.issued(home)]
+            case "revoke":
+                answer = tokens.revoke(home, arguments.id).as_dict()
+            case _:
+                answer = {"rotated": rotating.rotate(home, arguments.names, now=arguments.now)}
     except KeyMissing as failure:
         print(f"{failure}: has `make run` been started once?", file=sys.stderr)
         return 1
+    except (ValueError, OSError) as failure:
+        print(failure, file=sys.stderr)
+        return 1
+    print(json.dumps(answer))
     return 0
 
 

@@ -48,9 +48,9 @@ class EmbeddedPostgres(EmbeddedServer):
     def url(self) -> str:
         return self.url_of("parley")
 
-    def url_of(self, database: str) -> str:
-        """The address of another database on this server."""
-        return f"postgresql://postgres@/{database}?host={quote(str(self.sockets))}"
+    def url_of(self, database: str, role: str = "postgres") -> str:
+        """The address of a database on this server, as its owner or as a role."""
+        return f"postgresql://{role}@/{database}?host={quote(str(self.sockets))}"
 
     def prepare(self) -> None:
         pid_file = self.data_dir / "postmaster.pid"

@@ -46,6 +46,19 @@ class Home:
     def keys(self) -> Path:
         return self.path / "keys"
 
+    @property
+    def tokens_file(self) -> Path:
+        """Which tokens were given away, without the tokens."""
+        return self.path / "tokens.json"
+
+    @property
+    def keyrings(self) -> Path:
+        return self.path / "keyrings"
+
+    def keyring(self, service: str) -> Path:
+        """What one process gets of the keys."""
+        return self.keyrings / service
+
     def log(self, name: str) -> Path:
         return self.path / "logs" / f"{name}.log"
 

@@ -29,6 +29,7 @@ class Spec:
     log: Path
     address: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    """All that it is told."""
     folder: Path | None = None
     """Where it runs."""
     prepare: Callable[[], None] | None = None
@@ -146,7 +147,7 @@ class Managed:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **self.spec.environment},
+                env=dict(self.spec.environment),
                 cwd=self.spec.folder,
                 start_new_session=True,  # Ctrl-C of a terminal is for the supervisor, which stops all in order
             )

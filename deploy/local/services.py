@@ -5,12 +5,14 @@ import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from deploy.local.embedded import EmbeddedPostgres, EmbeddedRedis
+from deploy.local.environment import of_service, of_system, variables
 from deploy.local.home import ROOT, Home
 from deploy.local.ports import LOOPBACK, PORTS, Port
 from deploy.local.probes import Probe, calling, grpc_health, http_ok
 from deploy.local.process import BACKOFF_LONGEST, Spec
+from deploy.local.roles import OWNERS
 from deploy.local.server import EmbeddedServer, leashed
+from deploy.local.stores import Stores
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Service:
     nice: int = 0
     http_probe: str = ""
     """Path that answers 200 when it is well; empty for gRPC health."""
+    redis: bool = False
+    """Whether it gets the address of Redis."""
 
 
 STORES_STAGE = 4
@@ -37,10 +41,10 @@ KILL_AFTER_DRAIN = 0.5
 SERVICES = (
     Service("edge", stage=0, drain=2.5, http_probe="/health/live"),
     Service("console", stage=0, drain=1.0, http_probe="/health/live"),
-    Service("dialog", stage=1, drain=4.5),
-    Service("delivery", stage=2, drain=3.0, nice=5),
-    Service("context", stage=3, drain=1.0, nice=5),
-    Service("limits", stage=3, drain=1.0, nice=5),
+    Service("dialog", stage=1, drain=4.5, redis=True),
+    Service("delivery", stage=2, drain=3.0, nice=5, redis=True),
+    Service("context", stage=3, drain=1.0, nice=5, redis=True),
+    Service("limits", stage=3, drain=1.0, nice=5, redis=True),
     Service("telemetry", stage=3, drain=1.0, nice=10),
     Service("simulator", stage=3, drain=0.5, http_probe="/health"),
 )
@@ -53,8 +57,7 @@ class Layout:
 
     home: Home
     ports: Mapping[str, int]
-    database_url: str
-    redis_url: str
+    stores: Stores
     given: Mapping[str, str]
     """The environment that the stack was started with."""
 
@@ -86,18 +89,24 @@ def has_service(name: str) -> bool:
 
 
 def environment(layout: Layout, service: Service) -> dict[str, str]:
-    """What a service is told: addresses, stores, and its own drain time."""
-    values = {
+    """What a service is told: what is given of its settings, addresses, its stores and keys, and its drain time."""
+    values = of_service(layout.given, service.name)
+    values |= {
         "PARLEY_HOME": str(layout.home.path),
         "PARLEY_HOST": LOOPBACK,
-        "PARLEY_DATABASE_URL": layout.database_url,
-        "PARLEY_REDIS_URL": layout.redis_url,
+        "PARLEY_KEYS_DIR": str(layout.home.keyring(service.name)),
         "PARLEY_DRAIN_SECONDS": str(drain_of(layout, service)),
-        "PARLEY_EDGE_CHAT2DESK_CHANNEL": layout.given.get("PARLEY_EDGE_CHAT2DESK_CHANNEL") or "demo-chat2desk",
         "PYTHONUNBUFFERED": "1",
     }
-    values |= {f"PARLEY_{name.upper()}_PORT": str(port) for name, port in layout.ports.items()}
+    ports = {f"PARLEY_{name.upper()}_PORT": str(port) for name, port in layout.ports.items()}
+    values |= {name: port for name, port in ports.items() if name in variables(service.name)}
     values |= {f"PARLEY_{name.upper()}_ADDRESS": layout.address(name) for name in GRPC}
+    if service.name in OWNERS:
+        values["PARLEY_DATABASE_URL"] = layout.stores.database_of(service.name)
+    if service.redis:
+        values["PARLEY_REDIS_URL"] = layout.stores.redis_url
+    if service.name == "edge":
+        values["PARLEY_EDGE_CHAT2DESK_CHANNEL"] = layout.given.get("PARLEY_EDGE_CHAT2DESK_CHANNEL") or "demo-chat2desk"
     if service.name == "telemetry":
         values["PARLEY_TELEMETRY_ADDRESS"] = ""  # it does not trace itself
     if service.name == "context":
@@ -146,7 +155,7 @@ def service_spec(layout: Layout, service: Service) -> Spec:
     )
 
 
-def store_specs(servers: list[EmbeddedServer]) -> list[Spec]:
+def store_specs(servers: list[EmbeddedServer], given: Mapping[str, str]) -> list[Spec]:
     """How to run the embedded stores."""
     return [
         Spec(
@@ -154,6 +163,7 @@ def store_specs(servers: list[EmbeddedServer]) -> list[Spec]:
             command=server.command,
             probe=calling(server.ready),
             log=server.log,
+            environment=of_system(given),
             address=str(server.sockets),
             prepare=server.prepare,
             stop_signal=server.stop_signal,
@@ -162,17 +172,3 @@ def store_specs(servers: list[EmbeddedServer]) -> list[Spec]:
         )
         for server in servers
     ]
-
-
-def stores(home: Home, given: Mapping[str, str]) -> tuple[list[EmbeddedServer], str, str]:
-    """The servers to start, and the URLs of PostgreSQL and Redis: those given, else embedded ones."""
-    started: list[EmbeddedServer] = []
-    urls = []
-    for variable, kind in (("PARLEY_DATABASE_URL", EmbeddedPostgres), ("PARLEY_REDIS_URL", EmbeddedRedis)):
-        url = given.get(variable, "").strip()
-        if not url:
-            server: EmbeddedServer = kind(home.path / kind.name, log=home.log(kind.name))
-            started.append(server)
-            url = server.url
-        urls.append(url)
-    return started, urls[0], urls[1]

@@ -12,13 +12,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from deploy.local import given
-from deploy.local.home import Home, read_json, write_json, write_private
+from deploy.local.home import Home, read_json, write_json
+from deploy.local.keyrings import hand_out
 from deploy.local.ports import choose_within
+from deploy.local.roles import make_roles
 from deploy.local.server import ServerFailed
-from deploy.local.services import Layout, ports_of, present, service_spec, store_specs, stores
+from deploy.local.services import Layout, ports_of, present, service_spec, store_specs
+from deploy.local.stores import Stores
 from deploy.local.supervisor import StartFailed, Supervisor
 from deploy.local.terminal import LogView, Terminal, last_words
-from deploy.local.tokens import operator_token
+from deploy.local.tokens import write_operator_token
 from deploy.local.welcome import welcome
 from parley_client.errors import CallError
 from parley_client.tokens import StaticToken
@@ -27,7 +30,7 @@ from services.runtime.keys import Keys, ensure_keys
 START_WITHIN = 60.0
 AFTER_A_CRASH = 8.0
 """Seconds that services of a supervisor that was killed may take to end."""
-TOKEN_LIFETIME, TOKEN_RENEWAL = 3600.0, 900.0
+TOKEN_RENEWAL = 900.0
 
 
 class Stack:
@@ -37,12 +40,14 @@ class Stack:
         self.home = home
         self.terminal = terminal
         self.keys: Keys = ensure_keys(home.keys)
-        self.servers, database_url, redis_url = stores(home, environment)
+        hand_out(home.keys, home.keyrings)
+        self.stores = Stores.of(home, environment)
+        self.servers = self.stores.servers
         services = present()
         left = read_json(home.stack_file) or {}
         patience = 0.0 if left.get("state", "stopped") == "stopped" else AFTER_A_CRASH
         ports = choose_within(patience, environment, ports_of(services))
-        self.layout = Layout(home, ports, database_url, redis_url, environment)
+        self.layout = Layout(home, ports, self.stores, environment)
         self.specs = [service_spec(self.layout, service) for service in services]
         self.supervisor = Supervisor(report=terminal.report, changed=self.write_state)
         self.state = "starting"
@@ -51,11 +56,19 @@ class Stack:
 
     async def start(self, *, demo: bool) -> None:
         """Bring everything up. Raises `StartFailed`, `ServerFailed` or `CallError`."""
-        if not any(server.name == "postgres" for server in self.servers):
-            await given.answers(self.layout.database_url, lambda why: self.terminal.report("parley", "warning", why))
+        if self.stores.postgres is None:
+            await given.answers(self.stores.database_url, lambda why: self.terminal.report("parley", "warning", why))
         self.renew_token()
         # All at once: services import their code while the stores start, and wait for them.
-        await self.supervisor.start([*store_specs(self.servers), *self.specs], START_WITHIN)
+        specs = [*store_specs(self.servers, self.layout.given), *self.specs]
+        tasks = [asyncio.create_task(self.supervisor.start(specs, START_WITHIN))]
+        if self.stores.postgres is not None:
+            tasks.append(asyncio.create_task(make_roles(self.stores.database_url)))
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
         if demo and {"dialog", "delivery"} <= self.layout.ports.keys():
             await self.seed()
         self.state = "ready"
@@ -87,9 +100,7 @@ class Stack:
 
     def renew_token(self) -> str:
         """Write a new operator's token for the command line."""
-        token = operator_token(self.keys, issuer="operator", tenants=["*"], seconds=TOKEN_LIFETIME)
-        write_private(self.home.token_file, token)
-        return token
+        return write_operator_token(self.home, self.keys)
 
     async def keep_token_fresh(self) -> None:
         """Until it is cancelled."""

@@ -1,15 +1,111 @@
-"""Tokens of people and of tenants' own services, signed with the operator's key."""
+"""Tokens of people and of tenants' own services, signed with the operator's key.
 
+Those that are given away have an id and stand in `tokens.json` of the home, which never holds a token itself. A revoked
+id goes into `revoked.json`, which every process has in its keyring and reads within a second: no call is needed to
+check a token, and a process that cannot read the list takes none that could be on it.
+"""
+
+import json
 import time
 from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from secrets import token_hex
 from typing import Literal
 
+from deploy.local.home import Home, write_private
+from deploy.local.keyrings import hand_out
 from services.runtime.keys import OPERATOR, Keys, make_token
+from services.runtime.rotation import locked, replace_file
+from services.runtime.verifier import LONGEST
+
+Issuer = Literal["operator", "integration"]
+OPERATOR_SECONDS = 3600.0
+"""How long the token holds that the stack makes for the command line, and makes anew while it runs."""
 
 
-def operator_token(
-    keys: Keys, *, issuer: Literal["operator", "integration"], tenants: Collection[str], seconds: float
-) -> str:
-    """A token that every service accepts for so long, for these tenants (`*` for all). Raises `KeyMissing`."""
+class TokenRefused(ValueError):
+    """A token cannot be made or revoked so."""
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A token that was given away, without the token. Times are RFC 3339."""
+
+    id: str
+    name: str
+    issuer: str
+    tenant_id: str
+    created_at: str
+    expires_at: str
+    revoked_at: str | None = None
+
+    def as_dict(self) -> dict[str, str | None]:
+        return asdict(self)
+
+    @property
+    def ends(self) -> float:
+        """When it ends by itself, in Unix seconds."""
+        return datetime.fromisoformat(self.expires_at).timestamp()
+
+
+def operator_token(keys: Keys, *, issuer: Issuer, tenants: Collection[str], seconds: float) -> str:
+    """A token without an id that every service accepts for so long, for these tenants (`*` for all).
+
+    Raises `KeyMissing`.
+    """
     expires_at = time.time() + seconds
     return make_token(keys.private(OPERATOR), issuer=issuer, audience="*", tenants=tenants, expires_at=expires_at)
+
+
+def write_operator_token(home: Home, keys: Keys) -> str:
+    """Write a new operator's token for the command line."""
+    token = operator_token(keys, issuer="operator", tenants=["*"], seconds=OPERATOR_SECONDS)
+    write_private(home.token_file, token)
+    return token
+
+
+def issue(home: Home, *, issuer: Issuer, tenant_id: str, name: str, seconds: float) -> tuple[str, Issued]:
+    """A token that is listed and can be revoked, and how it is listed. Raises `TokenRefused` and `KeyMissing`."""
+    if not 0 < seconds <= LONGEST:
+        raise TokenRefused(f"a token holds for at most {LONGEST / 86_400:.0f} days")
+    key = Keys(home.keys).private(OPERATOR)
+    now = time.time()
+    row = Issued(f"st_{token_hex(8)}", name, issuer, tenant_id, _at(now), _at(now + seconds))
+    with locked(home.keys):  # listed before anybody has it
+        _write(home, [*issued(home), row])
+    token = make_token(key, issuer=issuer, audience="*", tenants=[tenant_id], expires_at=now + seconds, token_id=row.id)
+    return token, row
+
+
+def issued(home: Home) -> list[Issued]:
+    """Tokens that were given away, the oldest first, until 90 days after their end."""
+    try:
+        rows = json.loads(home.tokens_file.read_text())
+    except FileNotFoundError:
+        return []
+    return [row for row in (Issued(**row) for row in rows) if row.ends > time.time() - LONGEST]
+
+
+def revoke(home: Home, token_id: str) -> Issued:
+    """End a token, everywhere within seconds. Raises `TokenRefused` when there is none with this id."""
+    with locked(home.keys):
+        rows = {row.id: row for row in issued(home)}
+        if token_id not in rows:
+            raise TokenRefused(f"there is no token {token_id!r}")
+        row = rows[token_id]
+        # First where it counts; what is cut short here is done by revoking it again.
+        ends = {other.id: other.ends for other in rows.values() if other.revoked_at or other.id == token_id}
+        replace_file(home.keys / "revoked.json", json.dumps(ends).encode())
+        hand_out(home.keys, home.keyrings)
+        rows[token_id] = row if row.revoked_at else replace(row, revoked_at=_at(time.time()))
+        _write(home, list(rows.values()))
+    return rows[token_id]
+
+
+def _write(home: Home, rows: Collection[Issued]) -> None:
+    replace_file(home.tokens_file, json.dumps([asdict(row) for row in rows], indent=1).encode())
+
+
+def _at(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

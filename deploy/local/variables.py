@@ -1,11 +1,13 @@
 """Which `PARLEY_...` variables there are, and what is wrong with those that are set."""
 
-import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 
+from deploy.local.environment import variables
 from deploy.local.ports import PORTS, is_free, parse, variable
+from deploy.local.roles import OWNERS
+from deploy.local.stores import database_variable
 
 SERVICES = ("context", "delivery", "dialog", "edge", "limits", "simulator", "telemetry")
 OURS = {
@@ -37,15 +39,8 @@ class Problem:
 
 def known() -> set[str]:
     """Every variable that means something to us."""
-    from services.runtime.settings import Settings
-
-    names = OURS | {variable(name) for name in PORTS}
-    for service in SERVICES:
-        module = importlib.import_module(f"services.{service}.settings")
-        for value in vars(module).values():
-            if isinstance(value, type) and issubclass(value, Settings):
-                names |= {f"PARLEY_{field.upper()}" for field in value.model_fields}
-    return names
+    ours = OURS | {variable(name) for name in PORTS} | {database_variable(service) for service in OWNERS}
+    return ours.union(*map(variables, SERVICES))
 
 
 def examine(environment: Mapping[str, str], *, running: bool) -> Iterator[Problem]:

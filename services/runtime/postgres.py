@@ -36,7 +36,13 @@ AWAY = (
     asyncpg.InternalClientError,
 )
 """PostgreSQL cannot be reached, or takes no work. asyncpg raises OSError as well, TimeoutError among them."""
-_NOT_UP = (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)
+_NOT_UP = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InvalidAuthorizationSpecificationError,  # our role is still to be made; a wrong password is one of these
+)
 _RETRYABLE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
@@ -85,7 +91,7 @@ async def _connect(url: str, name: str) -> Connection:
         try:
             return await asyncpg.connect(url, timeout=CONNECT_TIMEOUT, server_settings=_server_settings(name))
         except _NOT_UP as error:
-            if time.monotonic() > give_up:
+            if time.monotonic() > give_up or isinstance(error, asyncpg.InvalidPasswordError):
                 raise
             log.warning("waiting for PostgreSQL", error=describe(error))
             await asyncio.sleep(pause)

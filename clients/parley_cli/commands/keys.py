@@ -1,54 +1,86 @@
-"""`parley keys`: who may come in from outside."""
+"""`parley keys`: who may come in from outside, and the keys that services sign and seal with."""
 
+import json
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import uuid4
 
 import typer
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from parley.delivery.v1 import channel_pb2
 from parley.dialog.v1 import tenant_pb2
 
 from parley_cli.faults import Fault
-from parley_cli.local import Session, perform
-from parley_cli.output import DEFAULT_TENANT, Json, Tenant, as_dict, clock, print_json, print_table
+from parley_cli.local import Session, is_running, perform
+from parley_cli.output import DEFAULT_TENANT, Json, Tenant, as_dict, brief, print_json, print_table
 
-app = typer.Typer(help="API keys and service tokens.", no_args_is_help=True)
-SERVICE_TOKEN_HOURS = 24.0
+app = typer.Typer(help="API keys and service tokens, and the keys of services.", no_args_is_help=True)
+SERVICE_TOKEN_DAYS = 1.0
+LONGEST_DAYS = 90.0
 
 
 @app.command("create")
 def create(
     scope: Annotated[str, typer.Option("--scope", help="`chat`: a key for /v1/chat/*; `service`: a gRPC token.")],
+    name: Annotated[str, typer.Option("--name", help="What it is for; the list shows it.")] = "",
     channel: Annotated[str, typer.Option("--channel", help="For `chat`: the `api` channel it speaks on.")] = "",
-    days: Annotated[float, typer.Option("--days", min=0, help="How long it holds; 0: for ever, a token 1.")] = 0.0,
+    days: Annotated[
+        float,
+        typer.Option("--days", min=0, help="How long it holds, a token at most 90; 0: a key for ever, a token 1."),
+    ] = 0.0,
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
     """Make a key. It is shown once."""
+    if len(name) > 64:
+        raise Fault("a name has at most 64 characters")
     if scope == "service":
-        print_token(tenant, days * 24 or SERVICE_TOKEN_HOURS, as_json=as_json)
+        print_token(tenant, name, days or SERVICE_TOKEN_DAYS, as_json=as_json)
     elif scope == "chat":
-        print_key(perform(tenant, lambda session: make_key(session, channel, days)), as_json=as_json)
+        print_key(perform(tenant, lambda session: make_key(session, name, channel, days)), as_json=as_json)
     else:
         raise Fault(f"--scope {scope!r} is not known", "Scopes are `chat` and `service`.")
 
 
 @app.command("list")
 def list_keys(tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
-    """List API keys, newest first, without the keys themselves."""
+    """List API keys and service tokens, newest first, without the keys themselves. Tokens need no running stack."""
     request = tenant_pb2.ListApiKeysRequest(tenant_id=tenant, page_size=500)
-    found = perform(tenant, lambda session: session.tenants.list_api_keys(request)).api_keys
+    tokens = [row for row in reversed(ask_stack("tokens")) if row["tenant_id"] in (tenant, "*")]
+    found = perform(tenant, lambda session: session.tenants.list_api_keys(request)).api_keys if is_running() else []
     if as_json:
-        print_json([as_dict(key, id="key_id") for key in found])
+        keys = [{"scope": "chat"} | as_dict(key, id="key_id") for key in found]
+        print_json(keys + [{"scope": "service"} | token for token in tokens])
         return
     rows = [
-        (key.key_id, key.channel_id, clock(key.created_at), clock(key.expires_at), clock(key.revoked_at))
+        (
+            key.key_id,
+            "chat",
+            key.name,
+            key.channel_id,
+            *(brief(at) for at in (key.created_at, key.expires_at, key.last_used_at, key.revoked_at)),
+        )
         for key in found
     ]
-    print_table(("id", "channel", "made", "ends", "revoked"), rows, empty="no keys")
+    rows += [
+        (
+            token["id"],
+            "service",
+            token["name"],
+            "",
+            short(token["created_at"]),
+            short(token["expires_at"]),
+            "",
+            short(token["revoked_at"]),
+        )
+        for token in tokens
+    ]
+    print_table(("id", "scope", "name", "channel", "made", "ends", "last used", "revoked"), rows, empty="no keys")
+    if not is_running():
+        typer.echo("no stack runs, so only service tokens are shown", err=True)
 
 
 @app.command("revoke")
@@ -57,22 +89,65 @@ def revoke(
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """End an API key. Edges forget it within 30 seconds."""
-    request = tenant_pb2.RevokeApiKeyRequest(tenant_id=tenant, key_id=key_id, request_id=f"cli-{uuid4()}")
-    key = perform(tenant, lambda session: session.tenants.revoke_api_key(request)).api_key
-    if as_json:
-        print_json(as_dict(key, id="key_id"))
+    """End an API key or a service token. Edges forget a key within 30 seconds, services a token within two."""
+    if key_id.startswith("st_"):
+        answer = ask_stack("revoke", key_id)
     else:
-        typer.echo(f"{key.key_id} is revoked")
+        request = tenant_pb2.RevokeApiKeyRequest(tenant_id=tenant, key_id=key_id, request_id=f"cli-{uuid4()}")
+        answer = as_dict(perform(tenant, lambda session: session.tenants.revoke_api_key(request)).api_key, id="key_id")
+    if as_json:
+        print_json(answer)
+    else:
+        typer.echo(f"{answer['id']} is revoked")
 
 
-async def make_key(session: Session, channel: str, days: float) -> tenant_pb2.CreateApiKeyResponse:
+@app.command("rotate")
+def rotate(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Services, `operator` (signs tokens), `master` (seals what is stored); all if none."),
+    ] = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="What the old keys have signed ends at once: when one was stolen.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Give services new keys, while they run.
+
+    What the old ones have signed holds until it ends, unless --now is given; what they have sealed always opens.
+    """
+    answer = ask_stack("rotate", *(names or []), *(["--now"] if now else []))
+    if as_json:
+        print_json(answer)
+    else:
+        typer.echo(f"new keys: {', '.join(answer['rotated'])}")
+
+
+def ask_stack(*arguments: str) -> Any:
+    """What the local stack's own command answers, which has its keys. Raises `Fault`."""
+    command = [sys.executable, "-m", "deploy.local", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Fault(done.stderr.strip().rpartition("\n")[2] or "the stack's keys cannot be used")
+    return json.loads(done.stdout)
+
+
+def short(at: str | None) -> str:
+    """A time as tables show it."""
+    value = Timestamp()
+    if at:
+        value.FromJsonString(at)
+    return brief(value) if at else ""
+
+
+async def make_key(session: Session, name: str, channel: str, days: float) -> tenant_pb2.CreateApiKeyResponse:
     """A chat key. Raises `Fault` when it is not clear for which channel."""
     request = tenant_pb2.CreateApiKeyRequest(
         tenant_id=session.tenant,
         scopes=[tenant_pb2.API_KEY_SCOPE_CHAT],
         channel_id=await api_channel(session, channel) if channel else await only_api_channel(session),
         request_id=f"cli-{uuid4()}",
+        name=name,
     )
     if days:
         request.expires_at.FromDatetime(datetime.now(UTC) + timedelta(days=days))
@@ -113,24 +188,15 @@ def print_key(made: tenant_pb2.CreateApiKeyResponse, *, as_json: bool) -> None:
     typer.echo(f"for channel {made.api_key.channel_id}; send it as X-API-KEY. It is not shown again.", err=True)
 
 
-def print_token(tenant: str, hours: float, *, as_json: bool) -> None:
+def print_token(tenant: str, name: str, days: float, *, as_json: bool) -> None:
     """A signed token, which holds whether the stack runs or not."""
-    command = [sys.executable, "-m", "deploy.local", "token", "--role", "integration", "--tenant", tenant]
-    done = subprocess.run([*command, "--hours", str(hours)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Fault("no token could be made: " + (done.stderr.strip() or "the operator's key cannot be used"))
-    token = done.stdout.strip()
+    if days > LONGEST_DAYS:
+        raise Fault(f"a token holds for at most {LONGEST_DAYS:g} days", f"--days {LONGEST_DAYS:g}")
+    made = ask_stack("token", "--tenant", tenant, "--name", name, "--hours", str(days * 24))
     if as_json:
-        expires = datetime.now(UTC) + timedelta(hours=hours)
-        print_json(
-            {
-                "key": token,
-                "token": token,
-                "scope": "service",
-                "tenant_id": tenant,
-                "expires_at": expires.isoformat(timespec="seconds"),
-            }
-        )
+        print_json({"key": made["token"], "scope": "service"} | made)
         return
-    typer.echo(token)
-    typer.echo(f"for tenant {tenant}, good for {hours:g} h; send it as `authorization: Bearer <token>`.", err=True)
+    typer.echo(made["token"])
+    until = short(made["expires_at"])
+    typer.echo(f"for tenant {tenant}, good until {until}; send it as `authorization: Bearer <token>`.", err=True)
+    typer.echo(f"It is not shown again; `parley keys revoke {made['id']}` ends it.", err=True)

@@ -49,6 +49,9 @@ class PostgresTenants:
         row = await self._database.fetchrow(self._sql["key"], key_id)
         return None if row is None else StoredKey(_key(row), row["secret_sha256"])
 
+    async def key_used(self, key_id: str) -> None:
+        await self._database.fetch(self._sql["key_used"], key_id)
+
     async def keys(
         self, tenant_id: str, after: tuple[datetime, str] | None, limit: int
     ) -> Sequence[tuple[datetime, tenant_pb2.ApiKey]]:
@@ -75,7 +78,7 @@ class _Rows:
     async def insert_key(self, key: StoredKey) -> tenant_pb2.ApiKey:
         new = key.key
         expires_at = new.expires_at.ToDatetime(tzinfo=UTC) if new.HasField("expires_at") else None
-        values = (new.key_id, new.tenant_id, key.secret_sha256, list(new.scopes), new.channel_id, expires_at)
+        values = (new.key_id, new.tenant_id, key.secret_sha256, list(new.scopes), new.channel_id, expires_at, new.name)
         try:
             row = await self._connection.fetchrow(self._sql["insert_key"], *values)
         except asyncpg.ForeignKeyViolationError:
@@ -103,12 +106,17 @@ def _tenant(row: asyncpg.Record) -> tenant_pb2.Tenant:
 
 def _key(row: asyncpg.Record) -> tenant_pb2.ApiKey:
     key = tenant_pb2.ApiKey(
-        key_id=row["key_id"], tenant_id=row["tenant_id"], scopes=row["scopes"], channel_id=row["channel_id"]
+        key_id=row["key_id"],
+        tenant_id=row["tenant_id"],
+        scopes=row["scopes"],
+        channel_id=row["channel_id"],
+        name=row["name"],
     )
     for field, at in (
         (key.created_at, row["created_at"]),
         (key.expires_at, row["expires_at"]),
         (key.revoked_at, row["revoked_at"]),
+        (key.last_used_at, row["last_used_at"]),
     ):
         if at is not None:
             field.FromDatetime(at)

@@ -5,7 +5,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Protocol, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -21,6 +21,7 @@ from services.runtime.auth import ALL, caller, tenant_not_allowed
 
 Response = TypeVar("Response", bound=Message)
 PAGE = 50
+USE_NOTED_EVERY = timedelta(hours=1)
 _KEY = re.compile(r"pk_([a-z0-9]{16})_([A-Za-z0-9_-]{43})")
 
 
@@ -60,6 +61,9 @@ class TenantStore(Protocol):
 
     async def key(self, key_id: str) -> StoredKey | None: ...
 
+    async def key_used(self, key_id: str) -> None:
+        """Note that it was used just now."""
+
     async def keys(
         self, tenant_id: str, after: tuple[datetime, str] | None, limit: int
     ) -> Sequence[tuple[datetime, tenant_pb2.ApiKey]]: ...
@@ -96,7 +100,11 @@ class Tenants:
         """The key is shown here and never again: the repeated call raises ALREADY_EXISTS."""
         key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
         api_key = tenant_pb2.ApiKey(
-            key_id=key_id, tenant_id=request.tenant_id, scopes=request.scopes, channel_id=request.channel_id
+            key_id=key_id,
+            tenant_id=request.tenant_id,
+            scopes=request.scopes,
+            channel_id=request.channel_id,
+            name=request.name,
         )
         if request.HasField("expires_at"):
             api_key.expires_at.CopyFrom(request.expires_at)
@@ -135,7 +143,14 @@ class Tenants:
         if form is None or stored is None or not self._good(stored, form[2]):
             message = "The API key is unknown, revoked or expired; `parley keys create --scope chat` makes one."
             raise ParleyError(Kind.UNAUTHENTICATED, "INVALID_API_KEY", message)
+        if self._is_news(stored.key):
+            await self._store.key_used(form[1])
         return tenant_pb2.VerifyApiKeyResponse(api_key=stored.key)
+
+    def _is_news(self, key: tenant_pb2.ApiKey) -> bool:
+        """Whether the last use that is noted is too long ago to say that it is in use."""
+        used_at = key.last_used_at.ToDatetime(tzinfo=UTC) if key.HasField("last_used_at") else None
+        return used_at is None or self._clock.now() - used_at > USE_NOTED_EVERY
 
     def _good(self, stored: StoredKey, secret: str) -> bool:
         key = stored.key

@@ -302,6 +302,27 @@ async def test_an_api_key_opens_until_it_is_revoked(dialog: World) -> None:
         await edge.verify_api_key(verify)
 
 
+async def test_the_list_tells_what_a_key_is_for_and_whether_it_is_in_use(dialog: World) -> None:
+    """SEC-2"""
+    request = tenant_pb2.CreateApiKeyRequest(
+        tenant_id=TENANT, scopes=[tenant_pb2.API_KEY_SCOPE_CHAT], channel_id=CHANNEL, request_id="k1", name="website"
+    )
+    made = await dialog.tenants.create_api_key(request)
+
+    async def listed() -> tenant_pb2.ApiKey:
+        (key,) = (await dialog.tenants.list_api_keys(tenant_pb2.ListApiKeysRequest(tenant_id=TENANT))).api_keys
+        return key
+
+    assert ((await listed()).name, (await listed()).HasField("last_used_at")) == ("website", False)
+    edge = TenantClient(dialog.connection("edge"))
+    verify = tenant_pb2.VerifyApiKeyRequest(key=made.key)
+    await edge.verify_api_key(verify)
+    used = await listed()
+    assert used.HasField("last_used_at")
+    await edge.verify_api_key(verify)
+    assert (await listed()).last_used_at == used.last_used_at, "a use within the hour is no news"
+
+
 async def test_an_expired_api_key_is_refused(dialog: World) -> None:
     request = tenant_pb2.CreateApiKeyRequest(
         tenant_id=TENANT, scopes=[tenant_pb2.API_KEY_SCOPE_CHAT], channel_id="api", request_id="k1"

@@ -79,8 +79,7 @@ def test_the_old_key_ends_when_its_last_tokens_have(folder: Path, time: Time) ->
     verifier = Verifier(Keys(folder, clock=time), "limits", time=time)
     key = Keys(folder).private("dialog")
     rotate_pair(folder, "dialog", spread=nothing, time=time)
-    claims = {"issuer": "dialog", "audience": "limits", "tenants": ["*"], "expires_at": time.now + 9999}
-    stolen = make_token(key, **claims)
+    stolen = make_token(key, issuer="dialog", audience="limits", tenants=["*"], expires_at=time.now + 9999)
     time.now += LOOK_EVERY
     assert verifier.verify(stolen).name == "dialog"
     time.now += OLD_KEPT + LEEWAY
