@@ -163,7 +163,8 @@ def rows_of(rule: limits_pb2.Rule, status: limits_pb2.LimitStatus | None = None)
     scope = enum_label("RuleScope", limits_pb2.RuleScope.Name(rule.scope)).lower()
     owner = "every tenant" if rule.tenant_id == "*" else rule.tenant_id
     days = rule.WhichOneof("algorithm") == "daily_quota"
-    length = f"day in {rule.daily_quota.time_zone}" if days else say(per)
+    zone = rule.daily_quota.time_zone or "the tenant's zone"
+    length = f"day in {zone}" if days else say(per)
     used = (status.used, status.remaining, clock(status.resets_at)) if status else ("", "", "")
     rows: list[tuple[object, ...]] = [(rule.rule_id, owner, rule.resource, scope, limit, length, *used)]
     for override in rule.overrides:

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from google.protobuf import field_mask_pb2
+from google.protobuf.duration_pb2 import Duration
 
 from parley.delivery.v1 import channel_pb2
 from parley.dialog.v1 import bot_pb2, tenant_pb2
@@ -81,6 +82,7 @@ def bots() -> list[bot_pb2.Bot]:
             display_name="Вода",
             locale="ru",
             form=bot_pb2.FormFlow(form_id="water-order"),
+            dialog_ttl=Duration(seconds=24 * 3600),
         ),
         bot_pb2.Bot(
             tenant_id=TENANT,

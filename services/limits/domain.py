@@ -9,6 +9,8 @@ from typing import NamedTuple
 from services.kernel.errors import ParleyError, invalid_field
 
 EVERY_TENANT = "*"
+UNKNOWN_ZONE = "UTC"
+"""Where the days of a tenant begin whose time zone nobody has named."""
 MOST_RULES = 8
 """Rules that may match one resource of a tenant; a reservation names them all."""
 MOST_EXACT = 1000
@@ -34,7 +36,7 @@ class FailureMode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class DailyQuota:
-    """Units in a calendar day of a time zone."""
+    """Units in a calendar day of a time zone; of the tenant's when that is empty."""
 
     limit: int
     time_zone: str
@@ -103,10 +105,15 @@ class Rules:
     """All rules at one moment. A tenant's own rule stands in the place of the one that holds for every tenant."""
 
     def __init__(
-        self, rules: Iterable[Rule] = (), overrides: Mapping[tuple[str, str], Mapping[Selector, Override]] | None = None
+        self,
+        rules: Iterable[Rule] = (),
+        overrides: Mapping[tuple[str, str], Mapping[Selector, Override]] | None = None,
+        zones: Mapping[str, str] | None = None,
     ) -> None:
-        """`overrides` by tenant and rule id: a tenant's overrides apply to whichever rule of that id it has."""
+        """`overrides` by tenant and rule id: a tenant's overrides apply to whichever rule of that id it has. `zones` by
+        tenant."""
         self._overrides = overrides or {}
+        self._zones = dict(zones or {})
         self._by_tenant: dict[str, dict[str, Rule]] = {}
         for rule in rules:
             self._by_tenant.setdefault(rule.tenant_id, {})[rule.rule_id] = rule
@@ -118,10 +125,30 @@ class Rules:
         if tenant_id not in self._of_tenant:
             merged = self._by_tenant.get(EVERY_TENANT, {}) | self._by_tenant.get(tenant_id, {})
             self._of_tenant[tenant_id] = {
-                rule_id: replace(merged[rule_id], overrides=self._overrides.get((tenant_id, rule_id), {}))
+                rule_id: replace(
+                    merged[rule_id],
+                    algorithm=self._in_zone(merged[rule_id].algorithm, tenant_id),
+                    overrides=self._overrides.get((tenant_id, rule_id), {}),
+                )
                 for rule_id in sorted(merged)
             }
         return self._of_tenant[tenant_id]
+
+    def _in_zone(self, algorithm: DailyQuota | SlidingWindow, tenant_id: str) -> DailyQuota | SlidingWindow:
+        if isinstance(algorithm, DailyQuota) and not algorithm.time_zone:
+            return replace(algorithm, time_zone=self.zone_of(tenant_id) or UNKNOWN_ZONE)
+        return algorithm
+
+    def zone_of(self, tenant_id: str) -> str:
+        """The tenant's time zone; empty when nobody has named it."""
+        return self._zones.get(tenant_id, "")
+
+    def set_zone(self, tenant_id: str, time_zone: str) -> None:
+        """Begin the tenant's days elsewhere from now on."""
+        self._zones[tenant_id] = time_zone
+        self._of_tenant.pop(tenant_id, None)
+        for key in [key for key in self._matching if key[0] == tenant_id]:
+            del self._matching[key]
 
     def matching(self, tenant_id: str, resource: str) -> tuple[Rule, ...]:
         """The rules that hold for a tenant's use of a resource."""

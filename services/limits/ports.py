@@ -188,6 +188,9 @@ class RuleSource(Protocol):
 
     async def rules(self) -> Rules: ...
 
+    async def store_zones(self, zones: Mapping[str, str]) -> None:
+        """Remember the time zones of tenants, and bump the revision when one has changed."""
+
     async def bump_epoch(self) -> int: ...
 
     async def meet_redis(self, run_id: str) -> None: ...

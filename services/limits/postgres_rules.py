@@ -1,7 +1,7 @@
 """Rules in Postgres. Every change bumps the revision in its own transaction."""
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -49,7 +49,14 @@ class PostgresRules:
 
     async def rules(self) -> Rules:
         rules = [_rule(row) for row in await self._pool.fetch(sql("rules"))]
-        return Rules(rules, _overrides(await self._pool.fetch(sql("overrides"))))
+        overrides = _overrides(await self._pool.fetch(sql("overrides")))
+        zones = {row["tenant_id"]: row["time_zone"] for row in await self._pool.fetch(sql("zones"))}
+        return Rules(rules, overrides, zones)
+
+    async def store_zones(self, zones: Mapping[str, str]) -> None:
+        async with self._pool.acquire() as conn, conn.transaction():
+            if await conn.fetch(sql("store_zones"), *zip(*sorted(zones.items()), strict=True)):
+                await conn.execute(sql("bump_revision"))
 
     async def list(self, tenant_id: str, after: str, limit: int) -> list[Rule]:
         """Rules that hold for a tenant, with its overrides, by id."""

@@ -97,6 +97,18 @@ SELECT * FROM limits.rules;
 -- name: overrides
 SELECT * FROM limits.overrides;
 
+-- name: zones
+SELECT tenant_id, time_zone FROM limits.tenants;
+
+-- name: store_zones
+-- Returns the tenants whose zone is another one than before.
+INSERT INTO limits.tenants AS tenant (tenant_id, time_zone)
+SELECT * FROM unnest($1::text[], $2::text[]) AS new (tenant_id, time_zone)
+ORDER BY tenant_id
+ON CONFLICT (tenant_id) DO UPDATE SET time_zone = excluded.time_zone, updated_at = now()
+WHERE tenant.time_zone <> excluded.time_zone
+RETURNING tenant_id;
+
 -- name: rule
 SELECT * FROM limits.rules WHERE tenant_id = $1 AND rule_id = $2;
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
+from services.limits.days import UnknownZone, zone
 from services.limits.domain import Rules
 from services.limits.ports import Away, Counters, RuleSource
 from services.runtime.logs import describe, get_logger
@@ -34,6 +35,8 @@ class RuleBook:
         self._revision = 0
         self._poked = asyncio.Event()
         self._missed = False
+        self._zones: dict[str, str] = {}
+        """Time zones of tenants that are not stored yet."""
         self._bumped_at = 0.0
         self.on_change: Callable[[], None] = lambda: None
 
@@ -44,6 +47,19 @@ class RuleBook:
     def redis_missed(self) -> None:
         """Postgres has counted something that Redis has not heard of."""
         self._missed = True
+        self._poked.set()
+
+    def learn_zone(self, tenant_id: str, time_zone: str) -> None:
+        """Begin the tenant's days in this time zone from now on, and remember it soon. An unknown one is left out."""
+        if time_zone == self.rules.zone_of(tenant_id):
+            return
+        try:
+            zone(time_zone)
+        except UnknownZone as error:
+            log.warning("a tenant's time zone is unknown", tenant_id=tenant_id, error=describe(error))
+            return
+        self.rules.set_zone(tenant_id, time_zone)
+        self._zones[tenant_id] = time_zone
         self._poked.set()
 
     async def changed(self) -> None:
@@ -61,6 +77,7 @@ class RuleBook:
             except Exception:
                 self._missed = True
                 raise
+        await self._store_zones()
         state = await self._source.state()
         with suppress(Away):
             run_id = await self._counters.run_id()
@@ -69,8 +86,18 @@ class RuleBook:
                 state = await self._source.state()
         if state.revision != self._revision:
             self.rules = await self._source.rules()
+            for tenant_id, time_zone in self._zones.items():  # learned meanwhile
+                self.rules.set_zone(tenant_id, time_zone)
             self._revision = state.revision
         self.epoch = state.epoch
+
+    async def _store_zones(self) -> None:
+        learned = dict(self._zones)
+        if not learned:
+            return
+        await self._source.store_zones(learned)
+        self._zones = {each: name for each, name in self._zones.items() if learned.get(each) != name}
+        self.on_change()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Looks now and then, and when poked. Keeps the last rules while Postgres is away."""

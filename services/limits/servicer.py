@@ -11,12 +11,15 @@ from parley.limits.v1 import limits_pb2_grpc
 from services.kernel.errors import ParleyError
 from services.limits.administration import Administration
 from services.limits.usecases import Limits
+from services.runtime.auth import caller
 from services.runtime.items import run_items
 
 Rpc = grpc.aio.ServicerContext[Any, Any]
 Response = TypeVar("Response")
 
 SERVICE = "parley.limits.v1.LimitsService"
+KNOW_ZONES = frozenset({"dialog", "operator"})
+"""Who is believed about a tenant's time zone: dialog keeps tenants. Another caller could make a day begin anew."""
 
 
 class LimitsServicer(limits_pb2_grpc.LimitsServiceServicer):
@@ -30,11 +33,16 @@ class LimitsServicer(limits_pb2_grpc.LimitsServiceServicer):
         return await self._limits.check(request)
 
     async def Reserve(self, request: pb.ReserveRequest, context: Rpc) -> pb.ReserveResponse:
-        return _only(await self._limits.reserve([request]))
+        return _only(await self._reserve([request]))
 
     async def BatchReserve(self, request: pb.BatchReserveRequest, context: Rpc) -> pb.BatchReserveResponse:
         method, respond = f"/{SERVICE}/Reserve", pb.BatchReserveResponse
-        return await run_items(request, context, method=method, respond=respond, handle=self._limits.reserve)
+        return await run_items(request, context, method=method, respond=respond, handle=self._reserve)
+
+    async def _reserve(self, requests: Sequence[pb.ReserveRequest]) -> Sequence[pb.ReserveResponse | ParleyError]:
+        if caller().name in KNOW_ZONES:
+            self._limits.learn_zones(requests)
+        return await self._limits.reserve(requests)
 
     async def Commit(self, request: pb.CommitRequest, context: Rpc) -> pb.CommitResponse:
         return _only(await self._limits.commit([request]))

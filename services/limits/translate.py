@@ -10,6 +10,7 @@ from parley.limits.v1 import limits_pb2 as pb
 from services.kernel.errors import FieldViolation, Kind, ParleyError, invalid_field
 from services.limits.days import UnknownZone, zone
 from services.limits.domain import (
+    UNKNOWN_ZONE,
     DailyQuota,
     FailureMode,
     Override,
@@ -68,7 +69,7 @@ def checked(rule: Rule) -> Rule:
     """Raises INVALID_FIELD when the parts of a rule do not fit."""
     if isinstance(rule.algorithm, DailyQuota):
         try:
-            zone(rule.algorithm.time_zone)
+            zone(rule.algorithm.time_zone or UNKNOWN_ZONE)
         except UnknownZone:
             raise invalid_field(
                 "rule.daily_quota.time_zone", "is not the IANA name of a time zone, for example `Asia/Bishkek`"

@@ -65,6 +65,12 @@ class Limits:
                 results[index] = self._reserved(ask, answer, _origin(ask, by_redis), now)
         return results
 
+    def learn_zones(self, requests: Sequence[pb.ReserveRequest]) -> None:
+        """Take over the time zones of tenants that requests name, from callers who know them."""
+        for request in requests:
+            if request.time_zone:
+                self._book.learn_zone(request.tenant_id, request.time_zone)
+
     async def check(self, request: pb.CheckRequest) -> pb.CheckResponse:
         """What a Reserve would answer."""
         now = self._now()

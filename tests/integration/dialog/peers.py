@@ -115,6 +115,8 @@ class FakeLimits(Troubled):
         self.committed: set[str] = set()
         self.more: list[limits_pb2.LimitStatus] = []
         """Where the person stands under further rules."""
+        self.zones: set[str] = set()
+        """Time zones that were named."""
         self.late: list[float] = []
         """Seconds by which the answers of the next Reserves are late."""
 
@@ -144,6 +146,7 @@ class FakeLimits(Troubled):
         return await run_items(request, context, method=method, respond=respond, handle=handle)
 
     def reserve(self, request: Any) -> Any:
+        self.zones.add(request.time_zone)
         if request.request_id not in self.held:
             if self.used >= self.allowed:
                 statuses = [*self.more, self.status()]

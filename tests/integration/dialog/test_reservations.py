@@ -59,6 +59,13 @@ async def test_an_operators_retry_reserves_anew(dialog: World) -> None:
     assert len(dialog.limits.committed) == 1
 
 
+async def test_lim_1_a_day_begins_in_the_tenants_time_zone(dialog: World) -> None:
+    dialog.flow.model = True
+    await dialog.database.execute("UPDATE dialog.tenants SET time_zone = 'Asia/Bishkek'")
+    await dialog.ends((await dialog.submit("one")).message_id)
+    assert dialog.limits.zones == {"Asia/Bishkek"}
+
+
 async def test_edge_5_remaining_today_is_that_of_the_daily_quota_only(dialog: World) -> None:
     dialog.flow.model = True
     dialog.limits.more = [WINDOW, WATCHED]

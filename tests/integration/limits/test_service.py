@@ -1,10 +1,12 @@
 """The service over gRPC: rules changed at run time, many callers at once, several processes, Redis that dies."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -283,3 +285,63 @@ async def test_redis_may_die_and_come_back_in_the_middle(
             assert slowest < 30.0, "calls have a minute and a half"
     finally:
         await asyncio.to_thread(redis.stop)
+
+
+KIRITIMATI, PAGO_PAGO = "Pacific/Kiritimati", "Pacific/Pago_Pago"
+"""25 hours apart: it is never the same date in both."""
+
+
+async def resets_at(limits: LimitsClient, subject: pb.Subject) -> datetime:
+    request = pb.GetUsageRequest(tenant_id=TENANT, subject=subject, resource="model.turn")
+    [status] = (await limits.get_usage(request)).statuses
+    return status.resets_at.ToDatetime(tzinfo=UTC)
+
+
+def midnight_in(zone: str) -> datetime:
+    now = datetime.now(ZoneInfo(zone))
+    return (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
+
+
+async def test_lim_1_days_begin_in_the_tenants_time_zone(
+    make_settings: Callable[..., Any], operator_tokens: TokenSource
+) -> None:
+    subject = person()
+    async with serving(make_settings, operator_tokens) as (limits, _):
+        assert await resets_at(limits, subject) == midnight_in("UTC")
+        async with serving(make_settings, operator_tokens) as (other, _):
+            answer = await limits.reserve(asked(subject, time_zone=KIRITIMATI))
+            assert answer.statuses[0].resets_at.ToDatetime(tzinfo=UTC) == midnight_in(KIRITIMATI)
+            assert answer.statuses[0].daily
+            assert await resets_at(limits, subject) == midnight_in(KIRITIMATI)
+
+            async def known() -> bool:
+                return await resets_at(other, subject) == midnight_in(KIRITIMATI)
+
+            await until(known)
+    async with serving(make_settings, operator_tokens) as (limits, _):
+        assert await resets_at(limits, subject) == midnight_in(KIRITIMATI), "it is remembered"
+        await limits.reserve(asked(subject, time_zone=PAGO_PAGO))
+        assert await resets_at(limits, subject) == midnight_in(PAGO_PAGO)
+        await limits.reserve(asked(subject, time_zone="Mars/Olympus"))
+        assert await resets_at(limits, subject) == midnight_in(PAGO_PAGO)
+
+
+async def test_a_zone_of_the_rules_own_stays(limits: LimitsClient) -> None:
+    zoned = pb.DailyQuota(limit=5, time_zone="Asia/Bishkek")
+    await limits.create_rule(creating(quota("daily-quota", 5, daily_quota=zoned)))
+    answer = await limits.reserve(asked(person(), time_zone=KIRITIMATI))
+    assert answer.statuses[0].resets_at.ToDatetime(tzinfo=UTC) == midnight_in("Asia/Bishkek")
+
+
+async def test_only_who_keeps_tenants_may_say_where_their_days_begin(
+    make_settings: Callable[..., Any], tokens_as: Callable[..., TokenSource]
+) -> None:
+    async with serving(make_settings, tokens_as("integration", tenants=(TENANT,))) as (limits, _):
+        answer = await limits.reserve(asked(person(), time_zone=KIRITIMATI))
+        assert answer.statuses[0].resets_at.ToDatetime(tzinfo=UTC) == midnight_in("UTC")
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 30.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.02)
