@@ -10,7 +10,6 @@ from parley.delivery.v1 import channel_pb2_grpc, delivery_pb2_grpc
 
 from parley_client.dialog import DialogClient
 from parley_client.limits import LimitsClient
-from services.delivery.domain.breaker import BreakerPolicy
 from services.delivery.domain.channels import Channel
 from services.delivery.domain.channels import Provider as ProviderKind
 from services.delivery.domain.retry import RetryPolicy
@@ -37,6 +36,7 @@ from services.delivery.usecases.ports import Claimed
 from services.delivery.usecases.releases import Releases
 from services.delivery.usecases.send import SendMessages
 from services.delivery.usecases.work import Worker
+from services.kernel.breaker import BreakerPolicy
 from services.runtime.crypto import Sealer
 from services.runtime.egress import Egress
 from services.runtime.lanes import Dispatcher, Fairness, Found, Lanes, Room

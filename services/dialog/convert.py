@@ -23,6 +23,7 @@ def bot_to_proto(bot: Bot) -> bot_pb2.Bot:
         error_message=bot.error_message,
         limit_message=bot.limit_message,
         dialog_ttl=_duration(bot.dialog_ttl),
+        answer_late=bot.answer_late,
         owner=bot.owner,
         enabled=bot.enabled,
         broken_reason=bot.broken_reason,
@@ -30,6 +31,8 @@ def bot_to_proto(bot: Bot) -> bot_pb2.Bot:
     )
     if bot.debounce:
         made.debounce.CopyFrom(_duration(bot.debounce))
+    if bot.answer_within is not None:
+        made.answer_within.CopyFrom(_duration(bot.answer_within))
     for field, at in ((made.created_at, bot.created_at), (made.updated_at, bot.updated_at)):
         if at is not None:
             field.FromDatetime(at)
@@ -56,6 +59,8 @@ def bot_from_proto(given: bot_pb2.Bot) -> Bot:
         limit_message=given.limit_message,
         dialog_ttl=given.dialog_ttl.ToTimedelta() if given.HasField("dialog_ttl") else DEFAULTS.dialog_ttl,
         debounce=given.debounce.ToTimedelta(),
+        answer_within=given.answer_within.ToTimedelta() if given.HasField("answer_within") else None,
+        answer_late=given.answer_late,
         owner=given.owner,
         enabled=given.enabled,
         broken_reason=given.broken_reason,

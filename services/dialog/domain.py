@@ -18,18 +18,37 @@ class FailureKind(Enum):
     """Trying again would not help."""
 
 
+class Blame(Enum):
+    """Whether a failure may be the message's own, and so whether its attempt counts."""
+
+    MESSAGE = "message"
+    """The model answers others."""
+    NOBODY = "nobody"
+    """Nobody can tell: it has answered nobody of late. The attempt counts, but is not the last one."""
+    ENDPOINT = "endpoint"
+    """It is away, as far as anybody can tell. The attempt does not count."""
+
+
 class DecisionError(Exception):
     """A flow could not decide.
 
     `reason` is the name of an ErrorReason (`MODEL_UNAVAILABLE`, `MODEL_TIMEOUT`, `MODEL_REJECTED`, `INTERNAL`);
-    `retry_after` is in seconds, when the model's endpoint named it.
+    `retry_after` is in seconds, when the model's endpoint named it, or when it may be asked again.
     """
 
-    def __init__(self, kind: FailureKind, reason: str, message: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        kind: FailureKind,
+        reason: str,
+        message: str,
+        retry_after: float | None = None,
+        blame: Blame = Blame.MESSAGE,
+    ) -> None:
         super().__init__(message)
         self.kind = kind
         self.reason = reason
         self.retry_after = retry_after
+        self.blame = blame
 
 
 @dataclass(frozen=True)
@@ -66,6 +85,10 @@ class Bot:
     limit_message: str = ""
     dialog_ttl: timedelta = timedelta(days=30)
     debounce: timedelta = timedelta(0)
+    answer_within: timedelta | None = None
+    """How long a person waits while the model's endpoint is away; None for the service's setting."""
+    answer_late: bool = False
+    """Answer also after that."""
     owner: str = ""
     enabled: bool = True
     broken_reason: str = ""

@@ -68,6 +68,8 @@ class _BotRecord(msgspec.Struct, omit_defaults=True, frozen=True):
     dialog_ttl: float = 0.0
     debounce: float = 0.0
     owner: str = ""
+    answer_within: float | None = None
+    answer_late: bool = False
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -163,6 +165,8 @@ def settings_of(bot: Bot) -> str:
         dialog_ttl=bot.dialog_ttl.total_seconds(),
         debounce=bot.debounce.total_seconds(),
         owner=bot.owner,
+        answer_within=None if bot.answer_within is None else bot.answer_within.total_seconds(),
+        answer_late=bot.answer_late,
     )
     return msgspec.json.encode(record).decode()
 
@@ -184,6 +188,8 @@ def bot_of(tenant_id: str, bot_id: str, settings: str) -> Bot:
         limit_message=record.limit_message,
         dialog_ttl=timedelta(seconds=record.dialog_ttl),
         debounce=timedelta(seconds=record.debounce),
+        answer_within=None if record.answer_within is None else timedelta(seconds=record.answer_within),
+        answer_late=record.answer_late,
         owner=record.owner,
     )
 

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from math import inf
 
-from services.dialog.domain import FailureKind
+from services.dialog.domain import Blame, DecisionError, FailureKind
 
 ATTEMPTS = 3
 """Decisions that are begun for one message before it is given up."""
@@ -11,11 +12,22 @@ LONGEST_WAIT = 300.0
 """Seconds that a model's endpoint may ask for at most."""
 SPREAD = 0.2
 """Share of a delay by which it varies, so that turns that failed together do not come back together."""
+LATE = 30.0
+"""Seconds at least between two looks of a turn whose time for an answer is over."""
 
 
 @dataclass(frozen=True)
 class TryAgain:
-    """The message keeps its place; its lane is due after `delay`."""
+    """The message keeps its place; its lane is due after `delay`. Only a `counted` attempt is one of the three."""
+
+    delay: timedelta
+    counted: bool = True
+
+
+@dataclass(frozen=True)
+class TooLate:
+    """The model's endpoint is away, and the time for an answer is over: the person gets the bot's error message now,
+    and where the bot answers late the lane is due after `delay`."""
 
     delay: timedelta
 
@@ -26,24 +38,39 @@ class GiveUp:
 
 
 def after_failure(
-    kind: FailureKind, attempts: int, *, retry_after: float | None = None, jitter: float = 0.5
-) -> TryAgain | GiveUp:
-    """Decide after `attempts` decisions, the last of which failed.
+    error: DecisionError, attempts: int, *, left: float = inf, jitter: float = 0.5
+) -> TryAgain | TooLate | GiveUp:
+    """Decide after `attempts` decisions, the last of which failed, with `left` seconds of the time for an answer.
 
-    delay = 2^(attempts - 1) s, varied by up to 20 % either way, and no less than `retry_after`:
+    delay = 2^(attempts - 1) s, varied by up to 20 % either way, and no less than the error's `retry_after`:
 
-    >>> after_failure(FailureKind.RETRYABLE, 1)
-    TryAgain(delay=datetime.timedelta(seconds=1))
-    >>> after_failure(FailureKind.RETRYABLE, 2)
-    TryAgain(delay=datetime.timedelta(seconds=2))
-    >>> after_failure(FailureKind.RETRYABLE, 3)
+    >>> failure = DecisionError(FailureKind.RETRYABLE, "MODEL_UNAVAILABLE", "away")
+    >>> after_failure(failure, 1)
+    TryAgain(delay=datetime.timedelta(seconds=1), counted=True)
+    >>> after_failure(failure, 2)
+    TryAgain(delay=datetime.timedelta(seconds=2), counted=True)
+    >>> after_failure(failure, 3)
     GiveUp()
-    >>> after_failure(FailureKind.TERMINAL, 1)
-    GiveUp()
 
-    `jitter` is a random number from 0 to 1, `retry_after` in seconds as the model's endpoint said.
+    A message that is not to blame is not given up by counting, but when the time for an answer is over:
+
+    >>> failure.blame = Blame.ENDPOINT
+    >>> after_failure(failure, 3, left=50)
+    TryAgain(delay=datetime.timedelta(seconds=4), counted=False)
+    >>> after_failure(failure, 1, left=0)
+    TooLate(delay=datetime.timedelta(seconds=30))
+
+    `jitter` is a random number from 0 to 1.
     """
-    if kind is not FailureKind.RETRYABLE or attempts >= ATTEMPTS:
+    if error.kind is not FailureKind.RETRYABLE:
         return GiveUp()
-    delay: float = 2 ** (attempts - 1) * (1 + SPREAD * (2 * jitter - 1))
-    return TryAgain(timedelta(seconds=max(delay, min(retry_after or 0.0, LONGEST_WAIT))))
+    last = attempts >= ATTEMPTS
+    spared = error.blame is Blame.ENDPOINT or (error.blame is Blame.NOBODY and last)
+    if last and not spared:
+        return GiveUp()
+    delay: float = 2 ** (min(attempts, ATTEMPTS) - 1) * (1 + SPREAD * (2 * jitter - 1))
+    asked_for = min(error.retry_after or 0.0, LONGEST_WAIT)
+    delay = max(delay, asked_for)
+    if (spared and left <= 0) or asked_for > max(left, LATE):
+        return TooLate(timedelta(seconds=max(delay, LATE)))
+    return TryAgain(timedelta(seconds=min(delay, left) if spared else delay), counted=not spared)

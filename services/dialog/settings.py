@@ -10,8 +10,9 @@ class DialogSettings(Settings):
 
     dialog_port: int = 50052
     """gRPC port; 0 for any free one."""
-    dialog_workers: int = Field(default=96, ge=0)
-    """Turns that one process has in flight at most; 0 for a process that only takes messages in."""
+    dialog_workers: int = Field(default=5, ge=0)
+    """Turns that one process has in flight at most; 0 for a process that only takes messages in. The local stack sets
+    96, of which a bot alone gets 64."""
     dialog_fair_tenant: float = Field(default=3.0, gt=0)
     """How many times as many of these places as are left one tenant may hold; who has none always gets one."""
     dialog_fair_share: float = Field(default=2.0, gt=0)
@@ -22,6 +23,9 @@ class DialogSettings(Settings):
     """How long a lease lasts; it is renewed from a third of it on. A worker that died is noticed after so long."""
     dialog_decision_seconds: float = Field(default=330.0, gt=0)
     """How long a decision may take at most, model calls and all."""
+    dialog_answer_seconds: float = Field(default=60.0, gt=0)
+    """How long a person waits at most while the model's endpoint is away, then gets the bot's error message. A bot may
+    say otherwise, and may answer late all the same."""
     dialog_dedupe_sweep_seconds: float = Field(default=60.0, gt=0)
     """Time between two looks for dedupe keys older than a week."""
 

@@ -15,6 +15,7 @@ from parley_client.limits import LimitsClient
 from services.dialog.domain import Bot, Flow
 from services.dialog.flows.registry import check_flow, make_flows
 from services.dialog.model import open_model
+from services.dialog.model.guarded import GuardedModel
 from services.dialog.peers import ChannelPeer, ContextPeer, DeliveryPeer, QuotaPeer
 from services.dialog.postgres.bots import PostgresBots
 from services.dialog.postgres.database import Database
@@ -35,6 +36,7 @@ from services.dialog.usecases.bots import Bots
 from services.dialog.usecases.chat import Chat
 from services.dialog.usecases.decide import Decide
 from services.dialog.usecases.effects import Effects
+from services.dialog.usecases.lateness import Lateness
 from services.dialog.usecases.messages import Messages
 from services.dialog.usecases.submit import Submit
 from services.dialog.usecases.tenants import Tenants
@@ -55,7 +57,9 @@ GATHER = 0.02
 
 async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | None = None) -> App:
     """Put the service together. Tests give their own flows."""
-    flow_for = flow_for or await open_flows(runtime, settings)
+    check_model = nothing
+    if flow_for is None:
+        flow_for, check_model = await open_flows(runtime, settings)
     pool = await runtime.postgres(SCHEMA, Path(__file__).parent / "migrations")
     redis = runtime.redis()
     database = Database(pool)
@@ -74,9 +78,21 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
     contexts = ContextPeer(ContextClient(runtime.connect("context")))
     quota = QuotaPeer(LimitsClient(runtime.connect("limits")), runtime.clock)
     to_delivery = runtime.connect("delivery")
-    effects = Effects(contexts, DeliveryPeer(DeliveryClient(to_delivery)), quota)
-    decide = Decide(turns, contexts, quota, chats, flow_for, runtime.clock, settings.dialog_decision_seconds)
-    run_turn = RunTurn(turns, decide, effects, chats, runtime.clock, waker.wake_later)
+    deliveries = DeliveryPeer(DeliveryClient(to_delivery))
+    decide = Decide(
+        turns,
+        contexts,
+        quota,
+        chats,
+        flow_for,
+        runtime.clock,
+        settings.dialog_decision_seconds,
+        check_model,
+        show_text=settings.log_message_text,
+    )
+    effects = Effects(contexts, deliveries, quota)
+    lateness = Lateness(turns, deliveries, runtime.clock, settings.dialog_answer_seconds)
+    run_turn = RunTurn(turns, decide, effects, lateness, chats, runtime.clock, waker.wake_later)
 
     submit = Submit(inbox, waker.wake)
     messages = Messages(reads, inbox.retry, waker.wake)
@@ -137,10 +153,18 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
     )
 
 
-async def open_flows(runtime: Runtime, settings: DialogSettings) -> Flows:
-    """The flows, on the model that the settings name."""
-    model = await open_model(
-        base_url=settings.openai_base_url, api_key=settings.openai_api_key, default_model=settings.dialog_model
+async def open_flows(runtime: Runtime, settings: DialogSettings) -> tuple[Flows, Callable[[], None]]:
+    """The flows, on the model that the settings name; and what raises DecisionError while that is away."""
+    opened = await open_model(
+        base_url=settings.openai_base_url,
+        api_key=settings.openai_api_key,
+        default_model=settings.dialog_model,
+        show_text=settings.log_message_text,
     )
+    model = GuardedModel(opened)
     runtime.on_close(model.close)
-    return make_flows(model)
+    return make_flows(model), model.check
+
+
+def nothing() -> None:
+    """There is no model that could be away."""

@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     log_level: str = "info"
     """`debug`, `info`, `warning` or `error`."""
     log_message_text: bool = False
-    """Whether logs and spans may hold the text of messages."""
+    """Whether dialog's logs and spans hold the text of messages and replies, each cut off after 2,000 characters."""
     trace_ratio: float = Field(default=1.0, ge=0, le=1)
     """Share of new traces that are recorded."""
     traces_per_second: float = Field(default=50.0, ge=0)

@@ -41,6 +41,18 @@ Debounce = Annotated[
     float | None,
     typer.Option("--debounce", parser=parse, metavar=METAVAR, help="How long to wait for further messages, as 2s."),
 ]
+AnswerWithin = Annotated[
+    float | None,
+    typer.Option(
+        "--answer-within",
+        parser=parse,
+        metavar=METAVAR,
+        help="How long a person waits while the model is away, as 60s; then they get the error message.",
+    ),
+]
+AnswerLate = Annotated[
+    bool | None, typer.Option("--answer-late/--no-answer-late", help="Answer also after that, within a day.")
+]
 Owner = Annotated[str | None, typer.Option("--owner", help="Who answers for it.")]
 
 PLAIN = {
@@ -51,8 +63,9 @@ PLAIN = {
     "error_message": "error_message",
     "limit_message": "limit_message",
     "owner": "owner",
+    "answer_late": "answer_late",
 }
-DURATIONS = {"dialog_ttl": "dialog_ttl", "debounce": "debounce"}
+DURATIONS = {"dialog_ttl": "dialog_ttl", "debounce": "debounce", "answer_within": "answer_within"}
 
 Setter = Callable[[bot_pb2.Bot, Any], None]
 

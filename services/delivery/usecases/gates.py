@@ -3,7 +3,7 @@
 Kept in memory by each process: what one replica learns of a provider, another learns by its own calls.
 """
 
-from services.delivery.domain.breaker import Breaker, BreakerPolicy, Closed, admit, failed, succeeded
+from services.kernel.breaker import Breaker, BreakerPolicy, Closed, admit, failed, succeeded
 
 
 class Gate:

@@ -64,18 +64,24 @@ class Model(Protocol):
 
 
 async def open_model(
-    *, base_url: str, api_key: str, default_model: str, prices: Mapping[str, "Price"] | None = None
+    *,
+    base_url: str,
+    api_key: str,
+    default_model: str,
+    prices: Mapping[str, "Price"] | None = None,
+    show_text: bool = False,
 ) -> "ClosableModel":
     """A model behind an OpenAI-compatible endpoint, for example `https://api.openai.com/v1`.
 
-    `prices` are those of prices.yaml when None. Loads the driver, which takes about 50 MB and a second: call it once,
-    in wiring. `close()` it at the end.
+    `prices` are those of prices.yaml when None; `show_text`: whether spans may hold what is said. Loads the driver,
+    which takes about 50 MB and a second: call it once, in wiring. `close()` it at the end.
     """
     with _without("aiohttp"):
         from services.dialog.model.openai_responses import OpenAIModel
     from services.dialog.model.prices import load_prices
 
-    return OpenAIModel(base_url, api_key, default_model, load_prices() if prices is None else prices)
+    used = load_prices() if prices is None else prices
+    return OpenAIModel(base_url, api_key, default_model, used, show_text=show_text)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Any OpenAI-compatible endpoint, through the official client's Responses API."""
 
 import asyncio
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -19,6 +20,8 @@ from services.dialog.model.prices import price_micros
 
 CONNECT_SECONDS = 5.0
 CONNECTIONS = 64
+LONGEST_SHOWN = 8_000
+"""Characters of messages in one attribute of a span."""
 _LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _tracer = trace.get_tracer("parley.dialog")
 
@@ -26,7 +29,11 @@ _tracer = trace.get_tracer("parley.dialog")
 class OpenAIModel:
     """Streams answers. Never retries: that is the turn's business."""
 
-    def __init__(self, base_url: str, api_key: str, default_model: str, prices: Mapping[str, Price]) -> None:
+    def __init__(
+        self, base_url: str, api_key: str, default_model: str, prices: Mapping[str, Price], *, show_text: bool = False
+    ) -> None:
+        """`show_text`: whether spans may hold what is said."""
+        self._show_text = show_text
         self._default_model = default_model
         self._prices = prices
         self._server = urlsplit(base_url)
@@ -126,7 +133,7 @@ class OpenAIModel:
         failure: DecisionError | None = None,
         error: Exception | None = None,
     ) -> None:
-        """Fill the span by the conventions for generative AI; no text of messages."""
+        """Fill the span by the conventions for generative AI; text of messages only where that is switched on."""
         if not span.is_recording():
             return
         attributes: dict[str, str | int | tuple[str, ...]] = {
@@ -145,11 +152,27 @@ class OpenAIModel:
             attributes["gen_ai.response.finish_reasons"] = (answer.finish.value,)
             attributes["gen_ai.usage.input_tokens"] = answer.usage.input_tokens
             attributes["gen_ai.usage.output_tokens"] = answer.usage.output_tokens
+        if self._show_text:
+            attributes["gen_ai.input.messages"] = _shown(prompt.messages)
+            if answer:
+                attributes["gen_ai.output.messages"] = _shown([Said("assistant", answer.text)])
         if failure:
             attributes["error.type"] = type(error).__name__ if error else failure.reason
             attributes["parley.reason"] = failure.reason
             span.set_status(Status(StatusCode.ERROR, str(failure)))
         span.set_attributes(attributes)
+
+
+def _shown(messages: Sequence[Said]) -> str:
+    """Messages as spans hold them, the latest ones when they are long."""
+    kept: list[dict[str, object]] = []
+    left = LONGEST_SHOWN
+    for said in reversed(messages):
+        kept.append({"role": said.role, "parts": [{"type": "text", "content": said.text[:left]}]})
+        left -= len(said.text)
+        if left <= 0:
+            break
+    return json.dumps(kept[::-1], ensure_ascii=False)
 
 
 def _message(said: Said) -> ResponseInputItemParam:

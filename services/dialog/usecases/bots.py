@@ -30,6 +30,8 @@ _WRITABLE = frozenset(
         "limit_message",
         "dialog_ttl",
         "debounce",
+        "answer_within",
+        "answer_late",
         "owner",
     }
 )

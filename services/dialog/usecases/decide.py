@@ -40,8 +40,12 @@ class Decide:
         flow_for: Callable[[Bot], Flow],
         clock: Clock,
         longest: float,
+        check_model: Callable[[], None],
+        *,
+        show_text: bool,
     ) -> None:
-        """`longest`: seconds that a decision may take."""
+        """`longest`: seconds that a decision may take; `check_model` raises DecisionError while the model is away;
+        `show_text`: whether logs and spans may hold what is said."""
         self._turns = turns
         self._contexts = contexts
         self._quota = quota
@@ -49,6 +53,8 @@ class Decide:
         self._flow_for = flow_for
         self._clock = clock
         self._longest = longest
+        self._check_model = check_model
+        self._show_text = show_text
 
     async def begin(self, claimed: Claimed, bot: Bot) -> Begun:
         """Find out what the turn is about. A turn that had called out before goes on with the inputs it had. Raises
@@ -74,6 +80,14 @@ class Decide:
 
     async def decide(self, claimed: Claimed, begun: Begun, guard: Guard) -> Plan:
         """The plan of a turn. Raises DecisionError, and NotNow when limits cannot be asked."""
+        if self._show_text:
+            spans.show("messages", [message.text for message in begun.inputs.messages], begun.turn_id)
+        plan = await self._plan(claimed, begun, guard)
+        if self._show_text:
+            spans.show("replies", plan.decided.replies, begun.turn_id)
+        return plan
+
+    async def _plan(self, claimed: Claimed, begun: Begun, guard: Guard) -> Plan:
         try:
             flow = self._flow_for(begun.inputs.bot)
             uses_model = flow.uses_model(begun.inputs)
@@ -84,6 +98,7 @@ class Decide:
             raise self._unexpected(begun, error) from error
         reserved = Reserved("", None)
         if uses_model:
+            self._check_model()
             answer = await self._reserve(claimed, begun)
             if isinstance(answer, Refused):
                 return limited(begun, answer)

@@ -147,6 +147,9 @@ class Deliveries(Protocol):
     ) -> UUID:
         """Hand over one reply; the delivery's id."""
 
+    async def say(self, request: SubmitMessageRequest, conversation_id: UUID, key: str, text: str) -> UUID:
+        """Hand over a text that answers no message, once per key; the delivery's id."""
+
 
 class Chats(Protocol):
     """Callers that wait for a reply, in this process or another one."""

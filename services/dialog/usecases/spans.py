@@ -1,13 +1,20 @@
 """Spans of a turn. What is not sampled costs a comparison."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from uuid import UUID
 
 from opentelemetry import context as otel
 from opentelemetry import trace
 from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, Status, StatusCode, Tracer
 
 from parley_client.tracing import context_from
+from services.runtime.logs import get_logger
+
+log = get_logger(__name__)
+
+LONGEST_SHOWN = 2_000
+"""Characters of one text in a span or a line of the log."""
 
 
 def tracer() -> Tracer:
@@ -47,6 +54,15 @@ def link(traceparent: str, tracestate: str) -> None:
     span = trace.get_current_span()
     if span.is_recording():
         span.add_link(trace.get_current_span(context_from(traceparent, tracestate)).get_span_context())
+
+
+def show(what: str, texts: Sequence[str], turn_id: UUID) -> None:
+    """Put the texts of messages or replies on the current span and into the log; only where that is switched on."""
+    shown = [text[:LONGEST_SHOWN] for text in texts]
+    log.info("the text of a turn", turn_id=str(turn_id), **{what: shown})
+    span = trace.get_current_span()
+    if span.is_recording():
+        span.set_attribute(f"parley.{what}", shown)
 
 
 def failed(reason: str) -> None:

@@ -6,12 +6,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from services.dialog.domain import Bot, DecisionError, FailureKind, Known, TurnInput
-from services.dialog.retry import ATTEMPTS, TryAgain, after_failure
+from services.dialog.retry import ATTEMPTS, GiveUp, TooLate, TryAgain, after_failure
 from services.dialog.turns import Claimed, Failure, Finish, Frozen, NewPlan, Outcome, Plan, State, Waiting, error_text
 from services.dialog.usecases import spans
 from services.dialog.usecases.begun import Begun, given_up, messages_of
 from services.dialog.usecases.decide import Decide
 from services.dialog.usecases.effects import Effects
+from services.dialog.usecases.lateness import Lateness
 from services.dialog.usecases.patience import until_stored
 from services.dialog.usecases.ports import Chats, Never, NotNow, Turns
 from services.kernel.clock import Clock
@@ -41,6 +42,7 @@ class RunTurn:
         turns: Turns,
         decide: Decide,
         effects: Effects,
+        lateness: Lateness,
         chats: Chats,
         clock: Clock,
         wake: "Callable[[float], None]",
@@ -49,6 +51,7 @@ class RunTurn:
         self._turns = turns
         self._decide = decide
         self._effects = effects
+        self._lateness = lateness
         self._chats = chats
         self._clock = clock
         self._wake = wake
@@ -116,25 +119,33 @@ class RunTurn:
         try:
             return self._new_plan(claimed, begun, await self._decide.decide(claimed, begun, guard))
         except DecisionError as error:
-            what = after_failure(
-                error.kind,
-                claimed.lease.attempts,
-                retry_after=error.retry_after,
-                jitter=random.random(),  # noqa: S311 - no secret
-            )
+            what = await self._after(claimed, begun, guard, error)
             if isinstance(what, TryAgain):
-                await self._failed(claimed, error, what.delay)
+                await self._failed(claimed, error, what)
                 return None
             failure = Failure(error.reason, str(error), fatal=error.kind is FailureKind.FATAL)
             return self._new_plan(claimed, begun, given_up(begun, failure))
 
-    async def _failed(self, claimed: Claimed, error: DecisionError, delay: timedelta) -> None:
-        head = claimed.head
+    async def _after(
+        self, claimed: Claimed, begun: Begun, guard: Guard, error: DecisionError
+    ) -> TryAgain | TooLate | GiveUp:
+        """What follows a failed decision. Who gets an answer late has been told so."""
+        jitter = random.random()  # noqa: S311 - no secret
+        left = self._lateness.left(claimed, begun)
+        what = after_failure(error, claimed.lease.attempts, left=left, jitter=jitter)
+        if isinstance(what, TooLate) and self._lateness.answers_late(claimed, begun):
+            await self._lateness.tell(claimed, begun, guard)
+            return TryAgain(what.delay, counted=False)
+        return what
+
+    async def _failed(self, claimed: Claimed, error: DecisionError, what: TryAgain) -> None:
+        head, delay = claimed.head, what.delay
+        attempts = claimed.lease.attempts - (not what.counted)
         log.warning(
             "a decision failed",
             message_id=str(head.message_id),
             reason=error.reason,
-            attempts=claimed.lease.attempts,
+            attempts=attempts,
             delay=delay.total_seconds(),
         )
         spans.failed(error.reason)
@@ -143,7 +154,7 @@ class RunTurn:
             turn_id=None,
             message_ids=[head.message_id],
             state=State.FAILED,
-            attempts=claimed.lease.attempts,
+            attempts=attempts,
             last_error=error_text(error.reason, error),
         )
         await until_stored(lambda: self._turns.fail(item, delay))

@@ -91,7 +91,7 @@ async def test_a_turn_that_another_process_goes_on_with_begins_with_a_reset(worl
 
     first.script = [says_half]
     await world.start(dialog_workers=0)
-    service = await world.start(flow=first, drain_seconds=0.1)
+    service = await world.start(flow=first, drain_seconds=1.0)
     await world.prepare()
     task = asyncio.create_task(talk(world, asking()))
     await said.wait()

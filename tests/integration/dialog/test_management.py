@@ -171,7 +171,7 @@ async def test_messages_and_conversations_are_listed_newest_first(dialog: World)
 async def test_the_queue_tells_what_waits_has_failed_and_is_dead(dialog: World) -> None:
     dialog.flow.script = [
         DecisionError(FailureKind.TERMINAL, "MODEL_REJECTED", "no"),
-        DecisionError(FailureKind.RETRYABLE, "MODEL_UNAVAILABLE", "later", 200),
+        DecisionError(FailureKind.RETRYABLE, "MODEL_UNAVAILABLE", "later", 50),
     ]
     await dialog.ends((await dialog.submit(chat="1")).message_id, dialog_pb2.MESSAGE_STATE_TERMINAL)
     await dialog.submit(rejection=dialog_pb2.REJECTION_REASON_UNSUPPORTED)

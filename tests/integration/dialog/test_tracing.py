@@ -47,6 +47,20 @@ async def one(spans: Sequence[Span], name: str, trace_id: str = TRACE) -> Span:
     return spans[0]
 
 
+@pytest.mark.parametrize("on", [False, True])
+async def test_ops_5_text_is_in_logs_and_spans_only_when_switched_on(
+    world: World, spans: list[Span], capsys: pytest.CaptureFixture[str], on: bool
+) -> None:
+    await world.start(log_message_text=on)
+    await world.prepare()
+    world.flow.model = True
+    await world.ends(await submit(world, "my secret wish"))
+    await one(spans, "process inbox")
+    told, recorded = capsys.readouterr().out, "".join(map(str, spans))
+    for text in ("my secret wish", "model says my secret wish"):
+        assert (text in told, text in recorded) == (on, on)
+
+
 async def test_one_trace_from_submission_to_effects(spans: list[Span], dialog: World) -> None:
     dialog.flow.model = True
     message_id = await submit(dialog, "a text that no span may hold")

@@ -99,12 +99,20 @@ async def test_after_three_attempts_the_person_gets_the_error_message(dialog: Wo
     assert [message.message_id for message in listed.messages] == [first.message_id]
 
 
-async def test_the_models_retry_after_is_honoured(dialog: World) -> None:
-    dialog.flow.script = [unavailable(retry_after=200.0)]
-    response = await dialog.submit()
-    await dialog.ends(response.message_id, FAILED)
-    waits = await dialog.database.fetchval("SELECT due_at - now() FROM dialog.lanes")
+async def test_the_models_retry_after_is_honoured(world: World) -> None:
+    await world.start()
+    await world.prepare(answer_within=Duration(seconds=300))
+    world.flow.script = [unavailable(retry_after=200.0)]
+    response = await world.submit()
+    await world.ends(response.message_id, FAILED)
+    waits = await world.database.fetchval("SELECT due_at - now() FROM dialog.lanes")
     assert timedelta(seconds=100) < waits <= timedelta(seconds=200)
+
+
+async def test_nobody_waits_in_silence_for_as_long_as_a_model_asks_for(dialog: World) -> None:
+    dialog.flow.script = [unavailable(retry_after=200.0)]
+    await dialog.ends((await dialog.submit()).message_id, TERMINAL)
+    assert dialog.delivery.texts() == ["sorry"]
 
 
 async def test_an_unexpected_failure_of_a_flow_is_terminal_and_says_nothing_inside(dialog: World) -> None:
@@ -322,7 +330,7 @@ async def test_an_operators_retry_is_a_new_turn_that_really_sends(dialog: World)
 
 
 async def test_a_failed_message_can_be_retried_at_once(dialog: World) -> None:
-    dialog.flow.script = [unavailable(retry_after=200)]
+    dialog.flow.script = [unavailable(retry_after=50)]
     response = await dialog.submit("one")
     await dialog.ends(response.message_id, FAILED)
     request = dialog_pb2.RetryMessageRequest(tenant_id=TENANT, message_id=response.message_id, request_id="r")

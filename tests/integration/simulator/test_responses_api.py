@@ -263,3 +263,18 @@ async def test_a_failed_call_has_an_error_span(
 async def test_an_unsampled_call_records_nothing(model: OpenAIModel) -> None:
     with trace.use_span(trace.INVALID_SPAN):
         assert (await model.answer(PROMPT, Heard())).text
+
+
+@pytest.mark.parametrize("on", [False, True])
+async def test_ops_5_spans_of_a_model_hold_text_only_when_switched_on(
+    simulator: Simulator, spans: InMemorySpanExporter, on: bool
+) -> None:
+    base_url = f"{simulator.url}/openai/v1"
+    made = await open_model(base_url=base_url, api_key="key", default_model="scripted", prices=PRICES, show_text=on)
+    answer = await made.answer(PROMPT, Heard())
+    await made.close()
+    [span] = spans.get_finished_spans()
+    attributes = dict(span.attributes or {})
+    for name, text in (("input", "Есть вода?"), ("output", answer.text)):
+        assert (text in str(attributes.get(f"gen_ai.{name}.messages"))) == on
+    assert (PROMPT.messages[0].text in str(attributes)) == on

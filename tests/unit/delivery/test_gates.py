@@ -5,9 +5,9 @@ from bisect import insort
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.delivery.domain.breaker import BreakerPolicy
 from services.delivery.domain.pace import Pace, book
 from services.delivery.usecases.gates import Gates
+from services.kernel.breaker import BreakerPolicy
 
 POLICY = BreakerPolicy(failures=2, first_open=4.0, probe=10.0)
 

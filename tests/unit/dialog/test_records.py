@@ -32,6 +32,7 @@ BOTS = [
     Bot("acme", "a", FormSettings(form_id="water-order"), locale="ru", debounce=timedelta(milliseconds=1500)),
     Bot("acme", "b", FormSettings(definition_yaml="name: x"), owner="Ann", dialog_ttl=timedelta(hours=24)),
     Bot("acme", "c", ASSISTANT, "kk", "C", "start", "help", "error", "limit"),
+    Bot("acme", "d", ASSISTANT, answer_within=timedelta(seconds=12.5), answer_late=True),
 ]
 
 

@@ -115,6 +115,8 @@ class Bot(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    ANSWER_WITHIN_FIELD_NUMBER: _builtins.int
+    ANSWER_LATE_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """The tenant."""
     bot_id: _builtins.str
@@ -139,6 +141,8 @@ class Bot(_message.Message):
     """Why the bot is broken, for example a refused model key; empty when it is not. Written by the service."""
     revision: _builtins.int
     """Counts changes. Written by the service."""
+    answer_late: _builtins.bool
+    """After that message the answer still comes, within a day, once the endpoint is back."""
     @_builtins.property
     def form(self) -> Global___FormFlow:
         """A form."""
@@ -163,6 +167,12 @@ class Bot(_message.Message):
     def updated_at(self) -> _timestamp_pb2.Timestamp:
         """When it last changed. Written by the service."""
 
+    @_builtins.property
+    def answer_within(self) -> _duration_pb2.Duration:
+        """How long a person waits at most while the model's endpoint is away, then gets the error message; the service's
+        setting when absent.
+        """
+
     def __init__(
         self,
         *,
@@ -184,10 +194,12 @@ class Bot(_message.Message):
         revision: _builtins.int = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        answer_within: _duration_pb2.Duration | None = ...,
+        answer_late: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assistant", b"assistant", "created_at", b"created_at", "debounce", b"debounce", "dialog_ttl", b"dialog_ttl", "flow", b"flow", "form", b"form", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer_within", b"answer_within", "assistant", b"assistant", "created_at", b"created_at", "debounce", b"debounce", "dialog_ttl", b"dialog_ttl", "flow", b"flow", "form", b"form", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assistant", b"assistant", "bot_id", b"bot_id", "broken_reason", b"broken_reason", "created_at", b"created_at", "debounce", b"debounce", "dialog_ttl", b"dialog_ttl", "display_name", b"display_name", "enabled", b"enabled", "error_message", b"error_message", "flow", b"flow", "form", b"form", "help_message", b"help_message", "limit_message", b"limit_message", "locale", b"locale", "owner", b"owner", "revision", b"revision", "start_message", b"start_message", "tenant_id", b"tenant_id", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_late", b"answer_late", "answer_within", b"answer_within", "assistant", b"assistant", "bot_id", b"bot_id", "broken_reason", b"broken_reason", "created_at", b"created_at", "debounce", b"debounce", "dialog_ttl", b"dialog_ttl", "display_name", b"display_name", "enabled", b"enabled", "error_message", b"error_message", "flow", b"flow", "form", b"form", "help_message", b"help_message", "limit_message", b"limit_message", "locale", b"locale", "owner", b"owner", "revision", b"revision", "start_message", b"start_message", "tenant_id", b"tenant_id", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_flow: _TypeAlias = _typing.Literal["form", "assistant"]  # noqa: Y015
     _WhichOneofArgType_flow: _TypeAlias = _typing.Literal["flow", b"flow"]  # noqa: Y015

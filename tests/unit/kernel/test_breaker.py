@@ -1,6 +1,6 @@
 """The circuit breaker."""
 
-from services.delivery.domain.breaker import (
+from services.kernel.breaker import (
     Breaker,
     BreakerPolicy,
     Closed,

@@ -58,12 +58,12 @@ def admit(breaker: Breaker, now: float, policy: BreakerPolicy) -> tuple[Breaker,
 
 
 def succeeded(breaker: Breaker) -> tuple[Breaker, bool]:
-    """A call was answered. Returns the new state, and whether the channel has just recovered."""
+    """A call was answered. Returns the new state, and whether what is called has just recovered."""
     return Closed(), not isinstance(breaker, Closed)
 
 
 def failed(breaker: Breaker, now: float, policy: BreakerPolicy) -> Breaker:
-    """A call failed in a way that blames the provider or the network."""
+    """A call failed in a way that blames what is called, or the network."""
     match breaker:
         case Closed(failures):
             if failures + 1 < policy.failures:
