@@ -76,6 +76,8 @@ def backlog(queues: Mapping[str, Any]) -> list[tuple[str, str]]:
         found.append((f"{dead} dead messages", "parley messages list --state terminal"))
     if failed := inbox.get("failed"):
         found.append((f"{failed} messages failed and are tried again", "parley messages list --state failed"))
+    if parked := inbox.get("parked"):
+        found.append((f"{parked} messages wait for disabled bots", "parley messages list --state received"))
     if (waited := seconds(inbox.get("oldest_waiting"))) > LATE:
         found.append((f"a message waits for {say(waited)}", "parley messages list --state received"))
     if dead := outbox.get("dead"):

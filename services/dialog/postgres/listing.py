@@ -116,6 +116,7 @@ class Listing:
             leased_lanes=row["leased"],
             failed=row["failed"],
             dead=row["dead"],
+            parked=row["parked"],
             capped=COUNTED in (row["busy"], row["failed"], row["dead"]),
         )
         oldest: timedelta | None = row["oldest_waiting"]

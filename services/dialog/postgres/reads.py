@@ -17,6 +17,7 @@ from services.dialog.postgres.sealing import Sealing
 from services.dialog.records import from_json, unpack_plan
 from services.dialog.turns import Plan
 from services.dialog.usecases.ports import Outcome, Stored, Wanted
+from services.dialog.waiting import Place, why
 from services.runtime import crashpoints
 from services.runtime.crypto import CannotOpen
 from services.runtime.logs import describe, get_logger
@@ -126,6 +127,7 @@ class PostgresReads:
 
 def _message(row: asyncpg.Record) -> dialog_pb2.Message:
     return dialog_pb2.Message(
+        waiting=why(_place(row)),
         message_id=str(row["message_id"]),
         tenant_id=row["tenant_id"],
         channel_id=row["channel_id"],
@@ -141,6 +143,20 @@ def _message(row: asyncpg.Record) -> dialog_pb2.Message:
         received_at=_timestamp(row["received_at"]),
         completed_at=_timestamp(row["completed_at"]),
         trace_id=row["traceparent"][3:35],
+    )
+
+
+def _place(row: asyncpg.Record) -> Place:
+    return Place(
+        state=row["state"],
+        seq=row["seq"],
+        done_seq=row["lane_done_seq"] or 0,
+        due_at=row["lane_due_at"],
+        lease_until=row["lane_lease_until"],
+        parked=row["lane_parked"],
+        planned=row["plan"] is not None,
+        last_error=row["last_error"],
+        now=row["now"],
     )
 
 

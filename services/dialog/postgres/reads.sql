@@ -6,7 +6,9 @@ SELECT
     CASE WHEN message.state IN (1, 4) AND lane.lease_until IS NOT NULL AND message.seq = lane.done_seq + 1
         THEN 2 ELSE message.state END AS shown_state,
     turn.turn_id, turn.outcome, turn.plan, turn.first_seq, turn.last_seq, turn.input_tokens, turn.output_tokens,
-    turn.price_micros_usd, turn.model_calls, turn.started_at, turn.generated_at
+    turn.price_micros_usd, turn.model_calls, turn.started_at, turn.generated_at,
+    lane.done_seq AS lane_done_seq, lane.due_at AS lane_due_at, lane.lease_until AS lane_lease_until,
+    lane.parked AS lane_parked, statement_timestamp() AS now
 FROM message
 LEFT JOIN dialog.conversations AS known USING (conversation_id)
 LEFT JOIN dialog.lanes AS lane ON lane.lane_id = message.conversation_id
@@ -94,7 +96,9 @@ WITH near AS MATERIALIZED (
 -- name: waiting
 -- The messages that wait in the lanes of a tenant; $2 of each at most.
 SELECT message.message_id FROM (
-    SELECT lane_id, done_seq FROM dialog.lanes WHERE due_at IS NOT NULL AND tenant_id = $1 LIMIT $2
+    (SELECT lane_id, done_seq FROM dialog.lanes WHERE due_at IS NOT NULL AND tenant_id = $1 LIMIT $2)
+    UNION ALL
+    (SELECT lane_id, done_seq FROM dialog.lanes WHERE parked IS NOT NULL AND tenant_id = $1 LIMIT $2)
 ) AS lane
 JOIN dialog.messages AS message ON message.conversation_id = lane.lane_id AND message.seq > lane.done_seq
 LIMIT $2;
@@ -145,6 +149,9 @@ SELECT
     (SELECT count(*) FROM busy) AS busy,
     (SELECT coalesce(sum(pending), 0) FROM busy)::bigint AS pending,
     (SELECT count(*) FROM busy WHERE lease_until IS NOT NULL) AS leased,
+    (SELECT coalesce(sum(pending), 0) FROM (
+        SELECT pending FROM dialog.lanes WHERE parked IS NOT NULL AND {of} LIMIT $2
+    ) AS parked)::bigint AS parked,
     (SELECT count(*) FROM failed JOIN dialog.lanes AS lane ON lane.lane_id = failed.conversation_id
         WHERE lane.lease_until IS NULL) AS failed,
     (SELECT count(*) FROM (SELECT FROM dialog.messages WHERE trouble = 5 AND {of} LIMIT $2) AS dead) AS dead,

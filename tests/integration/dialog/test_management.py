@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from parley.common.v1 import batch_pb2
+from parley.common.v1 import batch_pb2, waiting_pb2
 from parley.delivery.v1 import channel_pb2
 from parley.dialog.v1 import bot_pb2, dialog_pb2, order_pb2, tenant_pb2
 
@@ -189,6 +189,28 @@ async def test_the_queue_tells_what_waits_has_failed_and_is_dead(dialog: World) 
     assert [message.state for message in open_ones.messages] == states[::-1]
     dead = dialog_pb2.ListMessagesRequest(tenant_id=TENANT, states=[dialog_pb2.MESSAGE_STATE_TERMINAL])
     assert len((await dialog.dialog.list_messages(dead)).messages) == 2
+
+
+async def test_a_message_that_waits_says_for_what(dialog: World) -> None:
+    dialog.flow.script = [DecisionError(FailureKind.RETRYABLE, "MODEL_UNAVAILABLE", "the model is away", 200)]
+    failed = await dialog.submit()
+    await dialog.ends(failed.message_id, dialog_pb2.MESSAGE_STATE_FAILED)
+    waiting = (await dialog.message(failed.message_id)).waiting
+    assert waiting.reason == waiting_pb2.WAIT_REASON_RETRY
+    assert "the model is away" in waiting.detail
+    assert waiting.until.ToDatetime(UTC) > datetime.now(UTC) + timedelta(seconds=100)
+    behind = (await dialog.message((await dialog.submit()).message_id)).waiting
+    assert (behind.reason, behind.ahead) == (waiting_pb2.WAIT_REASON_BEHIND, 1)
+
+
+async def test_a_message_in_work_and_an_answered_one_say_so(dialog: World) -> None:
+    dialog.flow.held = asyncio.Event()
+    submitted = await dialog.submit()
+    await dialog.ends(submitted.message_id, dialog_pb2.MESSAGE_STATE_PROCESSING)
+    working = await dialog.message(submitted.message_id)
+    assert working.waiting.reason == waiting_pb2.WAIT_REASON_IN_PROGRESS
+    dialog.flow.held.set()
+    assert not (await dialog.ends(submitted.message_id)).HasField("waiting")
 
 
 async def report(

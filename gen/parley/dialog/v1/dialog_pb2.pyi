@@ -1062,6 +1062,7 @@ class GetQueueStatsResponse(_message.Message):
     DEAD_FIELD_NUMBER: _builtins.int
     OLDEST_WAITING_FIELD_NUMBER: _builtins.int
     CAPPED_FIELD_NUMBER: _builtins.int
+    PARKED_FIELD_NUMBER: _builtins.int
     waiting: _builtins.int
     """Messages that wait for their turn."""
     leased_lanes: _builtins.int
@@ -1072,6 +1073,8 @@ class GetQueueStatsResponse(_message.Message):
     """Messages in the dead-letter list: TERMINAL, and not dealt with since."""
     capped: _builtins.bool
     """Whether a count stopped at 10,000: then there are at least so many."""
+    parked: _builtins.int
+    """Messages that wait for a disabled bot; they are not in `waiting`."""
     @_builtins.property
     def oldest_waiting(self) -> _duration_pb2.Duration:
         """Age of the oldest waiting message."""
@@ -1085,10 +1088,11 @@ class GetQueueStatsResponse(_message.Message):
         dead: _builtins.int = ...,
         oldest_waiting: _duration_pb2.Duration | None = ...,
         capped: _builtins.bool = ...,
+        parked: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_waiting", b"oldest_waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capped", b"capped", "dead", b"dead", "failed", b"failed", "leased_lanes", b"leased_lanes", "oldest_waiting", b"oldest_waiting", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capped", b"capped", "dead", b"dead", "failed", b"failed", "leased_lanes", b"leased_lanes", "oldest_waiting", b"oldest_waiting", "parked", b"parked", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
