@@ -86,7 +86,7 @@ class Control:
 
     def add_scripts(self, request: Request) -> Response:
         """`POST /scripts`: one script, or a list of them."""
-        body = request.json()
+        body = request.command().json()
         scripts: list[Script] = _convert(body if isinstance(body, list) else [body], list[Script])
         for script in scripts:
             self._scripts.add(script)
@@ -113,7 +113,7 @@ class Control:
 
 
 def _read(request: Request, kind: type[T]) -> T:
-    result: T = _convert(request.json(), kind)
+    result: T = _convert(request.command().json(), kind)
     return result
 
 

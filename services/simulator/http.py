@@ -6,7 +6,7 @@ any point, which is what faults are about.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, cast
@@ -20,6 +20,7 @@ from services.runtime.logs import get_logger
 log = get_logger(__name__)
 
 LARGEST_BODY = 1 << 20
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 JSON = "application/json; charset=utf-8"
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
@@ -46,6 +47,13 @@ class Request:
     def query(self) -> dict[str, str]:
         """Parameters of the address; of a repeated one the last."""
         return dict(parse_qsl(self.query_string.decode("latin-1"), keep_blank_values=True))
+
+    def command(self) -> "Request":
+        """Itself, when it is JSON by its content type, as no web page can send it unasked. Raises HttpError 415."""
+        kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise HttpError(415, "send the header `content-type: application/json`")
+        return self
 
     def json(self) -> Any:
         """The body. Raises HttpError 400."""
@@ -90,10 +98,15 @@ def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | No
 
 
 class HttpServer:
-    """Serves handlers by method and path."""
+    """Serves handlers by method and path, to callers who name it by one of its own hosts.
 
-    def __init__(self, routes: Mapping[tuple[str, str], Handler]) -> None:
+    A web page can have a name of its own lead here, and read the answers: its requests carry that name.
+    """
+
+    def __init__(self, routes: Mapping[tuple[str, str], Handler], hosts: Collection[str] = ()) -> None:
+        """`hosts`: names besides those of loopback."""
         self._routes = routes
+        self._hosts = frozenset(name.lower() for name in (*LOOPBACK, *hosts))
         self._paths = {path for _, path in routes}
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
@@ -117,6 +130,9 @@ class HttpServer:
 
     def handle(self, request: Request) -> Reply | Awaitable[Reply]:
         """The answer to a request, or what will give it. Raises HttpError."""
+        host = request.headers.get("host", "").lower()
+        if host not in self._hosts and host.rpartition(":")[0] not in self._hosts:
+            raise HttpError(421, "the simulator is not called that; PARLEY_SIMULATOR_HOSTS names further hosts")
         handler = self._routes.get((request.method, request.path))
         if handler is None:
             known = request.path in self._paths

@@ -46,7 +46,7 @@ class Person:
     async def say(self, request: Request) -> Reply:
         """`POST /say`: the answers to the webhooks, and with `wait` the replies that came within so many seconds."""
         try:
-            said = msgspec.json.decode(request.body, type=Say)
+            said = msgspec.json.decode(request.command().body, type=Say)
         except msgspec.DecodeError as error:
             raise HttpError(400, str(error)) from error
         if not said.webhook_url.startswith(("http://", "https://")):

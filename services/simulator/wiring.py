@@ -44,7 +44,8 @@ async def simulating(settings: SimulatorSettings) -> AsyncIterator[str]:
             ("DELETE", "/scripts"): control.delete_scripts,
             ("PUT", "/tokens"): control.set_tokens,
             ("POST", "/say"): person.say,
-        }
+        },
+        hosts=[settings.host, *(name.strip() for name in settings.simulator_hosts.split(",") if name.strip())],
     )
     port = await server.start(settings.host, settings.simulator_port)
     try:

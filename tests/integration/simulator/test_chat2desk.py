@@ -180,8 +180,8 @@ async def test_pipelined_requests_are_answered_in_order(simulator: Simulator) ->
     host, port = simulator.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     body = b'{"client_id":"1","text":"x"}'
-    one = b"POST /chat2desk/v1/messages HTTP/1.1\r\nhost: x\r\nauthorization: t\r\ncontent-length: %d\r\n\r\n%s"
-    last = b"GET /nowhere HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    one = b"POST /chat2desk/v1/messages HTTP/1.1\r\nhost: localhost\r\nauthorization: t\r\ncontent-length: %d\r\n\r\n%s"
+    last = b"GET /nowhere HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
     writer.write(one % (len(body), body) + last)
     answer = await asyncio.wait_for(reader.read(), 30)
     assert answer.index(b"HTTP/1.1 200 OK") < answer.index(b"HTTP/1.1 404 Not Found")
@@ -245,3 +245,33 @@ async def test_a_webhook_that_nobody_takes_has_status_0(simulator: Simulator) ->
     _, body = await simulator.ask("POST", "/say", said)
     assert body["webhooks"][0]["status"] == 0
     assert (await simulator.ask("POST", "/say", {**said, "webhook_url": "file:///etc"}))[0] == 400
+
+
+@pytest.mark.parametrize("path", ["/faults", "/scripts", "/say", "/tokens"])
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+async def test_a_web_page_cannot_command_it(simulator: Simulator, path: str, kind: str) -> None:
+    """A page of any origin may send these kinds unasked, but no JSON."""
+    method = "PUT" if path == "/tokens" else "POST"
+    body = b'{"provider": "chat2desk", "kind": "refuse"}'
+    async with simulator.http.request(
+        method, simulator.url + path, data=body, headers={"Content-Type": kind}
+    ) as response:
+        assert response.status == 415
+        assert not [name for name in response.headers if name.lower().startswith("access-control")]
+    assert (await simulator.ask("GET", "/faults"))[1]["faults"] == []
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example:{port}", ""])
+async def test_a_name_that_is_not_its_own_reaches_nothing(simulator: Simulator, host: str) -> None:
+    """What a page reads whose own name was made to lead here."""
+    given = host.format(port=simulator.url.rpartition(":")[2])
+    for method, path in (("GET", "/calls"), ("DELETE", "/calls"), ("POST", "/chat2desk/v1/messages")):
+        async with simulator.http.request(method, simulator.url + path, headers={"Host": given}) as response:
+            assert response.status == 421
+
+
+@pytest.mark.parametrize("host", ["localhost:{port}", "LOCALHOST", "[::1]:{port}", "127.0.0.1:{port}", "127.0.0.1"])
+async def test_its_own_names_are_heard(simulator: Simulator, host: str) -> None:
+    given = host.format(port=simulator.url.rpartition(":")[2])
+    async with simulator.http.get(simulator.url + "/calls", headers={"Host": given}) as response:
+        assert response.status == 200
