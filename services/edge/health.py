@@ -1,8 +1,9 @@
-"""How the mesh is, as seen from the edge."""
+"""How the mesh is, as seen from the edge: a word for each part to everybody, the counts to operators."""
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import grpc
 import msgspec
@@ -17,21 +18,86 @@ from parley_client.channel import Connection
 from parley_client.delivery import DeliveryClient
 from parley_client.dialog import DialogClient
 from parley_client.errors import CallError
+from services.edge.guesses import Guesses
+from services.edge.problems import Problem
+from services.edge.server.door import Door
+from services.kernel.errors import ParleyError
+from services.runtime.auth import ALL
+from services.runtime.verifier import Verifier
 
+T = TypeVar("T")
 PATIENCE = 1.0
 """Seconds that one service has to answer."""
+KEPT = 1.0
+"""Seconds for which an answer is given again."""
 
 
-@dataclass
+class Shared(Generic[T]):
+    """A question that many ask: it is asked once at a time, and its answer given again for a second."""
+
+    def __init__(self, ask: Callable[[], Awaitable[T]]) -> None:
+        self._ask = ask
+        self._task: asyncio.Task[T] | None = None
+        self._until = 0.0
+
+    async def get(self) -> T:
+        """The answer. Raises what asking raises."""
+        loop = asyncio.get_running_loop()
+        if self._task is None or (self._task.done() and self._until <= loop.time()):
+            self._task = loop.create_task(self._answer())
+        return await asyncio.shield(self._task)
+
+    async def _answer(self) -> T:
+        self._until = 0.0
+        answer = await self._ask()
+        self._until = asyncio.get_running_loop().time() + KEPT
+        return answer
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was found. The words are `ok`, `degraded` (it answers, and says that it cannot serve fully), `down` and
+    `unknown` (nobody could be asked)."""
+
+    services: Mapping[str, str]
+    postgres: str
+    redis: str
+    queue: Mapping[str, int | None]
+
+    @property
+    def queue_word(self) -> str:
+        known = [value is not None for value in self.queue.values()]
+        return "ok" if all(known) else "degraded" if any(known) else "unknown"
+
+    @property
+    def status(self) -> str:
+        if self.services.get("dialog") != "ok":
+            return "down"
+        words = {*self.services.values(), self.postgres, self.redis, self.queue_word}
+        return "ok" if words == {"ok"} else "degraded"
+
+
 class Health:
     """`/health`, `/health/live` and `/health/ready`."""
 
-    connections: Mapping[str, Connection]
-    dialog: DialogClient
-    delivery: DeliveryClient
-    keep: float = 0.5
-    """Seconds for which an answer is given again, so that many probes cost no more than one."""
-    _ready: tuple[float, bool] = field(default=(0.0, False), init=False)
+    def __init__(
+        self,
+        connections: Mapping[str, Connection],
+        dialog: DialogClient,
+        delivery: DeliveryClient,
+        verifier: Verifier,
+        guesses: Guesses,
+        door: Door,
+    ) -> None:
+        """`connections` are those of the services to ask; `door` has the server's own counts."""
+        self._connections = connections
+        self._dialog = dialog
+        self._delivery = delivery
+        self._verifier = verifier
+        self._guesses = guesses
+        self._door = door
+        self._ready = Shared(lambda: self._word("dialog"))
+        self._seen = Shared(self._look)
 
     async def live(self, request: Request) -> Response:
         """The process answers."""
@@ -39,35 +105,69 @@ class Health:
 
     async def ready(self, request: Request) -> Response:
         """Messages can be taken in: dialog serves, which it does only while Postgres answers."""
-        now = asyncio.get_running_loop().time()
-        if self._ready[0] < now:
-            state = await self._serving("dialog")
-            self._ready = (now + self.keep, state == "ok")
-        ready = self._ready[1]
+        ready = await self._ready.get() == "ok"
         return _json({"status": "ok" if ready else "down"}, 200 if ready else 503)
 
     async def overview(self, request: Request) -> Response:
         """Every service, the stores and the queues. 503 when messages cannot be taken in."""
-        names = list(self.connections)
-        states, stores, queue = await asyncio.gather(
-            asyncio.gather(*(self._serving(name) for name in names)),
-            asyncio.gather(self._serving("dialog", "postgres"), self._serving("context", "redis")),
+        operator = self._is_operator(request)
+        seen = await self._seen.get()
+        body: dict[str, object] = {
+            "status": seen.status,
+            "postgres": seen.postgres,
+            "redis": seen.redis,
+            "queue": seen.queue if operator else seen.queue_word,
+            "services": seen.services,
+        }
+        if operator:
+            body["edge"] = self._own_counts()
+        return _json(body, 503 if seen.status == "down" else 200)
+
+    def _is_operator(self, request: Request) -> bool:
+        """Whether a token for every tenant is shown. Raises Problem for one that is wrong, or for some tenants only."""
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer":
+            return False
+        try:
+            caller = self._verifier.verify(token.strip())
+        except ParleyError as error:
+            address = request.client.host if request.client else ""
+            raise self._guesses.failed(address, "token", Problem(401, error.reason, error.message)) from None
+        if caller.tenants is not ALL:
+            raise Problem(403, "TENANT_NOT_ALLOWED", "The counts are of all tenants, and this token is for some.")
+        return True
+
+    def _own_counts(self) -> dict[str, object]:
+        door = self._door
+        return {
+            "connections": len(door.guests),
+            "requests": len(door.tasks),
+            "refused": dict(door.refused),
+            "failures": dict(self._guesses.failures),
+        }
+
+    async def _look(self) -> Seen:
+        names = list(self._connections)
+        words, postgres, redis, queue = await asyncio.gather(
+            asyncio.gather(*(self._word(name) for name in names)),
+            self._word_of_store("dialog", "postgres"),
+            self._word_of_store("context", "redis"),
             self._queue(),
         )
-        services = dict(zip(names, states, strict=True))
-        down = services.get("dialog") != "ok"
-        degraded = any(state != "ok" for state in (*states, *stores))
-        body = {
-            "status": "down" if down else "degraded" if degraded else "ok",
-            "postgres": stores[0],
-            "redis": stores[1],
-            "queue": queue,
-            "services": services,
-        }
-        return _json(body, 503 if down else 200)
+        return Seen(dict(zip(names, words, strict=True)), postgres, redis, queue)
 
-    async def _serving(self, name: str, check: str = "") -> str:
-        ask = self.connections[name].channel.unary_unary(
+    async def _word(self, name: str) -> str:
+        serves = await self._serves(name)
+        return "down" if serves is None else "ok" if serves else "degraded"
+
+    async def _word_of_store(self, name: str, store: str) -> str:
+        """What the service says of its store; when it says nothing, nobody knows how the store is."""
+        serves = await self._serves(name, store)
+        return "unknown" if serves is None else "ok" if serves else "down"
+
+    async def _serves(self, name: str, check: str = "") -> bool | None:
+        """Whether it says that it serves; None when it does not say."""
+        ask = self._connections[name].channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
             response_deserializer=health_pb2.HealthCheckResponse.FromString,
@@ -76,14 +176,14 @@ class Health:
             answer: health_pb2.HealthCheckResponse = await ask(
                 health_pb2.HealthCheckRequest(service=check), timeout=PATIENCE
             )
-        except grpc.aio.AioRpcError as error:
-            return "unknown" if error.code() is grpc.StatusCode.NOT_FOUND else "down"
-        return "ok" if answer.status == health_pb2.HealthCheckResponse.SERVING else "down"
+        except grpc.aio.AioRpcError:
+            return None
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def _queue(self) -> dict[str, int | None]:
         inbox, outbox = await asyncio.gather(
-            self.dialog.get_queue_stats(dialog_pb2.GetQueueStatsRequest(), timeout=PATIENCE),
-            self.delivery.get_queue_stats(delivery_pb2.GetQueueStatsRequest(), timeout=PATIENCE),
+            self._dialog.get_queue_stats(dialog_pb2.GetQueueStatsRequest(), timeout=PATIENCE),
+            self._delivery.get_queue_stats(delivery_pb2.GetQueueStatsRequest(), timeout=PATIENCE),
             return_exceptions=True,
         )
         for answer in (inbox, outbox):

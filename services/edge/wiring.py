@@ -10,11 +10,13 @@ from services.edge.chat import Chat
 from services.edge.guesses import Guesses
 from services.edge.health import Health
 from services.edge.server.bounds import Bounds
+from services.edge.server.door import Door
 from services.edge.server.http import HttpServer
 from services.edge.server.peers import Proxies
 from services.edge.settings import EdgeSettings
 from services.edge.webhooks import Chat2DeskWebhook
 from services.runtime.service import App, Runtime
+from services.runtime.verifier import Verifier
 
 
 async def build(runtime: Runtime, settings: EdgeSettings) -> App:
@@ -41,15 +43,10 @@ async def build(runtime: Runtime, settings: EdgeSettings) -> App:
         bodies,
         timeout=settings.edge_chat_timeout_seconds,
     )
-    app = make_app(webhook, chat, Health(connections, dialog, delivery))
-    server = HttpServer(
-        app,
-        settings.host,
-        settings.edge_port,
-        drain=settings.drain_seconds,
-        bounds=bounds_of(settings),
-        proxies=Proxies(settings.edge_trusted_proxies),
-    )
+    door = Door(bounds_of(settings), Proxies(settings.edge_trusted_proxies))
+    health = Health(connections, dialog, delivery, Verifier(runtime.keys, "edge"), guesses, door)
+    app = make_app(webhook, chat, health)
+    server = HttpServer(app, settings.host, settings.edge_port, drain=settings.drain_seconds, door=door)
     return App(background=[channels.watch, server.run])
 
 

@@ -29,10 +29,9 @@ class HttpServer:
         port: int,
         *,
         drain: float,
-        bounds: Bounds | None = None,
-        proxies: Proxies | None = None,
+        door: Door | None = None,
     ) -> None:
-        self.door = Door(bounds or Bounds(), proxies or Proxies(""))
+        self.door = door or Door(Bounds(), Proxies(""))
         self.port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         """Where it listens, once it does."""
         self._app = app

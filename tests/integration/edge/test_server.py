@@ -14,6 +14,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from services.edge.server.bounds import Bounds
+from services.edge.server.door import Door
 from services.edge.server.http import HttpServer
 from services.edge.server.peers import Proxies
 
@@ -98,7 +99,7 @@ class Served:
 @asynccontextmanager
 async def serving(proxies: str = "", drain: float = 1.0, **bounds: Any) -> AsyncIterator[Served]:
     app, stop = App(), asyncio.Event()
-    server = HttpServer(app, "127.0.0.1", 0, drain=drain, bounds=Bounds(**bounds), proxies=Proxies(proxies))
+    server = HttpServer(app, "127.0.0.1", 0, drain=drain, door=Door(Bounds(**bounds), Proxies(proxies)))
     running = asyncio.create_task(server.run(stop))
     port = await server.port
     async with AsyncExitStack() as stack:
