@@ -8,12 +8,14 @@ from deploy.local.demo import bots
 from deploy.local.home import Home
 from deploy.local.ports import PORTS
 from deploy.local.services import SERVICES, Layout, environment
+from deploy.local.stores import Stores
 from services.dialog.settings import DialogSettings
 
 
 def told(name: str, tmp_path: Path, **given: str) -> dict[str, str]:
     ports = {port: 1000 + number for number, port in enumerate(PORTS)}
-    layout = Layout(Home(tmp_path), ports, "postgresql://", "redis://", given)
+    home = Home(tmp_path)
+    layout = Layout(home, ports, Stores.of(home, given), given)
     return environment(layout, next(service for service in SERVICES if service.name == name))
 
 
