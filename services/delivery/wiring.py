@@ -47,8 +47,10 @@ from services.runtime.wakeups import Wakeups
 
 log = get_logger(__name__)
 
-SWEEP = 2.0
-"""Seconds between two looks at statuses that came too early."""
+LOOK = 10.0
+"""Seconds between two looks at statuses that nobody could place."""
+SOON = 0.2
+"""Seconds between two steps of work that is done in steps."""
 TIDY = 3600.0
 GATHER = 0.02
 """Seconds between two claims under load: lanes that are claimed together share all batches that follow."""
@@ -80,7 +82,8 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
 
     reporter = OutcomeReporter(DialogClient(runtime.connect("dialog")), PostgresOutcomeStore(pool))
     holder = f"{socket.gethostname()}:{os.getpid()}"
-    work_store = PostgresWorkStore(pool, lanes, sealing, holder=holder, said=reporter.said)
+    statuses = PostgresStatusStore(pool, sealing, said=reporter.said, due=lambda: dispatcher.wake())
+    work_store = PostgresWorkStore(pool, lanes, sealing, holder=holder, said=reporter.said, named=statuses.named)
     ttl = timedelta(seconds=settings.delivery_lease_seconds)
 
     def stored() -> None:
@@ -145,7 +148,6 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
         gather=GATHER,
         drain=max(0.5, settings.drain_seconds - 1.0),
     )
-    statuses = PostgresStatusStore(pool, sealing, said=reporter.said, due=dispatcher.wake)
     sends = SendMessages(
         PostgresSendStore(pool, sealing, stored=stored),
         mirror,
@@ -200,9 +202,10 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
             mirror.run,
             hear_lanes,
             hear_channels,
-            periodic("statuses", statuses.sweep, every=SWEEP),
+            statuses.run,
+            periodic("statuses", statuses.look, every=LOOK, soon=SOON),
             periodic("partitions", make_partitions, every=TIDY / 6),
-            periodic("old statuses", statuses.expire, every=TIDY),
+            periodic("old statuses", statuses.expire, every=TIDY, soon=SOON),
             periodic("request ids", channel_store.expire, every=TIDY),
         ],
         checks={"postgres": postgres},
@@ -217,5 +220,4 @@ def retry_policy(settings: DeliverySettings) -> RetryPolicy:
         patience=settings.delivery_patience_seconds,
         unknown=settings.delivery_unknown_policy,
         hold_seconds=settings.delivery_hold_seconds,
-        unknown_delay=SWEEP + 1.0,
     )

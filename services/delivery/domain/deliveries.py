@@ -47,6 +47,11 @@ def tries(parts: Parts) -> int:
     return parts[-1 if index is None else index].tries
 
 
+def dead(parts: Parts) -> int:
+    """How many parts are dead."""
+    return sum(part.state is PartState.DEAD for part in parts)
+
+
 def last_sent(parts: Sequence[Part]) -> int:
     """When the last part was sent, in Unix milliseconds."""
     return max(part.sent for part in parts)

@@ -20,15 +20,6 @@ class ReplyState(IntEnum):
     DEAD = 5
 
 
-class ProviderStatus(IntEnum):
-    """What a provider reports. The numbers are those of `parley.delivery.v1.ProviderStatus`."""
-
-    SENT = 1
-    DELIVERED = 2
-    READ = 3
-    FAILED = 4
-
-
 class NewDelivery(msgspec.Struct, frozen=True):
     """One message to store. `cuts` has start and end of each part; None when the text is one part.
 
@@ -81,8 +72,9 @@ class Queued(msgspec.Struct, frozen=True):
     def part_text(self, index: int) -> str:
         return part_text(self.text, self.cuts, index)
 
-    def part_id(self, index: int) -> str:
-        return f"{self.delivery_id}.{index}"
+    def part_id(self, index: int, attempt: int) -> str:
+        """What we call an attempt, counted from 1, at a part."""
+        return f"{self.delivery_id}.{index}.{attempt}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +135,16 @@ def lane_of(channel_key: int, conversation_id: UUID) -> UUID:
     return UUID(bytes=hashlib.blake2b(name, digest_size=16).digest())
 
 
-def part_of(external_id: str) -> tuple[UUID, int] | None:
-    """The delivery and index that `Queued.part_id` named; None for what is no part's id."""
-    head, _, tail = external_id.rpartition(".")
+def part_of(external_id: str) -> tuple[UUID, int, int] | None:
+    """The delivery, index and attempt that `Queued.part_id` named; None for what is no such id.
+
+    The version before named no attempt; it is 0 then.
+    """
+    head, *numbers = external_id.split(".")
+    if len(numbers) not in (1, 2):
+        return None
     try:
-        return UUID(head), int(tail)
+        index, attempt = [int(number) for number in (*numbers, "0")[:2]]
+        return UUID(head), index, attempt
     except ValueError:
         return None

@@ -1,17 +1,21 @@
 """The life of one part of a delivery, as pure transitions.
 
-    PENDING --start--> STARTED --sent--> SENT --refused (the provider says so later)--> DEAD
+    PENDING --start--> STARTED --sent--> SENT --the provider says later that it failed--> DEAD
        ^                  |--failed--> PENDING | UNKNOWN | DEAD
-       |                  `--crashed-> UNKNOWN --confirmed--> SENT
+       |                  `--crashed-> UNKNOWN --the provider says that it arrived--> SENT
        `---------------- start ----------'
 
-Times are Unix milliseconds, 0 for none: parts are stored as short JSON arrays in their delivery's row.
+Answers and statuses name the attempt that they are about, and may come when the part has gone on: what is known of an
+attempt is kept with it, a part that one of its attempts has brought to the provider is SENT, and what becomes of an
+earlier attempt changes nothing else. Times are Unix milliseconds, 0 for none: parts are stored as short JSON arrays in
+their delivery's row.
 """
 
 from enum import IntEnum
 
 import msgspec
 
+from services.delivery.domain.attempts import Attempt, ProviderStatus, is_news
 from services.delivery.domain.failures import Failure, FailureKind
 from services.delivery.domain.retry import RetryPolicy, UnknownPolicy, delay_after
 
@@ -34,16 +38,6 @@ class WrongPartState(Exception):
     """The transition does not exist from this state."""
 
 
-class Attempt(msgspec.Struct, frozen=True, array_like=True):
-    """One call to the provider. `ended` is 0 while it runs, or when the process died."""
-
-    started: int
-    ended: int = 0
-    http_status: int = 0
-    failure: FailureKind = FailureKind.NONE
-    error: str = ""
-
-
 class Part(msgspec.Struct, frozen=True, array_like=True):
     """One provider call's worth of a delivery."""
 
@@ -60,6 +54,15 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
     sent: int = 0
     possibly_duplicate: bool = False
     attempts: tuple[Attempt, ...] = ()
+    strange: int = 0
+    """Statuses in words that are not known."""
+    strange_word: str = ""
+    """The last one of them."""
+
+    @property
+    def reached(self) -> bool:
+        """Whether one of its attempts has brought it to the provider."""
+        return any(attempt.reached for attempt in self.attempts)
 
 
 def start(part: Part, now: int) -> Part:
@@ -77,30 +80,40 @@ def start(part: Part, now: int) -> Part:
     )
 
 
-def sent(part: Part, now: int, provider_message_id: str) -> Part:
-    """The provider took it."""
-    _expect(part, {PartState.STARTED})
-    return msgspec.structs.replace(
-        part,
-        state=PartState.SENT,
-        sent=now,
-        provider_message_id=provider_message_id,
-        attempts=_end(part, Attempt(part.attempts[-1].started, now, 200)),
+def sent(part: Part, now: int, provider_message_id: str, number: int = -1) -> Part:
+    """The provider has answered an attempt, by default the last one, that it took it. That is true whatever became of
+    the part meanwhile, unless a status has said already that the attempt failed.
+    """
+    attempt = part.attempts[number]
+    failed_since = attempt.said is ProviderStatus.FAILED
+    heard = msgspec.structs.replace(
+        attempt,
+        ended=now,
+        http_status=200,
+        failure=attempt.failure if failed_since else FailureKind.NONE,
+        error=attempt.error if failed_since else "",
+        provider_message_id=provider_message_id or attempt.provider_message_id,
     )
+    return _arrived(_with(part, number, heard), heard, now)
 
 
-def failed(part: Part, failure: Failure, now: int, policy: RetryPolicy, chance: float) -> Part:
-    """The call failed. `chance` is random in [0, 1).
+def failed(part: Part, failure: Failure, now: int, policy: RetryPolicy, chance: float, number: int = -1) -> Part:
+    """An attempt, by default the last one, has failed. `chance` is random in [0, 1). A part that has gone on to another
+    attempt, or is over, only remembers it.
 
     Answers that blame the channel or its rate (401, 403, 429) take no try off the part. Of answers in a row that blame
     the rate only the last one is kept, since there is no end to them.
     """
-    _expect(part, {PartState.STARTED})
-    attempt = Attempt(part.attempts[-1].started, now, failure.http_status, failure.kind, failure.error)
-    attempts = _end(part, attempt)
-    if failure.rate_limited and len(attempts) > 1 and _alike(attempts[-2], attempt):
-        attempts = (*attempts[:-2], attempt)
-    ended = msgspec.structs.replace(part, attempts=attempts)
+    known = part.attempts[number]
+    attempt = msgspec.structs.replace(known, ended=now, http_status=failure.http_status)
+    if known.said is ProviderStatus.NONE:
+        attempt = msgspec.structs.replace(attempt, failure=failure.kind, error=failure.error)
+    ended = _with(part, number, attempt)
+    is_last = number in (-1, len(part.attempts) - 1)
+    if not is_last or part.state not in (PartState.STARTED, PartState.UNKNOWN):
+        return ended
+    if failure.rate_limited and len(ended.attempts) > 1 and _alike(ended.attempts[-2], attempt):
+        ended = msgspec.structs.replace(ended, attempts=(*ended.attempts[:-2], attempt))
     if failure.kind is FailureKind.TERMINAL:
         return msgspec.structs.replace(ended, state=PartState.DEAD)
     if failure.kind is FailureKind.FATAL or failure.rate_limited:
@@ -119,14 +132,13 @@ def failed(part: Part, failure: Failure, now: int, policy: RetryPolicy, chance: 
 
 
 def crashed(part: Part, now: int, policy: RetryPolicy) -> Part:
-    """The process died during the call: nobody knows the outcome. Its delay counts from the call.
-
-    What the provider said since then could not take effect while the call was under way; it can from now on.
+    """The process died during the call: nobody knows the outcome. Its delay counts from the call; a status may be on
+    its way still.
     """
     _expect(part, {PartState.STARTED})
     begun = part.attempts[-1].started
     attempt = Attempt(begun, 0, 0, FailureKind.UNKNOWN_OUTCOME, "the process died during the call")
-    ended = msgspec.structs.replace(part, attempts=_end(part, attempt))
+    ended = _with(part, -1, attempt)
     again = _again(ended, FailureKind.UNKNOWN_OUTCOME, None, begun, policy, 0.0)
     if again.state is PartState.DEAD:
         return again
@@ -139,29 +151,33 @@ def granted(part: Part, slot: int) -> Part:
     return msgspec.structs.replace(part, slot=slot)
 
 
-def confirmed(part: Part, at: int, provider_message_id: str) -> Part:
-    """The provider's own status says that a call did arrive: one of unknown outcome, or one that it failed."""
-    _expect(part, WAITING)
-    if not part.attempts:
-        raise WrongPartState("never tried")
-    return msgspec.structs.replace(
-        part,
-        state=PartState.SENT,
-        sent=at,
-        due=0,
-        slot=0,
-        provider_message_id=provider_message_id or part.provider_message_id,
+def reported(part: Part, number: int, status: ProviderStatus, at: int, provider_message_id: str, error: str) -> Part:
+    """The provider's own status of an attempt: it arrived, it was delivered or read, or it failed after all.
+
+    A failure ends the part when no other attempt has brought it to the provider, and none was begun since.
+    """
+    attempt = part.attempts[number]
+    if not is_news(attempt.said, status):
+        return part
+    heard = msgspec.structs.replace(
+        attempt, said=status, provider_message_id=provider_message_id or attempt.provider_message_id
     )
+    if not attempt.ended and (attempt.failure is FailureKind.NONE or status is ProviderStatus.FAILED):
+        heard = msgspec.structs.replace(heard, ended=at)
+    if status is not ProviderStatus.FAILED:
+        return _arrived(_with(part, number, heard), heard, at)
+    heard = msgspec.structs.replace(heard, failure=FailureKind.TERMINAL, error=error)
+    known = _with(part, number, heard)
+    is_last = number in (-1, len(part.attempts) - 1)
+    in_question = part.state is PartState.STARTED or (part.state in WAITING and part.tries > 0)
+    if not known.reached and (part.state is PartState.SENT or (is_last and in_question)):
+        return msgspec.structs.replace(known, state=PartState.DEAD, due=0, slot=0)
+    return known
 
 
-def refused(part: Part, at: int, error: str) -> Part:
-    """The provider's own status says that the message could not be sent."""
-    _expect(part, {PartState.PENDING, PartState.UNKNOWN, PartState.SENT})
-    if not part.attempts:
-        raise WrongPartState("never tried")
-    last = part.attempts[-1]
-    attempt = Attempt(last.started, last.ended or at, last.http_status, FailureKind.TERMINAL, error)
-    return msgspec.structs.replace(part, state=PartState.DEAD, due=0, slot=0, attempts=_end(part, attempt))
+def unheard(part: Part, word: str) -> Part:
+    """The provider has said a word that nobody here knows. It changes nothing, and is shown to operators."""
+    return msgspec.structs.replace(part, strange=part.strange + 1, strange_word=word)
 
 
 def killed(part: Part) -> Part:
@@ -200,12 +216,22 @@ def _may_have_been_sent(part: Part) -> bool:
     return any(attempt.failure is FailureKind.UNKNOWN_OUTCOME for attempt in part.attempts)
 
 
-def _end(part: Part, attempt: Attempt) -> tuple[Attempt, ...]:
-    return (*part.attempts[:-1], attempt)
+def _arrived(part: Part, attempt: Attempt, at: int) -> Part:
+    """One of its attempts is known to have come to the provider: the part is sent, wherever it stood."""
+    if part.state is PartState.SENT or not attempt.reached:
+        return part
+    return msgspec.structs.replace(
+        part, state=PartState.SENT, sent=at, due=0, slot=0, provider_message_id=attempt.provider_message_id
+    )
+
+
+def _with(part: Part, number: int, attempt: Attempt) -> Part:
+    number %= len(part.attempts)
+    return msgspec.structs.replace(part, attempts=(*part.attempts[:number], attempt, *part.attempts[number + 1 :]))
 
 
 def _alike(one: Attempt, other: Attempt) -> bool:
-    return (one.http_status, one.failure) == (other.http_status, other.failure)
+    return (one.http_status, one.failure, one.said) == (other.http_status, other.failure, other.said)
 
 
 def _expect(part: Part, states: frozenset[PartState] | set[PartState]) -> None:

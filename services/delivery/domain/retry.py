@@ -29,7 +29,7 @@ class RetryPolicy:
     unknown: UnknownPolicy = UnknownPolicy.RETRY
     hold_seconds: float = 60.0
     unknown_delay: float = 3.0
-    """A part of unknown outcome waits at least so long: a status that came during the call takes effect first."""
+    """A part of unknown outcome waits at least so long for a status that says what came of it."""
     rate_limit_delay: float = 5.0
     """Wait after a 429 that names no time."""
 

@@ -112,6 +112,9 @@ WITH new AS MATERIALIZED (
     SELECT tenant_id, delivery_id, dead FROM done WHERE dead > 0
     ORDER BY tenant_id, delivery_id
     ON CONFLICT (tenant_id, delivery_id) DO UPDATE SET dead_parts = excluded.dead_parts, died_at = now()
+), raised AS (  -- -1: it was dead, and is not any more
+    DELETE FROM delivery.dead AS letter USING done
+    WHERE done.dead < 0 AND letter.tenant_id = done.tenant_id AND letter.delivery_id = done.delivery_id
 ), told AS (
     INSERT INTO delivery.outcomes (tenant_id, delivery_id, state, at, error)
     SELECT tenant_id, delivery_id, outcome, outcome_at, error FROM done WHERE outcome > 0

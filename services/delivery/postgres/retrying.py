@@ -9,11 +9,12 @@ from google.protobuf.message import Message
 from services.delivery.domain import parts as part_rules
 from services.delivery.domain.outbox import Delivery, lane_of
 from services.delivery.domain.parts import PartState
+from services.delivery.postgres.changing import store_parts
 from services.delivery.postgres.reading import QUERIES as READING
 from services.delivery.postgres.reading import delivery_of
 from services.delivery.postgres.sealing import Sealing
 from services.delivery.postgres.sending import QUERIES as OUTBOX
-from services.delivery.postgres.statuses import QUERIES, store_parts
+from services.delivery.postgres.statuses import QUERIES
 from services.delivery.usecases.ports import Headers
 from services.kernel.errors import not_found, wrong_state
 from services.runtime.idempotency import Requests
@@ -46,7 +47,7 @@ class Revival:
         if not any(part.state is PartState.DEAD for part in delivery.parts):
             raise wrong_state("No part of this delivery is dead, so there is nothing to send again.", "not_dead")
         parts = tuple(part_rules.revived(part) if part.state is PartState.DEAD else part for part in delivery.parts)
-        await store_parts(self._conn, tenant_id, delivery_id, parts)
+        await store_parts(self._conn, tenant_id, delivery_id, parts, before=delivery.parts)
         lane_id, seq = delivery.lane_id, delivery.seq
         if not await self._conn.fetchval(QUERIES["waits"], lane_id, seq):
             lane_id = lane_of(delivery.channel_key, delivery.conversation_id)

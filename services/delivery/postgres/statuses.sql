@@ -1,73 +1,71 @@
 -- name: keep
--- Keeps a status, once per key.
+-- Keeps a status, once per key. One without a part is looked for again in ten seconds, if nobody finds it before.
 INSERT INTO delivery.statuses (
-    channel_key, dedupe_key, provider_message_id, external_id, status, at, error
+    channel_key, dedupe_key, provider_message_id, external_id, status, at, error, word, matched, look_at
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, CASE WHEN NOT $9 THEN now() + interval '10 seconds' END)
 ON CONFLICT (channel_key, dedupe_key) DO NOTHING
 RETURNING true;
 
+-- name: early
+-- Those of a channel's messages about which statuses have come too early.
+SELECT DISTINCT status.channel_key, status.provider_message_id
+FROM unnest($1::int[], $2::text[]) AS id (channel_key, provider_message_id)
+JOIN delivery.statuses AS status USING (channel_key, provider_message_id)
+WHERE NOT status.matched;
+
 -- name: unmatched
--- Statuses that were ahead of what they are about, or met a call under way, maybe of a process that died long ago.
-SELECT status.channel_key, status.dedupe_key, channel.tenant_id, provider_message_id, external_id, status, at, error
-FROM delivery.statuses AS status JOIN delivery.channels AS channel USING (channel_key)
-WHERE NOT matched AND (status.received_at > now() - interval '1 minute' OR EXISTS (
+-- What was said of one message before its part was known, in its order.
+SELECT dedupe_key, external_id, status, at, error, word
+FROM delivery.statuses
+WHERE channel_key = $1 AND provider_message_id = $2 AND NOT matched
+ORDER BY at, status
+FOR UPDATE;
+
+-- name: look
+-- Up to $1 statuses that nobody could place yet, and whether their part is known by now. Each is looked at when it is 10
+-- seconds, one minute, eight minutes, an hour, seven hours and two days old: most are of messages of other systems.
+UPDATE delivery.statuses AS status SET look_at = now() + 6 * (now() - received_at)
+WHERE ctid = ANY (ARRAY(  -- they are locked, so they stay where they are; a join may read the whole table
+    SELECT ctid FROM delivery.statuses
+    WHERE NOT matched AND look_at <= now() ORDER BY look_at LIMIT $1
+    FOR UPDATE SKIP LOCKED
+))
+RETURNING channel_key, provider_message_id, external_id, external_id <> '' OR EXISTS (
     SELECT FROM delivery.provider_ids AS known
     WHERE known.channel_key = status.channel_key AND known.provider_message_id = status.provider_message_id
-) OR (  -- no EXISTS: its plan may read all deliveries
-    SELECT known.channel_key = status.channel_key FROM delivery.deliveries AS known
-    WHERE known.tenant_id = channel.tenant_id AND known.delivery_id = CASE
-        WHEN external_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}[.][0-9]+$'
-        THEN split_part(external_id, '.', 1)::uuid
-    END
-))
-ORDER BY received_at
-LIMIT $1;
+) AS known;
 
 -- name: matched
--- A status has had its effect; what it said stands with the part.
-UPDATE delivery.statuses SET matched = true, error = '' WHERE channel_key = $1 AND dedupe_key = $2;
+-- Statuses have had their effect; what they said stands with the part.
+UPDATE delivery.statuses SET matched = true, error = '', look_at = NULL
+WHERE channel_key = $1 AND dedupe_key = ANY ($2::text[]);
 
 -- name: expire
--- Forgets what is older than the providers' own repeats.
-DELETE FROM delivery.statuses WHERE received_at < now() - interval '7 days';
+-- Forgets up to $1 that are older than the providers' own repeats.
+WITH old AS (
+    SELECT channel_key, dedupe_key FROM delivery.statuses WHERE received_at < now() - interval '7 days' LIMIT $1
+)
+DELETE FROM delivery.statuses AS status USING old
+WHERE status.channel_key = old.channel_key AND status.dedupe_key = old.dedupe_key
+RETURNING true;
 
 -- name: find
 -- The part that has a provider's id: of the newest delivery, if it was given twice.
 SELECT delivery_id, part FROM delivery.provider_ids WHERE channel_key = $1 AND provider_message_id = $2
 ORDER BY delivery_id DESC LIMIT 1;
 
+-- name: name
+-- A part has a provider's id, as one of its statuses says.
+INSERT INTO delivery.provider_ids (channel_key, provider_message_id, delivery_id, part) VALUES ($1, $2, $3, $4)
+ON CONFLICT (channel_key, provider_message_id, delivery_id) DO NOTHING
+RETURNING true;
+
 -- name: lock
 -- A delivery of a channel, for a change.
 SELECT {columns} FROM delivery.deliveries AS delivery
-WHERE tenant_id = $1 AND delivery_id = $2 AND ($3::int IS NULL OR channel_key = $3)
+WHERE ($1::text IS NULL OR tenant_id = $1) AND delivery_id = $2 AND ($3::int IS NULL OR channel_key = $3)
 FOR UPDATE;
-
--- name: mark
--- When it reached the device and when it was read; the first word counts.
-UPDATE delivery.deliveries
-SET delivered_at = coalesce(delivered_at, $3), read_at = CASE WHEN $4 THEN coalesce(read_at, $3) ELSE read_at END
-WHERE tenant_id = $1 AND delivery_id = $2;
-
--- name: tell
--- Dialog must hear of it.
-INSERT INTO delivery.outcomes (tenant_id, delivery_id, state, at, error) VALUES ($1, $2, $3, $4, $5)
-RETURNING outcome_id;
-
--- name: change
--- New parts of a delivery that is locked.
-UPDATE delivery.deliveries
-SET parts = $3::json, state = $4, tries = $5, sent_at = $6, revision = revision + 1
-WHERE tenant_id = $1 AND delivery_id = $2;
-
--- name: bury
--- A dead letter.
-INSERT INTO delivery.dead (tenant_id, delivery_id, dead_parts) VALUES ($1, $2, $3)
-ON CONFLICT (tenant_id, delivery_id) DO UPDATE SET dead_parts = excluded.dead_parts;
-
--- name: raise
--- No dead letter any more.
-DELETE FROM delivery.dead WHERE tenant_id = $1 AND delivery_id = $2;
 
 -- name: waits
 -- Whether a delivery keeps its place in its lane: not when it is behind what is done, and not while a worker has the

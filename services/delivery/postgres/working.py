@@ -46,7 +46,10 @@ class _Recorded:
 
 
 class PostgresWorkStore:
-    """`WorkStore` on Postgres, and what a dispatcher needs of the lanes. `said` gets outcomes once they are stored."""
+    """`WorkStore` on Postgres, and what a dispatcher needs of the lanes. `said` gets outcomes once they are stored.
+
+    `named` hears, once they are stored, of channels' keys with the ids that their providers have given to parts.
+    """
 
     def __init__(
         self,
@@ -56,12 +59,14 @@ class PostgresWorkStore:
         *,
         holder: str,
         said: Callable[[Sequence[Said]], None],
+        named: Callable[[Sequence[tuple[int, str]]], None],
     ) -> None:
         self._pool = pool
         self._sealing = sealing
         self._lanes = lanes
         self._holder = holder
         self._said = said
+        self._named = named
         self._starts: Coalescer[Started, bool] = gathered(self._start_all, max_in_flight=1)
         self._records: Coalescer[Record, int | None] = gathered(self._record_all, max_in_flight=1)
 
@@ -135,6 +140,9 @@ class PostgresWorkStore:
         recorded = await self._commit(items)
         if recorded.said:
             self._said(recorded.said)
+        changes = [item.change for item in items if item.change is not None and _id(item.change) in recorded.stored]
+        if ids := [(change.delivery.channel_key, change.named[1]) for change in changes if change.named[1]]:
+            self._named(ids)
         return [
             recorded.left(item) if item.change is None or _id(item.change) in recorded.stored else None
             for item in items
@@ -217,9 +225,9 @@ def _settle_columns(items: Sequence[Record]) -> tuple[list[object], ...]:
 
 def _row(change: Change) -> tuple[object, ...]:
     delivery, parts, outcome = change.delivery, change.parts, change.outcome
-    sent = parts[change.sent] if change.sent >= 0 else None
+    part, provider_message_id = change.named
     state = deliveries.state(parts)
-    dead = sum(part.state is PartState.DEAD for part in parts)
+    dead = deliveries.dead(parts)
     finished = state is PartState.SENT
     return (
         delivery.tenant_id,
@@ -230,10 +238,10 @@ def _row(change: Change) -> tuple[object, ...]:
         deliveries.to_json(parts),
         datetime.fromtimestamp(deliveries.last_sent(parts) / 1000, UTC) if finished else None,
         delivery.channel_key,
-        max(change.sent, 0),
-        "" if sent is None else sent.provider_message_id,
+        part,
+        provider_message_id,
         0 if outcome is None else outcome.state,
         None if outcome is None else outcome.at,
         "" if outcome is None else outcome.error,
-        dead,
+        -1 if change.rises else dead,
     )

@@ -11,7 +11,8 @@ from opentelemetry.context import Context
 from parley.delivery.v1 import delivery_pb2 as pb
 from parley.delivery.v1 import delivery_pb2_grpc
 
-from services.delivery.domain.outbox import Delivery, ProviderStatus
+from services.delivery.domain.attempts import ProviderStatus
+from services.delivery.domain.outbox import Delivery
 from services.delivery.domain.parts import PartState
 from services.delivery.domain.statuses import Report
 from services.delivery.servicer.protos import delivery_message
@@ -130,6 +131,7 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
             request.provider_message_id,
             request.external_id,
             request.error,
+            request.word,
         )
         duplicate = await self._statuses.report(channel, report, request.dedupe_key)
         return pb.ReportStatusResponse(duplicate=duplicate)

@@ -7,9 +7,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from parley.common.v1 import content_pb2
 from parley.delivery.v1 import channel_pb2, delivery_pb2
 
+from services.delivery.domain.attempts import Attempt
 from services.delivery.domain.channels import Channel
 from services.delivery.domain.outbox import Delivery
-from services.delivery.domain.parts import OPEN, Attempt, Part
+from services.delivery.domain.parts import OPEN, Part
 
 
 def timestamp(moment: datetime | None) -> Timestamp | None:
@@ -72,6 +73,8 @@ def _part(delivery: Delivery, index: int, part: Part) -> delivery_pb2.Part:
         provider_message_id=part.provider_message_id,
         sent_at=moment(part.sent),
         possibly_duplicate=part.possibly_duplicate,
+        unknown_statuses=part.strange,
+        last_unknown_status=part.strange_word,
     )
 
 
@@ -83,4 +86,6 @@ def _attempt(number: int, attempt: Attempt) -> delivery_pb2.Attempt:
         http_status=attempt.http_status,
         failure=delivery_pb2.FailureKind.ValueType(attempt.failure),
         error=attempt.error,
+        provider_message_id=attempt.provider_message_id,
+        status=delivery_pb2.ProviderStatus.ValueType(attempt.said),
     )

@@ -42,12 +42,16 @@ class Started(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """New parts of a delivery. `sent` is the index of the part that the provider has just taken; -1 for none."""
+    """New parts of a delivery. `named` is the index of a part and what the provider has just called it, if it has.
+
+    `rises`: the delivery was dead, and is not any more.
+    """
 
     delivery: Queued
     revision: int
     parts: Parts
-    sent: int = -1
+    named: tuple[int, str] = (0, "")
+    rises: bool = False
     outcome: Outcome | None = None
 
 

@@ -45,20 +45,33 @@ class Visit:
     revision: int
     parts: Parts
     changed: bool = False
+    named: tuple[int, str] = (0, "")
+    known_as: PartState | None = None
+    """How the delivery had ended already when it was read again: dialog knows that."""
+    moved: bool = False
+    """An operator has queued it again meanwhile, at the end of its lane: its old place is done."""
 
     def set(self, index: int, part: Part) -> None:
         self.parts = deliveries.with_part(self.parts, index, part)
         self.changed = True
 
-    def change(self, sent: int = -1, outcome: Outcome | None = None) -> Change | None:
+    def change(self, outcome: Outcome | None = None) -> Change | None:
         """What is to be stored; None when nothing has changed."""
         if not self.changed:
             return None
-        return Change(self.delivery, self.revision, self.parts, sent, outcome)
+        rises = self.known_as is PartState.DEAD and not deliveries.dead(self.parts)
+        return Change(self.delivery, self.revision, self.parts, self.named, rises, outcome)
 
     def stored(self) -> None:
         self.revision += 1
         self.changed = False
+        self.named = (0, "")
+
+    def read_again(self, fresh: Queued) -> None:
+        """Somebody else has changed the delivery: what is to be stored goes on top of that."""
+        self.moved = fresh.seq != self.delivery.seq
+        self.parts, self.revision = fresh.parts, fresh.revision
+        self.known_as = deliveries.state(fresh.parts) if deliveries.head(fresh.parts) is None else None
 
     @property
     def beside(self) -> bool:
@@ -76,30 +89,35 @@ def conclude(visit: Visit, index: int, now: int, policy: RetryPolicy, parked: fl
     `now` is in Unix milliseconds; `parked` is for how many seconds the channel's parts wait at least.
     """
     part, seq = visit.parts[index], visit.delivery.seq
-    sent = index if part.state is PartState.SENT else -1
     if deliveries.head(visit.parts) is None:
-        return finish(visit, sent, deliveries.last_error(visit.parts), now), DONE
-    if sent >= 0:
-        return Record(visit.change(sent)), None
+        return finish(visit, deliveries.last_error(visit.parts), now), DONE
+    if visit.moved:
+        return Record(visit.change(), None if visit.through is None else visit.settle(visit.through)), DONE
+    if part.state is PartState.SENT:
+        return Record(visit.change()), None
     wait = max((part.due - now) / 1000, parked)
     if parts.holds_lane(part, now, policy) or visit.beside:
         return Record(visit.change(), visit.settle(seq - 1, wait)), Ended(wait)
-    log.warning("a part no longer holds its conversation up", part=visit.delivery.part_id(index), tries=part.tries)
+    delivery_id = str(visit.delivery.delivery_id)
+    log.warning("a part no longer holds its conversation up", delivery_id=delivery_id, part=index, tries=part.tries)
     trace.get_current_span().add_event("retried beside the conversation", {"parley.tries": part.tries})
     settle = visit.settle(seq if visit.through is None else visit.through)
     return Record(visit.change(), settle, timedelta(seconds=wait)), Ended(0.0)
 
 
-def finish(visit: Visit, sent: int, error: str, now: int) -> Record:
+def finish(visit: Visit, error: str, now: int) -> Record:
     """Nothing is left to send: what is to be stored, and what dialog must hear if that is news.
 
-    `sent` is the index of the part that was just sent, -1 for none; `error` says why a part is dead.
+    `error` says why a part is dead.
     """
     settle = None if visit.through is None else visit.settle(visit.through)
     if not visit.changed:
         return Record(settle=settle)
     delivery = visit.delivery
-    dead = deliveries.state(visit.parts) is PartState.DEAD
+    ended = deliveries.state(visit.parts)
+    if ended is visit.known_as:
+        return Record(visit.change(), settle)
+    dead = ended is PartState.DEAD
     at = now if dead else deliveries.last_sent(visit.parts)
     outcome = Outcome(
         tenant_id=delivery.tenant_id,
@@ -114,4 +132,4 @@ def finish(visit: Visit, sent: int, error: str, now: int) -> Record:
     )
     if dead:
         log.error("a delivery is dead", delivery_id=str(delivery.delivery_id), error=outcome.error, alert=True)
-    return Record(visit.change(sent, outcome), settle)
+    return Record(visit.change(outcome), settle)

@@ -17,7 +17,7 @@ from services.delivery.usecases.ports import Channels, Claimed, Rates, Record, S
 from services.delivery.usecases.visit import DONE, Ended, Visit, conclude, finish
 from services.kernel.clock import Clock
 from services.runtime.crashpoints import reach
-from services.runtime.lanes import Guard, LeaseLost, Settle
+from services.runtime.lanes import Guard, Settle
 from services.runtime.logs import get_logger
 
 log = get_logger(__name__)
@@ -32,7 +32,7 @@ REFUSED = 0.25
 """Seconds after which a refused slot is asked for again, at least."""
 MARGIN = 3.0
 """Seconds of lease beyond a call's timeout, for the commits before and after it."""
-CONFLICTS = 3
+CONFLICTS = 10
 """How often a result is put on top of somebody else's change."""
 
 
@@ -89,7 +89,8 @@ class Worker:
         while (index := deliveries.head(visit.parts)) is not None:
             part = visit.parts[index]
             if part.state is PartState.STARTED:
-                log.warning("a part was found started: its outcome is unknown", part=visit.delivery.part_id(index))
+                delivery_id = str(visit.delivery.delivery_id)
+                log.warning("a part was found started: its outcome is unknown", delivery_id=delivery_id, part=index)
                 part = parts.crashed(part, self._now(), self._policy)
                 visit.set(index, part)
                 continue
@@ -136,7 +137,8 @@ class Worker:
         await guard.ensure(provider.timeout)  # the commit may have taken its time
         reach("delivery.after_started")
         text = visit.delivery.part_text(index)
-        outbound = Outbound(visit.delivery.part_id(index), visit.delivery.chat_id, text)
+        number = len(visit.parts[index].attempts)
+        outbound = Outbound(visit.delivery.part_id(index, number), visit.delivery.chat_id, text)
         result = await self._call(provider, outbound, channel)
         reach("delivery.after_call")
         ended = await self._came_of_it(visit, index, channel, result)
@@ -184,24 +186,31 @@ class Worker:
         """Stores the result and what follows from it. None: go on with the next part."""
         now, chance = self._now(), self._chance()
         parked = await self._learn(channel, result, now)
+        number = len(visit.parts[index].attempts) - 1
+        begun = visit.parts[index].attempts[number].started
         for _ in range(CONFLICTS):
-            visit.set(index, self._after(visit.parts[index], result, now, chance))
+            self._note(visit, index, number, result, now, chance)
             record, ended = conclude(visit, index, now, self._policy, parked)
             left = await self._store.record(record)
             if left is not None:
                 visit.stored()
                 return Ended(left=left) if ended is DONE else ended
-            # A status or an operator changed the delivery during the call: the result goes on top of that.
+            # A status, an operator or another worker changed the delivery during the call: the result goes on top.
             fresh = await self._store.read(visit.delivery.tenant_id, visit.delivery.delivery_id)
-            if fresh is None or fresh.parts[index].state is not PartState.STARTED:
+            if fresh is None or [each.started for each in fresh.parts[index].attempts][number:][:1] != [begun]:
                 break
-            visit.delivery, visit.parts, visit.revision = fresh, fresh.parts, fresh.revision
-        raise LeaseLost(f"the result of {visit.delivery.part_id(index)} cannot be stored")
+            visit.read_again(fresh)
+        log.error("a result cannot be stored", delivery_id=str(visit.delivery.delivery_id), part=index, alert=True)
+        return await self._read_again(visit)
 
-    def _after(self, part: Part, result: Sent | Failure, now: int, chance: float) -> Part:
+    def _note(self, visit: Visit, index: int, number: int, result: Sent | Failure, now: int, chance: float) -> None:
+        """Writes the result of an attempt down, whatever became of its part meanwhile."""
+        part = visit.parts[index]
         if isinstance(result, Sent):
-            return parts.sent(part, now, result.provider_message_id)
-        return parts.failed(part, result, now, self._policy, chance)
+            visit.set(index, parts.sent(part, now, result.provider_message_id, number))
+            visit.named = (index, result.provider_message_id)
+        else:
+            visit.set(index, parts.failed(part, result, now, self._policy, chance, number))
 
     async def _learn(self, channel: Channel, result: Sent | Failure, now: int) -> float:
         """What the result says of the channel. Returns for how long its parts are parked."""
@@ -229,7 +238,7 @@ class Worker:
 
     async def _over(self, visit: Visit, error: str) -> Ended:
         """Nothing is left to send."""
-        record = finish(visit, -1, error, self._now())
+        record = finish(visit, error, self._now())
         if record == Record():
             return DONE
         left = await self._store.record(record)

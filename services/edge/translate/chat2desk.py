@@ -168,17 +168,19 @@ def _attach(content: content_pb2.InboundContent, hook: Hook) -> None:
 def _status(channel: channel_pb2.Channel, hook: Hook) -> delivery_pb2.ReportStatusRequest:
     message_id = _required(hook.message_id, "message_id")
     said = hook.error or hook.errors
-    status = _STATUSES.get((hook.status or "").lower(), delivery_pb2.PROVIDER_STATUS_SENT)
-    if said:
-        status = delivery_pb2.PROVIDER_STATUS_FAILED
+    word = clean(hook.status or "").lower()[:64]
+    status = delivery_pb2.PROVIDER_STATUS_FAILED if said else _STATUSES.get(word, delivery_pb2.PROVIDER_STATUS_UNKNOWN)
+    unknown = status == delivery_pb2.PROVIDER_STATUS_UNKNOWN
+    name = word if unknown else delivery_pb2.ProviderStatus.Name(status)
     request = delivery_pb2.ReportStatusRequest(
         tenant_id=channel.tenant_id,
         channel_id=channel.channel_id,
         provider_message_id=message_id,
         status=status,
-        error=clean(str(said))[:1024] if said else "",
+        error=clean(_words(said))[:1024],
         external_id=_part_id(hook.external_id),
-        dedupe_key=f"outbox_status:{message_id}:{delivery_pb2.ProviderStatus.Name(status)}",
+        dedupe_key=f"outbox_status:{message_id}:{name}",
+        word=word if unknown else "",
     )
     when = _time(hook.event_time)
     if when is None:
@@ -188,7 +190,17 @@ def _status(channel: channel_pb2.Channel, hook: Hook) -> delivery_pb2.ReportStat
     return request
 
 
-_PART_ID = re.compile(r"[0-9a-f-]{36}\.[0-9]{1,5}")
+def _words(said: object, depth: int = 2) -> str:
+    """What a hook says of an error, where it has its words for it."""
+    if isinstance(said, dict) and depth:
+        named = (said.get(name) for name in ("message", "description", "title", "code"))
+        return ", ".join(words for each in named if (words := _words(each, depth - 1)))
+    if isinstance(said, list) and depth:
+        return "; ".join(words for each in said[:5] if (words := _words(each, depth - 1)))
+    return str(said) if isinstance(said, str | int) and not isinstance(said, bool) else ""
+
+
+_PART_ID = re.compile(r"[0-9a-f-]{36}(\.[0-9]{1,5}){1,2}")
 
 
 def _part_id(external_id: str | int | None) -> str:

@@ -196,7 +196,7 @@ async def test_a_wrong_address_breaks_the_channel_until_it_is_corrected(
             "UPDATE delivery.channels SET api_base = $1, revision = nextval('delivery.channel_revisions')", wrong
         )
         await connection.close()
-        await asyncio.sleep(1.5)  # as nobody tells the service of it
+        await operator.update_channel(update(delivery, "bot_id", request_id="0", bot_id="salon"))  # the service looks
     answer = await delivery.client.send_message(message("text"))
     async with asyncio.timeout(30):
         while not (reason := (await get(operator)).channel.broken_reason):

@@ -25,7 +25,7 @@ async def test_a_message_reaches_the_provider_and_dialog_is_told(delivery: Deliv
         "client_id": "chat-1",
         "text": "Здравствуйте!",
         "type": "to_client",
-        "external_id": f"{answer.delivery_id}.0",
+        "external_id": f"{answer.delivery_id}.0.1",
     }
     (part,) = sent.parts
     assert part.provider_message_id == "1001"

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from services.delivery.domain import deliveries, parts
+from services.delivery.domain.attempts import Attempt, ProviderStatus
 from services.delivery.domain.failures import Failure, FailureKind
 from services.delivery.domain.parts import Part, PartState, WrongPartState
 from services.delivery.domain.retry import RetryPolicy, UnknownPolicy
@@ -41,7 +42,7 @@ def test_each_kind_of_failure_leads_where_the_policy_says(
     part = parts.failed(parts.start(Part(), T0), failure, T0 + 100, policy, 0.0)
     assert (part.state, part.tries) == (state, tries)
     assert part.due == (0 if due_in is None else T0 + 100 + due_in)
-    assert part.attempts[-1] == parts.Attempt(T0, T0 + 100, failure.http_status, failure.kind, failure.error)
+    assert part.attempts[-1] == Attempt(T0, T0 + 100, failure.http_status, failure.kind, failure.error)
 
 
 def test_the_fiftieth_failure_is_the_last() -> None:
@@ -56,7 +57,7 @@ def test_the_fiftieth_failure_is_the_last() -> None:
 def test_a_part_found_started_is_unknown_and_its_next_try_may_be_a_duplicate() -> None:
     part = parts.crashed(parts.start(Part(), T0), T0 + 500, POLICY)
     assert (part.state, part.due, part.possibly_duplicate) == (PartState.UNKNOWN, T0 + 3500, False)
-    assert part.attempts == (parts.Attempt(T0, 0, 0, FailureKind.UNKNOWN_OUTCOME, "the process died during the call"),)
+    assert part.attempts == (Attempt(T0, 0, 0, FailureKind.UNKNOWN_OUTCOME, "the process died during the call"),)
     assert parts.start(part, T0 + 2000).possibly_duplicate
 
 
@@ -95,13 +96,6 @@ def test_a_part_that_failed_for_ten_minutes_no_longer_holds_its_lane() -> None:
     part = parts.failed(parts.start(Part(), T0), RETRYABLE, T0, POLICY, 0.0)
     assert parts.holds_lane(part, T0 + 599_999, POLICY)
     assert not parts.holds_lane(part, T0 + 600_000, POLICY)
-
-
-def test_a_status_confirms_only_what_was_tried() -> None:
-    with pytest.raises(WrongPartState):
-        parts.confirmed(Part(), T0, "id")
-    unknown = parts.failed(parts.start(Part(), T0), UNKNOWN, T0, POLICY, 0.0)
-    assert parts.confirmed(unknown, T0 + 5, "id").state is PartState.SENT
 
 
 def test_a_dead_part_takes_the_rest_of_its_delivery_along() -> None:
@@ -177,19 +171,36 @@ class PartMachine(RuleBasedStateMachine):
     def grant(self) -> None:
         self.part = parts.granted(self.part, self.now)
 
-    @rule()
-    def confirm(self) -> None:
-        if self.unanswered and self._is(PartState.PENDING, PartState.UNKNOWN):
-            self.part = parts.confirmed(self.part, self.now, "id")
-        else:
-            with pytest.raises(WrongPartState):
-                parts.confirmed(self.part, self.now, "id")
+    @precondition(lambda self: self.unanswered)
+    @rule(data=st.data(), status=st.sampled_from(list(ProviderStatus)[1:5]))
+    def report(self, data: st.DataObject, status: ProviderStatus) -> None:
+        """Of any attempt, at any time."""
+        number = data.draw(st.integers(0, len(self.unanswered) - 1))
+        before, known = self.part, self.part.attempts[number]
+        self.part = parts.reported(before, number, status, self.now, "id", "gone")
+        self.unanswered[number] = self.part.attempts[number].failure is FailureKind.UNKNOWN_OUTCOME
+        if status is not ProviderStatus.FAILED:
+            assert self.part.reached or known.said is ProviderStatus.FAILED
+        elif self.part.state is not before.state:
+            assert self.part.state is PartState.DEAD
+            assert not self.part.reached
+            assert before.state is PartState.SENT or number == len(self.unanswered) - 1
 
-    @precondition(lambda self: self._is(PartState.SENT, PartState.UNKNOWN))
-    @rule()
-    def refuse(self) -> None:
-        self.part = parts.refused(self.part, self.now, "no such person")
-        self.unanswered[-1] = False
+    @precondition(lambda self: self.unanswered)
+    @rule(data=st.data(), failure=st.sampled_from([None, RETRYABLE, TERMINAL]))
+    def answer_late(self, data: st.DataObject, failure: Failure | None) -> None:
+        """A worker that was slow, or paused: its part has gone on, maybe in another process."""
+        number = data.draw(st.integers(0, len(self.unanswered) - 1))
+        before, known = self.part, self.part.attempts[number]
+        if known.ended:
+            return
+        if failure is None:
+            self.part = parts.sent(before, self.now, "id", number)
+            assert self.part.state is PartState.SENT or known.said is ProviderStatus.FAILED
+        else:
+            self.part = parts.failed(before, failure, self.now, POLICY, 0.0, number)
+            assert self.part.state is before.state or number == len(self.unanswered) - 1
+        self.unanswered[number] = self.part.attempts[number].failure is FailureKind.UNKNOWN_OUTCOME
 
     @precondition(lambda self: self._is(PartState.DEAD))
     @rule()
@@ -211,6 +222,10 @@ class PartMachine(RuleBasedStateMachine):
     def only_a_started_part_has_an_open_attempt(self) -> None:
         open_attempts = [a for a in self.part.attempts if not a.ended and a.failure is FailureKind.NONE]
         assert len(open_attempts) == (1 if self._is(PartState.STARTED) else 0)
+
+    @invariant()
+    def what_has_come_to_the_provider_is_sent_and_nothing_else_is(self) -> None:
+        assert self.part.reached == self._is(PartState.SENT)
 
     @invariant()
     def what_is_sent_has_a_time(self) -> None:

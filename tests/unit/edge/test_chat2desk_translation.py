@@ -88,6 +88,32 @@ def test_an_outbox_status_with_an_error_is_a_failed_delivery() -> None:
     assert meant.error == "blocked by client"
 
 
+@pytest.mark.parametrize(("given", "word"), [("Queued\0", "queued"), ("x" * 99, "x" * 64), (None, ""), ("", "")])
+def test_a_status_word_that_is_not_known_is_no_good_news(given: str | None, word: str) -> None:
+    meant = translate(CHANNEL, json.dumps({"hook_type": "outbox_status", "message_id": 9, "status": given}).encode())
+    assert isinstance(meant, delivery_pb2.ReportStatusRequest)
+    assert (meant.status, meant.word) == (delivery_pb2.PROVIDER_STATUS_UNKNOWN, word)
+    assert meant.dedupe_key == f"outbox_status:9:{word}"
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("blocked", "blocked"),
+        (131026, "131026"),
+        ({"code": 7, "message": "blocked", "trace": {"host": "10.0.0.1"}}, "blocked, 7"),
+        ([{"title": "one"}, "two", ["three"]], "one; two; three"),
+        ({"elsewhere": "secret"}, ""),
+        (True, ""),
+    ],
+)
+def test_of_an_error_only_its_words_are_passed_on(said: Any, error: str) -> None:
+    hook = {"hook_type": "outbox_status", "message_id": 9, "status": "delivered", "error": said}
+    meant = translate(CHANNEL, json.dumps(hook).encode())
+    assert isinstance(meant, delivery_pb2.ReportStatusRequest)
+    assert (meant.status, meant.error) == (delivery_pb2.PROVIDER_STATUS_FAILED, error)
+
+
 def test_photos_and_files_are_attachments() -> None:
     files = [{"name": "a.pdf", "link": "https://x.example/a.pdf"}]
     request = message(text=None, photo="https://x.example/p.jpg", attachments=files)
@@ -164,7 +190,13 @@ def test_an_unsupported_hook_is_stored_whatever_its_client_is_called() -> None:
 
 @pytest.mark.parametrize(
     ("given", "passed_on"),
-    [("01a1fd80-2346-77a3-bff5-210db60ea2de.0", "01a1fd80-2346-77a3-bff5-210db60ea2de.0"), ("crm-17", ""), (17, "")],
+    [
+        ("01a1fd80-2346-77a3-bff5-210db60ea2de.0.1", "01a1fd80-2346-77a3-bff5-210db60ea2de.0.1"),
+        ("01a1fd80-2346-77a3-bff5-210db60ea2de.0", "01a1fd80-2346-77a3-bff5-210db60ea2de.0"),
+        ("01a1fd80-2346-77a3-bff5-210db60ea2de.0.1.2", ""),
+        ("crm-17", ""),
+        (17, ""),
+    ],
 )
 def test_a_status_passes_our_own_part_id_on_and_no_other_systems(given: Any, passed_on: str) -> None:
     hook = {"hook_type": "outbox_status", "message_id": 9, "status": "sent", "external_id": given}

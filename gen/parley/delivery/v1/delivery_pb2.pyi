@@ -109,6 +109,8 @@ class _ProviderStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Provid
     """It was read."""
     PROVIDER_STATUS_FAILED: _ProviderStatus.ValueType  # 4
     """It could not be sent."""
+    PROVIDER_STATUS_UNKNOWN: _ProviderStatus.ValueType  # 5
+    """Something in a word that this version does not know; the word stands in `word`. It changes nothing."""
 
 class ProviderStatus(_ProviderStatus, metaclass=_ProviderStatusEnumTypeWrapper):
     """What a provider says of a sent message."""
@@ -123,6 +125,8 @@ PROVIDER_STATUS_READ: ProviderStatus.ValueType  # 3
 """It was read."""
 PROVIDER_STATUS_FAILED: ProviderStatus.ValueType  # 4
 """It could not be sent."""
+PROVIDER_STATUS_UNKNOWN: ProviderStatus.ValueType  # 5
+"""Something in a word that this version does not know; the word stands in `word`. It changes nothing."""
 Global___ProviderStatus: _TypeAlias = ProviderStatus  # noqa: Y015
 
 @_typing.final
@@ -137,6 +141,8 @@ class Attempt(_message.Message):
     HTTP_STATUS_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    PROVIDER_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Counts from 1."""
     http_status: _builtins.int
@@ -144,7 +150,11 @@ class Attempt(_message.Message):
     failure: Global___FailureKind.ValueType
     """What went wrong."""
     error: _builtins.str
-    """The provider's words, shortened; no message text."""
+    """The words that the provider has for errors, shortened; no message text, and no other part of its answer."""
+    provider_message_id: _builtins.str
+    """What the provider calls the message that this attempt has made; empty when it was not said."""
+    status: Global___ProviderStatus.ValueType
+    """The furthest that the provider has reported of this attempt since; unspecified when it has said nothing."""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp:
         """When the call began."""
@@ -162,10 +172,12 @@ class Attempt(_message.Message):
         http_status: _builtins.int = ...,
         failure: Global___FailureKind.ValueType = ...,
         error: _builtins.str = ...,
+        provider_message_id: _builtins.str = ...,
+        status: Global___ProviderStatus.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "error", b"error", "failure", b"failure", "http_status", b"http_status", "number", b"number", "started_at", b"started_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "error", b"error", "failure", b"failure", "http_status", b"http_status", "number", b"number", "provider_message_id", b"provider_message_id", "started_at", b"started_at", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -185,6 +197,8 @@ class Part(_message.Message):
     PROVIDER_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     SENT_AT_FIELD_NUMBER: _builtins.int
     POSSIBLY_DUPLICATE_FIELD_NUMBER: _builtins.int
+    UNKNOWN_STATUSES_FIELD_NUMBER: _builtins.int
+    LAST_UNKNOWN_STATUS_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Counts from 0."""
     text: _builtins.str
@@ -195,6 +209,10 @@ class Part(_message.Message):
     """The provider's id of the sent message."""
     possibly_duplicate: _builtins.bool
     """The person may have got it twice: it was tried again after an unknown outcome."""
+    unknown_statuses: _builtins.int
+    """How often the provider has reported a status in a word that this version does not know. Such a word changes nothing."""
+    last_unknown_status: _builtins.str
+    """The last such word."""
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
         """Attempts made."""
@@ -218,10 +236,12 @@ class Part(_message.Message):
         provider_message_id: _builtins.str = ...,
         sent_at: _timestamp_pb2.Timestamp | None = ...,
         possibly_duplicate: _builtins.bool = ...,
+        unknown_statuses: _builtins.int = ...,
+        last_unknown_status: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "sent_at", b"sent_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "due_at", b"due_at", "index", b"index", "possibly_duplicate", b"possibly_duplicate", "provider_message_id", b"provider_message_id", "sent_at", b"sent_at", "state", b"state", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "due_at", b"due_at", "index", b"index", "last_unknown_status", b"last_unknown_status", "possibly_duplicate", b"possibly_duplicate", "provider_message_id", b"provider_message_id", "sent_at", b"sent_at", "state", b"state", "text", b"text", "unknown_statuses", b"unknown_statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -691,6 +711,7 @@ class ReportStatusRequest(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     DEDUPE_KEY_FIELD_NUMBER: _builtins.int
     EXTERNAL_ID_FIELD_NUMBER: _builtins.int
+    WORD_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """The tenant."""
     channel_id: _builtins.str
@@ -704,9 +725,11 @@ class ReportStatusRequest(_message.Message):
     dedupe_key: _builtins.str
     """Makes the call happen once, for example `wamid.X:delivered`."""
     external_id: _builtins.str
-    """Our own id of the part, when the provider gives it back: it resolves a send whose answer never came. Empty when it
-    does not.
+    """Our own id of the attempt, when the provider gives it back: delivery, part (from 0), attempt (from 1), which resolves
+    a send whose answer never came. Without the attempt from messages of earlier versions; empty when it does not.
     """
+    word: _builtins.str
+    """The provider's own word for a status that is UNKNOWN."""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp:
         """When it came to be."""
@@ -722,10 +745,11 @@ class ReportStatusRequest(_message.Message):
         error: _builtins.str = ...,
         dedupe_key: _builtins.str = ...,
         external_id: _builtins.str = ...,
+        word: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "channel_id", b"channel_id", "dedupe_key", b"dedupe_key", "error", b"error", "external_id", b"external_id", "provider_message_id", b"provider_message_id", "status", b"status", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "channel_id", b"channel_id", "dedupe_key", b"dedupe_key", "error", b"error", "external_id", b"external_id", "provider_message_id", b"provider_message_id", "status", b"status", "tenant_id", b"tenant_id", "word", b"word"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
