@@ -13,6 +13,7 @@ from parley.dialog.v1 import dialog_pb2, order_pb2
 
 from parley_client.errors import CallError
 from services.dialog.postgres.stretches import PARTITIONS
+from services.runtime.postgres import PoolConnection
 from tests.integration.dialog.conftest import TENANT, World
 
 MESSAGES = 1_000_000
@@ -49,7 +50,7 @@ ANALYZE dialog.messages, dialog.lanes, dialog.conversations, dialog.orders;
 """
 
 
-async def fill(connection: Any, count: int = MESSAGES, days: int = 390) -> None:
+async def fill(connection: PoolConnection, count: int = MESSAGES, days: int = 390) -> None:
     """A year of messages, as they lie after a year."""
     now = datetime.now(UTC)
     begin = now - timedelta(days=days)
