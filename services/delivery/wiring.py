@@ -156,7 +156,7 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
     servicer = DeliveryServicer(
         sends,
         mirror,
-        PostgresReadStore(pool, sealing),
+        PostgresReadStore(pool, await runtime.reads(), sealing),
         PostgresRetryStore(pool, lanes, sealing, stored=stored),
         statuses,
     )

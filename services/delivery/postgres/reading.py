@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from services.delivery.usecases.ports import Filter, Stats
 from services.runtime.crypto import CannotOpen
 from services.runtime.logs import describe, get_logger
 from services.runtime.queries import load_queries
+from services.runtime.reading import COUNTED, ReadPool
 
 if TYPE_CHECKING:
     from services.runtime.postgres import Pool
@@ -22,10 +24,19 @@ if TYPE_CHECKING:
 COLUMNS = """delivery_id, delivery.tenant_id, channel_key, channel_id, conversation_id, chat_id, request_id, message_id,
     reply_index, text, sealed_text, cuts, parts, delivery.created_at, sent_at, delivered_at, read_at, traceparent,
     tracestate, delivery.lane_id, delivery.seq, revision"""
-_IN_STATE = """CASE WHEN parts IS NULL THEN $5 = 1
-    ELSE EXISTS (SELECT FROM json_array_elements(parts) AS part WHERE (part ->> 0)::int = $5) END"""
-
-QUERIES = load_queries(Path(__file__).parent / "reading.sql", columns=COLUMNS, in_state=_IN_STATE)
+_PATH = Path(__file__).parent / "reading.sql"
+_WALK = load_queries(_PATH)["walk"]
+QUERIES = load_queries(_PATH, columns=COLUMNS, walk=_WALK, of="tenant_id = $1")
+STATS_OF_ALL = load_queries(_PATH, of="$1 = ''")["stats"]
+NEWEST = UUID(int=2**128 - 1)
+BEGIN, WINDOW = 1_500, 5_000
+"""Deliveries that one statement looks at, when it is not known that all match: the first one, and any."""
+SECONDS = 0.5
+"""A page that is not full after so long is given as it is."""
+WAITING = 2_000
+"""Waiting deliveries of a tenant that are still found by their lanes."""
+LANES = 1_000
+"""Lanes whose deliveries are counted."""
 UNREADABLE = "[this text cannot be opened with the keys that are known here]"
 """Shown in place of a text."""
 
@@ -35,31 +46,57 @@ log = get_logger(__name__)
 class PostgresReadStore:
     """`ReadStore` on Postgres."""
 
-    def __init__(self, pool: "Pool", sealing: Sealing) -> None:
+    def __init__(self, pool: "Pool", lists: ReadPool, sealing: Sealing) -> None:
+        """`lists` are the connections for pages and counts."""
         self._pool = pool
+        self._lists = lists
         self._sealing = sealing
 
     async def get(self, tenant_id: str, delivery_id: UUID) -> Delivery | None:
         row = await self._pool.fetchrow(QUERIES["get"], tenant_id, delivery_id)
         return None if row is None else delivery_of(row, self._sealing)
 
-    async def page(self, wanted: Filter, *, before: UUID | None, limit: int) -> Sequence[Delivery]:
-        """At most `limit`, newest first, of those older than `before`."""
-        arguments = [wanted.tenant_id, before, limit, wanted.channel_id, wanted.part_state or 0]
+    async def page(self, wanted: Filter, *, before: UUID | None, limit: int) -> tuple[Sequence[Delivery], UUID | None]:
+        """At most `limit`, newest first, of those older than `before`, and where the next page begins; None on the
+        last. Goes back in growing windows, until the page is full, nothing is left, or the time is over."""
+        ends = monotonic() + SECONDS
+        name, further = await self._way(wanted)
+        state = wanted.part_state or 0
+        exact = name in ("walk_message", "walk_dead", "walk_open") if state else name != "walk_message"
+        window = limit + 1 if exact and (not wanted.channel_id or name == "walk_channel") else min(BEGIN, WINDOW)
+        position, found, next_page = before or NEWEST, list[UUID](), None
+        while True:
+            arguments = [wanted.tenant_id, position, window, wanted.channel_id, state, limit + 1 - len(found)]
+            row = await self._lists.fetchrow(QUERIES[name], *arguments, *further)
+            assert row is not None
+            found += row["found"]
+            if len(found) > limit:
+                next_page = found[limit - 1]
+                break
+            if row["walked"] < window:
+                break
+            position, window = row["last"], min(4 * window, WINDOW)
+            if monotonic() > ends:
+                next_page = position
+                break
+        rows = await self._lists.fetch(QUERIES["list"], wanted.tenant_id, found[:limit])
+        return [delivery_of(row, self._sealing) for row in rows], next_page
+
+    async def _way(self, wanted: Filter) -> tuple[str, list[object]]:
+        """The walk that meets the fewest deliveries that are not wanted."""
         if wanted.message_id is not None:
-            name = "list_of_message"
-            arguments.append(wanted.message_id)
-        elif wanted.part_state in OPEN:
-            name = "list_open"
-        elif wanted.part_state is PartState.DEAD:
-            name = "list_dead"
-        else:
-            name = "list"
-        return [delivery_of(row, self._sealing) for row in await self._pool.fetch(QUERIES[name], *arguments)]
+            return "walk_message", [wanted.message_id]
+        if wanted.part_state is PartState.DEAD:
+            return "walk_dead", []
+        if wanted.part_state in OPEN:
+            rows = await self._lists.fetch(QUERIES["waiting"], wanted.tenant_id, WAITING + 1)
+            if len(rows) <= WAITING:  # else they are among the newest
+                return "walk_open", [[row["delivery_id"] for row in rows]]
+        return ("walk_channel" if wanted.channel_id else "walk_tenant"), []
 
     async def stats(self, tenant_id: str) -> Stats:
         """Of one tenant, or of all when the id is empty."""
-        row = await self._pool.fetchrow(QUERIES["stats"], tenant_id)
+        row = await self._lists.fetchrow(QUERIES["stats"] if tenant_id else STATS_OF_ALL, tenant_id, LANES, COUNTED)
         assert row is not None
         return Stats(*row)
 

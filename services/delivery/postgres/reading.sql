@@ -3,50 +3,100 @@
 SELECT {columns} FROM delivery.deliveries AS delivery WHERE tenant_id = $1 AND delivery_id = $2;
 
 -- name: list
--- A tenant's deliveries, newest first.
+-- Deliveries by their ids, newest first.
 SELECT {columns} FROM delivery.deliveries AS delivery
-WHERE tenant_id = $1 AND ($2::uuid IS NULL OR delivery_id < $2) AND ($4 = '' OR channel_id = $4)
-    AND ($5 = 0 OR {in_state})
-ORDER BY delivery_id DESC LIMIT $3;
+WHERE tenant_id = $1 AND delivery_id = ANY ($2::uuid[])
+ORDER BY delivery_id DESC;
 
--- name: list_of_message
--- Those that answer one message.
-SELECT {columns} FROM delivery.deliveries AS delivery
-WHERE message_id = $6 AND tenant_id = $1 AND ($2::uuid IS NULL OR delivery_id < $2) AND ($4 = '' OR channel_id = $4)
-    AND ($5 = 0 OR {in_state})
-ORDER BY delivery_id DESC LIMIT $3;
+-- name: walk
+-- The walks go back from $2 over the next $3 deliveries of tenant $1 and find those among them that match: of channel $4
+-- ('' for all), with a part in state $5 (0 for any); $6 at most. Each has an index that gives its deliveries in order, so
+-- a walk costs as much as its window, whatever matches. `walked` is how many there were, `last` where it ended.
+SELECT
+    (SELECT count(*) FROM near) AS walked,
+    (SELECT delivery_id FROM near ORDER BY delivery_id LIMIT 1) AS last,
+    ARRAY(
+        SELECT delivery_id FROM near
+        WHERE channel_id IS NOT NULL AND ($4 = '' OR channel_id = $4)
+            AND ($5 = 0 OR CASE WHEN parts IS NULL THEN $5 = 1
+                ELSE EXISTS (SELECT FROM json_array_elements(parts) AS part WHERE (part ->> 0)::int = $5) END)
+        ORDER BY delivery_id DESC LIMIT $6
+    ) AS found;
 
--- name: list_open
--- Those that are still to be sent, found by the lanes that wait.
-SELECT {columns} FROM delivery.lanes AS lane
-JOIN delivery.deliveries AS delivery ON delivery.lane_id = lane.lane_id AND delivery.seq > lane.done_seq
-WHERE lane.due_at IS NOT NULL AND lane.tenant_id = $1
-    AND ($2::uuid IS NULL OR delivery_id < $2) AND ($4 = '' OR channel_id = $4) AND {in_state}
-ORDER BY delivery_id DESC LIMIT $3;
+-- name: walk_tenant
+WITH near AS MATERIALIZED (
+    SELECT delivery_id, channel_id, parts FROM delivery.deliveries
+    WHERE tenant_id = $1 AND delivery_id < $2 ORDER BY delivery_id DESC LIMIT $3
+)
+{walk};
 
--- name: list_dead
+-- name: walk_channel
+WITH near AS MATERIALIZED (
+    SELECT delivery_id, channel_id, parts FROM delivery.deliveries
+    WHERE channel_id = $4 AND tenant_id = $1 AND delivery_id < $2 ORDER BY delivery_id DESC LIMIT $3
+)
+{walk};
+
+-- name: walk_message
+-- Those that answer message $7.
+WITH near AS MATERIALIZED (
+    SELECT delivery_id, channel_id, parts FROM delivery.deliveries
+    WHERE message_id = $7 AND tenant_id = $1 AND delivery_id < $2 ORDER BY delivery_id DESC LIMIT $3
+)
+{walk};
+
+-- name: walk_dead
 -- Dead letters.
-SELECT {columns} FROM delivery.dead AS letter JOIN delivery.deliveries AS delivery USING (tenant_id, delivery_id)
-WHERE tenant_id = $1 AND ($2::uuid IS NULL OR delivery_id < $2) AND ($4 = '' OR channel_id = $4) AND {in_state}
-ORDER BY delivery_id DESC LIMIT $3;
+WITH near AS MATERIALIZED (
+    SELECT delivery_id, channel_id, parts FROM (
+        SELECT tenant_id, delivery_id FROM delivery.dead
+        WHERE tenant_id = $1 AND delivery_id < $2 ORDER BY delivery_id DESC LIMIT $3
+    ) AS letter LEFT JOIN delivery.deliveries USING (tenant_id, delivery_id)
+)
+{walk};
+
+-- name: walk_open
+-- Those of $7, which are still to be sent.
+WITH near AS MATERIALIZED (
+    SELECT delivery_id, channel_id, parts FROM delivery.deliveries
+    WHERE tenant_id = $1 AND delivery_id = ANY ($7::uuid[]) AND delivery_id < $2 ORDER BY delivery_id DESC LIMIT $3
+)
+{walk};
+
+-- name: waiting
+-- The deliveries that wait in the lanes of a tenant; $2 of each at most.
+SELECT delivery.delivery_id FROM (
+    (SELECT lane_id, done_seq FROM delivery.lanes WHERE due_at > '-infinity' AND tenant_id = $1 LIMIT $2)
+    UNION ALL
+    (SELECT lane_id, done_seq FROM delivery.lanes WHERE parked IS NOT NULL AND tenant_id = $1 LIMIT $2)
+) AS lane
+JOIN delivery.deliveries AS delivery ON delivery.lane_id = lane.lane_id AND delivery.seq > lane.done_seq
+LIMIT $2;
 
 -- name: stats
--- What waits, is under way and is dead, of one tenant or of all (''). Costs as much as waits, not as much as is stored.
-WITH open AS MATERIALIZED (
+-- What waits, is under way and is dead; {of} narrows it to tenant $1. Looks at $2 lanes and $3 dead letters at most.
+WITH busy AS MATERIALIZED (
+    (SELECT lane_id, done_seq, lease_until FROM delivery.lanes
+        WHERE due_at > '-infinity' AND {of} ORDER BY due_at LIMIT $2)
+    UNION ALL
+    (SELECT lane_id, done_seq, lease_until FROM delivery.lanes WHERE parked IS NOT NULL AND {of} LIMIT $2)
+), open AS MATERIALIZED (
     SELECT delivery.state, delivery.tries, delivery.created_at,
         CASE WHEN parts IS NULL THEN coalesce(cardinality(cuts) / 2, 1)
             ELSE (SELECT count(*) FROM json_array_elements(parts) AS part WHERE (part ->> 0)::int IN (1, 2, 4)) END AS parts
-    FROM delivery.lanes AS lane
-    JOIN delivery.deliveries AS delivery ON delivery.lane_id = lane.lane_id AND delivery.seq > lane.done_seq
-    WHERE lane.due_at IS NOT NULL AND ($1 = '' OR lane.tenant_id = $1)
+    FROM busy JOIN delivery.deliveries AS delivery ON delivery.lane_id = busy.lane_id AND delivery.seq > busy.done_seq
+    LIMIT $3
+), letters AS MATERIALIZED (
+    SELECT dead_parts FROM delivery.dead WHERE {of} LIMIT $3
 )
 SELECT
     -- Of what is under way or was tried, one part waits no more; of what is over in a lane that is not settled yet, none.
     (SELECT coalesce(sum(parts), 0) - count(*) FILTER (WHERE parts > 0 AND (state <> 1 OR tries > 0))
         FROM open)::bigint AS waiting,
-    (SELECT count(*) FROM delivery.lanes WHERE due_at IS NOT NULL AND lease_until > now()
-        AND ($1 = '' OR tenant_id = $1)) AS leased_lanes,
+    (SELECT count(*) FROM busy WHERE lease_until > now()) AS leased_lanes,
     (SELECT count(*) FROM open WHERE state = 1 AND tries > 0) AS retrying,
     (SELECT count(*) FROM open WHERE state = 4) AS unknown,
-    (SELECT coalesce(sum(dead_parts), 0) FROM delivery.dead WHERE $1 = '' OR tenant_id = $1)::bigint AS dead,
-    (SELECT extract(epoch FROM now() - min(created_at))::float8 FROM open WHERE state = 1 AND tries = 0) AS oldest;
+    (SELECT coalesce(sum(dead_parts), 0) FROM letters)::bigint AS dead,
+    (SELECT extract(epoch FROM now() - min(created_at))::float8 FROM open WHERE state = 1 AND tries = 0) AS oldest_waiting,
+    (SELECT count(*) FROM busy) >= $2 OR greatest((SELECT count(*) FROM open), (SELECT count(*) FROM letters)) >= $3
+        AS capped;

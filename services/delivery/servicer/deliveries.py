@@ -93,11 +93,9 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
         position = pages.decode(request.page_token, "ListDeliveries", filters)
         size = request.page_size or PAGE
         before = UUID(str(position[0])) if position else None
-        found = await self._reading.page(_filter(request), before=before, limit=size + 1)
-        token = ""
-        if len(found) > size:
-            token = pages.encode("ListDeliveries", filters, (str(found[size - 1].delivery_id),))
-        shown = [delivery_message(delivery) for delivery in found[:size]]
+        found, further = await self._reading.page(_filter(request), before=before, limit=size)
+        token = pages.encode("ListDeliveries", filters, (str(further),)) if further is not None else ""
+        shown = [delivery_message(delivery) for delivery in found]
         return pb.ListDeliveriesResponse(deliveries=shown, next_page_token=token)
 
     async def RetryDelivery(self, request: pb.RetryDeliveryRequest, context: object) -> pb.RetryDeliveryResponse:
@@ -144,6 +142,7 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
             retrying=stats.retrying,
             unknown=stats.unknown,
             dead=stats.dead,
+            capped=stats.capped,
         )
         if stats.oldest_waiting is not None:
             age = Duration()

@@ -151,6 +151,7 @@ class Stats:
     unknown: int
     dead: int
     oldest_waiting: float | None
+    capped: bool
 
 
 class ReadStore(Protocol):
@@ -158,7 +159,8 @@ class ReadStore(Protocol):
 
     async def get(self, tenant_id: str, delivery_id: UUID) -> Delivery | None: ...
 
-    async def page(self, wanted: Filter, *, before: UUID | None, limit: int) -> Sequence[Delivery]: ...
+    async def page(self, wanted: Filter, *, before: UUID | None, limit: int) -> tuple[Sequence[Delivery], UUID | None]:
+        """A page, and where the next one begins; None on the last."""
 
     async def stats(self, tenant_id: str) -> Stats: ...
 

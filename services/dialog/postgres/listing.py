@@ -19,8 +19,8 @@ from services.runtime.reading import COUNTED, ReadPool
 
 NEWEST = UUID(int=2**128 - 1)
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC)
-WINDOW = 5_000
-"""Messages that one statement looks at."""
+BEGIN, WINDOW = 1_500, 5_000
+"""Messages that one statement looks at, when it is not known that all match: the first one, and any."""
 SECONDS = 0.5
 """A page that is not full after so long is given as it is."""
 WAITING = 2_000
@@ -46,12 +46,13 @@ class Listing:
         self._pool = pool
 
     async def messages(self, wanted: Wanted, older_than: UUID | None, limit: int) -> Found:
-        """Up to `limit` messages. Goes back in windows, each of bounded cost, until the page is full, nothing is left,
-        or the time is over."""
+        """Up to `limit` messages. Goes back in growing windows, until the page is full, nothing is left, or the time
+        is over."""
         ends = monotonic() + SECONDS
         name, waiting = await self._way(wanted)
-        filtered = bool(wanted.states) or (wanted.channel_id is not None and name != "walk_channel")
-        window = WINDOW if filtered else limit + 1
+        filtered = wanted.channel_id is not None and name != "walk_channel"
+        filtered = filtered or (bool(wanted.states) and name != "walk_trouble")
+        window = min(BEGIN, WINDOW) if filtered else limit + 1
         position, found = older_than or NEWEST, list[UUID]()
         while True:
             states = list(wanted.states) or None
@@ -64,7 +65,7 @@ class Listing:
                 return Found(found[:limit], found[limit - 1])
             if row["walked"] < window:
                 return Found(found, None)
-            position = row["last"]
+            position, window = row["last"], min(4 * window, WINDOW)
             if monotonic() > ends:
                 return Found(found, position)
 
@@ -117,7 +118,7 @@ class Listing:
             failed=row["failed"],
             dead=row["dead"],
             parked=row["parked"],
-            capped=COUNTED in (row["busy"], row["failed"], row["dead"]),
+            capped=max(row["busy"], row["failed"], row["dead"]) >= COUNTED,
         )
         oldest: timedelta | None = row["oldest_waiting"]
         if oldest is not None:

@@ -96,7 +96,7 @@ WITH near AS MATERIALIZED (
 -- name: waiting
 -- The messages that wait in the lanes of a tenant; $2 of each at most.
 SELECT message.message_id FROM (
-    (SELECT lane_id, done_seq FROM dialog.lanes WHERE due_at IS NOT NULL AND tenant_id = $1 LIMIT $2)
+    (SELECT lane_id, done_seq FROM dialog.lanes WHERE due_at > '-infinity' AND tenant_id = $1 LIMIT $2)
     UNION ALL
     (SELECT lane_id, done_seq FROM dialog.lanes WHERE parked IS NOT NULL AND tenant_id = $1 LIMIT $2)
 ) AS lane
@@ -136,14 +136,14 @@ ORDER BY active_at DESC, conversation_id DESC;
 
 -- name: queue_stats
 -- Counts busy lanes and messages in trouble, up to $2 of each; both have indexes that hold nothing else. The oldest is
--- looked for among the 200 lanes that have been due the longest. {of} narrows it to tenant $1.
+-- looked for among the 100 lanes that have been due the longest. {of} narrows it to tenant $1.
 WITH busy AS MATERIALIZED (
     SELECT lane_id, pending, done_seq, lease_until, due_at FROM dialog.lanes
     WHERE due_at IS NOT NULL AND {of} ORDER BY due_at LIMIT $2
 ), failed AS MATERIALIZED (
     SELECT conversation_id FROM dialog.messages WHERE trouble = 4 AND {of} LIMIT $2
 ), first AS (
-    SELECT lane_id, done_seq FROM busy WHERE lease_until IS NULL ORDER BY due_at LIMIT 200
+    SELECT lane_id, done_seq FROM busy WHERE lease_until IS NULL ORDER BY due_at LIMIT 100
 )
 SELECT
     (SELECT count(*) FROM busy) AS busy,

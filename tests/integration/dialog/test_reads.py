@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from time import monotonic
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from parley.dialog.v1 import dialog_pb2, order_pb2
@@ -14,7 +16,7 @@ from parley.dialog.v1 import dialog_pb2, order_pb2
 from parley_client.errors import CallError
 from services.dialog.postgres.stretches import PARTITIONS
 from services.runtime.postgres import PoolConnection
-from tests.integration.dialog.conftest import TENANT, World
+from tests.integration.dialog.conftest import TENANT, World, until
 
 MESSAGES = 1_000_000
 BAR = 0.05
@@ -57,14 +59,23 @@ async def fill(connection: PoolConnection, count: int = MESSAGES, days: int = 39
     for table in PARTITIONS.tables:
         await connection.execute(f"DROP TABLE IF EXISTS dialog.{table.name}_first")
     for age in range(days, -1, -5):
-        async with connection.transaction():
-            await PARTITIONS.make(connection, now - timedelta(days=age))
+        await until(partial(made, connection, now - timedelta(days=age)))
     step = timedelta(days=days).total_seconds() * 1000 / count
     words = {"$BEGIN": int(begin.timestamp() * 1000), "$STEP": step, "$COUNT": count}
     sql = FILL
     for word, value in words.items():
         sql = sql.replace(word, str(value))
     await connection.execute(sql, timeout=300)
+
+
+async def made(connection: PoolConnection, at: datetime) -> bool:
+    """Whether the stretches of that time are there; the process that runs beside this may hold them up."""
+    try:
+        async with connection.transaction():
+            await PARTITIONS.make(connection, at)
+    except asyncpg.LockNotAvailableError:
+        return False
+    return True
 
 
 def messages(**filters: Any) -> Callable[[World], Any]:

@@ -823,7 +823,9 @@ class GetQueueStatsResponse(_message.Message):
     dead: _builtins.int
     """Dead parts."""
     capped: _builtins.bool
-    """Whether a count stopped at 10,000: then there are at least so many."""
+    """Whether counting stopped at its cap (10,000 rows, or the parts of 1,000 conversations): then there are at least so
+    many.
+    """
     @_builtins.property
     def oldest_waiting(self) -> _duration_pb2.Duration:
         """Age of the oldest waiting part."""

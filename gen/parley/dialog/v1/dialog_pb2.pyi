@@ -1072,7 +1072,9 @@ class GetQueueStatsResponse(_message.Message):
     dead: _builtins.int
     """Messages in the dead-letter list: TERMINAL, and not dealt with since."""
     capped: _builtins.bool
-    """Whether a count stopped at 10,000: then there are at least so many."""
+    """Whether counting stopped at its cap (10,000 rows, or the parts of 1,000 conversations): then there are at least so
+    many.
+    """
     parked: _builtins.int
     """Messages that wait for a disabled bot; they are not in `waiting`."""
     @_builtins.property
