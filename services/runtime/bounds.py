@@ -1,7 +1,7 @@
 """Counts what a request repeats before the rules of the contract walk it: each wrong item of a long list costs time.
 
-The numbers are those of the contract (`max_items`, `max_pairs`); what has none there (field masks and free-form
-structs, whose messages are not ours) is bounded here.
+The numbers are those of the contract (`max_items`, `max_pairs`). Messages that are not ours have no rules there, and
+are bounded here: field masks, free-form structs, and times and durations, of which protobuf lets any numbers pass.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,23 +15,23 @@ from buf.validate import validate_pb2
 
 from services.kernel.errors import FieldViolation
 
-SMALL = 512
-"""Bytes of a request that is not counted: it cannot hold enough to matter."""
 MOST_PATHS = 64
 """Paths of a field mask."""
 MOST_VALUES = 2000
 """Values of a struct, at all its levels."""
 DEEPEST = 16
 """Levels of a struct."""
+_YEARS = (-62_135_596_800, 253_402_300_799)
+"""The years 1 to 9999 in seconds since 1970, which is all that `Timestamp` stands for."""
+_LONGEST = 315_576_000_000
+"""Seconds of a `Duration`: 10,000 years."""
 
 Check = Callable[[Any, str], Iterator[FieldViolation]]
 """Takes a message and the path of its field; tells what is too much in it."""
 
 
 def too_much(request: Message) -> FieldViolation | None:
-    """The first field of a request that holds more than it may; None when there is none."""
-    if request.ByteSize() <= SMALL:
-        return None
+    """The first field of a request that holds more than it may, or no time; None when there is none."""
     return next(_check_of(request.DESCRIPTOR)(request, ""), None)
 
 
@@ -138,4 +138,19 @@ def _struct(value: Any, path: str) -> Iterator[FieldViolation]:
             return
 
 
-_SPECIAL: dict[str, Check] = {"google.protobuf.FieldMask": _mask, "google.protobuf.Struct": _struct}
+def _time(value: Any, path: str) -> Iterator[FieldViolation]:
+    if not (_YEARS[0] <= value.seconds <= _YEARS[1] and 0 <= value.nanos < 10**9):
+        yield FieldViolation(path.rstrip("."), "is no time of the years 1 to 9999")
+
+
+def _duration(value: Any, path: str) -> Iterator[FieldViolation]:
+    if abs(value.seconds) > _LONGEST or abs(value.nanos) >= 10**9 or value.seconds * value.nanos < 0:
+        yield FieldViolation(path.rstrip("."), "is no duration")
+
+
+_SPECIAL: dict[str, Check] = {
+    "google.protobuf.FieldMask": _mask,
+    "google.protobuf.Struct": _struct,
+    "google.protobuf.Timestamp": _time,
+    "google.protobuf.Duration": _duration,
+}

@@ -17,7 +17,7 @@ from services.dialog.turns import Outcome, Plan, State
 from services.dialog.usecases.ports import Messages, Stored
 from services.dialog.usecases.submit import Submit, new_message
 from services.kernel.clock import Clock
-from services.kernel.errors import Kind, ParleyError, not_found
+from services.kernel.errors import FieldViolation, Kind, ParleyError, not_found
 
 MARGIN = 0.2
 """Seconds before the caller's deadline at which it is told that the turn goes on."""
@@ -38,6 +38,9 @@ _FAILURES = {
     "MODEL_TIMEOUT": (Kind.DEADLINE, "The model did not answer in time; try again later."),
     "MODEL_REJECTED": (Kind.PRECONDITION, "The model refused the call; the bot's settings or its key are wrong."),
     "BOT_NOT_FOUND": (Kind.NOT_FOUND, "The bot does not exist."),
+    "INVALID_FIELD": (Kind.INVALID, "The sender is not acceptable; a phone has its international form."),
+    "INVALID_FORM": (Kind.PRECONDITION, "The bot's form cannot be read; store it anew."),
+    "FORM_NOT_FOUND": (Kind.PRECONDITION, "The bot's form does not exist (any more)."),
 }
 
 
@@ -206,4 +209,5 @@ def _over_limit(plan: Plan, now: float) -> ParleyError:
 def _failure(reason: str, message_id: str) -> ParleyError:
     kind, text = _FAILURES.get(reason, (Kind.INTERNAL, "Something went wrong on our side; the log has the trace id."))
     reason = reason if reason in _FAILURES else "INTERNAL"
-    return ParleyError(kind, reason, text, metadata={"message_id": message_id})
+    fields = (FieldViolation("sender.identity.value", text),) if kind is Kind.INVALID else ()
+    return ParleyError(kind, reason, text, fields, {"message_id": message_id})

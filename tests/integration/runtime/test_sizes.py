@@ -15,7 +15,6 @@ from parley.context.v1 import context_pb2
 from parley.dialog.v1 import bot_pb2, dialog_pb2
 
 from parley_client.channel import Connection, connect
-from services.runtime import bounds
 from services.runtime.keys import tokens_of
 from services.runtime.service import Running
 from services.runtime.validation import MOST_TOLD, check
@@ -147,7 +146,7 @@ def save(**slots: Any) -> context_pb2.SaveContextRequest:
 
 
 def test_structs_and_masks_are_counted_at_all_levels() -> None:
-    deep: Any = "x" * bounds.SMALL
+    deep: Any = "x"
     for _ in range(20):
         deep = {"a": deep}
     wide = {"a": [{"b": list(range(1000))}, {"c": list(range(1000))}]}

@@ -33,7 +33,7 @@ from parley.common.v1 import batch_pb2 as parley_dot_common_dot_v1_dot_batch__pb
 from parley.common.v1 import identity_pb2 as parley_dot_common_dot_v1_dot_identity__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fparley/context/v1/context.proto\x12\x11parley.context.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1dparley/common/v1/access.proto\x1a\x1cparley/common/v1/batch.proto\x1a\x1fparley/common/v1/identity.proto\"l\n\nClientData\x12\x16\n\x04name\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12-\n\x05phone\x18\x02 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^(\\+[1-9][0-9]{6,14})?$\x12\x17\n\x06locale\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18#\"\xed\x01\n\nDialogData\x12\x15\n\x04\x66low\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1d\n\x0c\x66low_version\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18 \x12\x15\n\x04step\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12&\n\x05slots\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\nstarted_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\rmessage_count\x18\x06 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1a\n\tthread_id\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18@\"\x8e\x01\n\x0cHistoryEntry\x12\x31\n\x04role\x18\x01 \x01(\x0e\x32\x17.parley.context.v1.RoleB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12#\n\x04text\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x18\x80\x80\x04\x32\n^[^\\x00]*$\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"K\n\x0cMessagesData\x12;\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1f.parley.context.v1.HistoryEntryB\t\xbaH\x06\x92\x01\x03\x10\xf4\x03\"\x99\x01\n\x0fPreferencesData\x12W\n\x06values\x18\x01 \x03(\x0b\x32..parley.context.v1.PreferencesData.ValuesEntryB\x17\xbaH\x14\x9a\x01\x11\x10@\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\x08\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd4\x01\n\x08Snapshot\x12-\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x1d.parley.context.v1.ClientData\x12-\n\x06\x64ialog\x18\x02 \x01(\x0b\x32\x1d.parley.context.v1.DialogData\x12\x31\n\x08messages\x18\x03 \x01(\x0b\x32\x1f.parley.context.v1.MessagesData\x12\x37\n\x0bpreferences\x18\x04 \x01(\x0b\x32\".parley.context.v1.PreferencesData\"\xb3\x01\n\x11GetContextRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12!\n\x0f\x63onversation_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12(\n\x06sender\x18\x03 \x01(\x0b\x32\x18.parley.common.v1.Sender\x12\x1c\n\x0bmin_version\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x96\x01\n\x12GetContextResponse\x12\x12\n\ncontact_id\x18\x01 \x01(\t\x12-\n\x08snapshot\x18\x02 \x01(\x0b\x32\x1b.parley.context.v1.Snapshot\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12,\n\x05level\x18\x04 \x01(\x0e\x32\x1d.parley.context.v1.CacheLevel\"\xba\x03\n\x12SaveContextRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12!\n\x0f\x63onversation_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1c\n\ncontact_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1e\n\nrequest_id\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12,\n\x07\x63hanges\x18\x05 \x01(\x0b\x32\x1b.parley.context.v1.Snapshot\x12/\n\x0bupdate_mask\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x42\n\x0f\x61ppend_messages\x18\x07 \x03(\x0b\x32\x1f.parley.context.v1.HistoryEntryB\x08\xbaH\x05\x92\x01\x02\x10\x32\x12\x1d\n\x10\x65xpected_version\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\x37\n\ndialog_ttl\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\xbaH\x05\xaa\x01\x02*\x00\x42\x13\n\x11_expected_version\"8\n\x13SaveContextResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"\xdb\x01\n\x16\x42\x61tchGetContextRequest\x12J\n\x05items\x18\x01 \x03(\x0b\x32..parley.context.v1.BatchGetContextRequest.ItemB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x04\x1au\n\x04Item\x12=\n\x07request\x18\x01 \x01(\x0b\x32$.parley.context.v1.GetContextRequestB\x06\xbaH\x03\xd8\x01\x03\x12.\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x1d.parley.common.v1.ItemContext\"\xd1\x01\n\x17\x42\x61tchGetContextResponse\x12\x42\n\x07results\x18\x01 \x03(\x0b\x32\x31.parley.context.v1.BatchGetContextResponse.Result\x1ar\n\x06Result\x12\x39\n\x08response\x18\x01 \x01(\x0b\x32%.parley.context.v1.GetContextResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"\xde\x01\n\x17\x42\x61tchSaveContextRequest\x12K\n\x05items\x18\x01 \x03(\x0b\x32/.parley.context.v1.BatchSaveContextRequest.ItemB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x04\x1av\n\x04Item\x12>\n\x07request\x18\x01 \x01(\x0b\x32%.parley.context.v1.SaveContextRequestB\x06\xbaH\x03\xd8\x01\x03\x12.\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x1d.parley.common.v1.ItemContext\"\xd4\x01\n\x18\x42\x61tchSaveContextResponse\x12\x43\n\x07results\x18\x01 \x03(\x0b\x32\x32.parley.context.v1.BatchSaveContextResponse.Result\x1as\n\x06Result\x12:\n\x08response\x18\x01 \x01(\x0b\x32&.parley.context.v1.SaveContextResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"\x92\x01\n\x18InvalidateContextRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12!\n\x0f\x63onversation_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1e\n\nrequest_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"\x1b\n\x19InvalidateContextResponse\"\x11\n\x0fGetStatsRequest\"\xb2\x02\n\x10GetStatsResponse\x12\x39\n\x06levels\x18\x01 \x03(\x0b\x32).parley.context.v1.GetStatsResponse.Level\x12\x16\n\x0ememory_entries\x18\x02 \x01(\x03\x12\x17\n\x0fread_p50_micros\x18\x03 \x01(\x03\x12\x17\n\x0fread_p99_micros\x18\x04 \x01(\x03\x12\x17\n\x0fsave_p50_micros\x18\x05 \x01(\x03\x12\x17\n\x0fsave_p99_micros\x18\x06 \x01(\x03\x1ag\n\x05Level\x12,\n\x05level\x18\x01 \x01(\x0e\x32\x1d.parley.context.v1.CacheLevel\x12\x0c\n\x04hits\x18\x02 \x01(\x03\x12\x0e\n\x06misses\x18\x03 \x01(\x03\x12\x12\n\nunreadable\x18\x04 \x01(\x03*\x85\x01\n\tNamespace\x12\x19\n\x15NAMESPACE_UNSPECIFIED\x10\x00\x12\x14\n\x10NAMESPACE_CLIENT\x10\x01\x12\x14\n\x10NAMESPACE_DIALOG\x10\x02\x12\x16\n\x12NAMESPACE_MESSAGES\x10\x03\x12\x19\n\x15NAMESPACE_PREFERENCES\x10\x04*?\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x12\n\x0eROLE_ASSISTANT\x10\x02*r\n\nCacheLevel\x12\x1b\n\x17\x43\x41\x43HE_LEVEL_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43\x41\x43HE_LEVEL_MEMORY\x10\x01\x12\x15\n\x11\x43\x41\x43HE_LEVEL_REDIS\x10\x02\x12\x18\n\x14\x43\x41\x43HE_LEVEL_POSTGRES\x10\x03\x32\xb2\x05\n\x0e\x43ontextService\x12\x65\n\nGetContext\x12$.parley.context.v1.GetContextRequest\x1a%.parley.context.v1.GetContextResponse\"\n\xca\xda\x18\x06\n\x04\x02\x07\x08\t\x12t\n\x0f\x42\x61tchGetContext\x12).parley.context.v1.BatchGetContextRequest\x1a*.parley.context.v1.BatchGetContextResponse\"\n\xca\xda\x18\x06\n\x04\x02\x07\x08\t\x12o\n\x0bSaveContext\x12%.parley.context.v1.SaveContextRequest\x1a&.parley.context.v1.SaveContextResponse\"\x11\xca\xda\x18\x06\n\x04\x02\x07\x08\t\xd0\xda\x18\x80\x80\x80\x02\x12w\n\x10\x42\x61tchSaveContext\x12*.parley.context.v1.BatchSaveContextRequest\x1a+.parley.context.v1.BatchSaveContextResponse\"\n\xca\xda\x18\x06\n\x04\x02\x07\x08\t\x12z\n\x11InvalidateContext\x12+.parley.context.v1.InvalidateContextRequest\x1a,.parley.context.v1.InvalidateContextResponse\"\n\xca\xda\x18\x06\n\x04\x02\x07\x08\t\x12]\n\x08GetStats\x12\".parley.context.v1.GetStatsRequest\x1a#.parley.context.v1.GetStatsResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fparley/context/v1/context.proto\x12\x11parley.context.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1dparley/common/v1/access.proto\x1a\x1cparley/common/v1/batch.proto\x1a\x1fparley/common/v1/identity.proto\"l\n\nClientData\x12\x16\n\x04name\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12-\n\x05phone\x18\x02 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^(\\+[1-9][0-9]{6,14})?$\x12\x17\n\x06locale\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18#\"\xed\x01\n\nDialogData\x12\x15\n\x04\x66low\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1d\n\x0c\x66low_version\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18 \x12\x15\n\x04step\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12&\n\x05slots\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\nstarted_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\rmessage_count\x18\x06 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1a\n\tthread_id\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18@\"\x8e\x01\n\x0cHistoryEntry\x12\x31\n\x04role\x18\x01 \x01(\x0e\x32\x17.parley.context.v1.RoleB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12#\n\x04text\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x18\x80\x80\x04\x32\n^[^\\x00]*$\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"K\n\x0cMessagesData\x12;\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1f.parley.context.v1.HistoryEntryB\t\xbaH\x06\x92\x01\x03\x10\xf4\x03\"\x99\x01\n\x0fPreferencesData\x12W\n\x06values\x18\x01 \x03(\x0b\x32..parley.context.v1.PreferencesData.ValuesEntryB\x17\xbaH\x14\x9a\x01\x11\x10@\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\x08\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd4\x01\n\x08Snapshot\x12-\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x1d.parley.context.v1.ClientData\x12-\n\x06\x64ialog\x18\x02 \x01(\x0b\x32\x1d.parley.context.v1.DialogData\x12\x31\n\x08messages\x18\x03 \x01(\x0b\x32\x1f.parley.context.v1.MessagesData\x12\x37\n\x0bpreferences\x18\x04 \x01(\x0b\x32\".parley.context.v1.PreferencesData\"\xb3\x01\n\x11GetContextRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12!\n\x0f\x63onversation_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12(\n\x06sender\x18\x03 \x01(\x0b\x32\x18.parley.common.v1.Sender\x12\x1c\n\x0bmin_version\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x96\x01\n\x12GetContextResponse\x12\x12\n\ncontact_id\x18\x01 \x01(\t\x12-\n\x08snapshot\x18\x02 \x01(\x0b\x32\x1b.parley.context.v1.Snapshot\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12,\n\x05level\x18\x04 \x01(\x0e\x32\x1d.parley.context.v1.CacheLevel\"\xce\x03\n\x12SaveContextRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12!\n\x0f\x63onversation_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1c\n\ncontact_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12*\n\nrequest_id\x18\x04 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\x80\x01\x32\n^[^\\x00]*$\x12,\n\x07\x63hanges\x18\x05 \x01(\x0b\x32\x1b.parley.context.v1.Snapshot\x12/\n\x0bupdate_mask\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x42\n\x0f\x61ppend_messages\x18\x07 \x03(\x0b\x32\x1f.parley.context.v1.HistoryEntryB\x08\xbaH\x05\x92\x01\x02\x10\x32\x12\x1d\n\x10\x65xpected_version\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12?\n\ndialog_ttl\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x06\x08\x80\x86\xb0\x96\x01*\x00\x42\x13\n\x11_expected_version\"8\n\x13SaveContextResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"\xdb\x01\n\x16\x42\x61tchGetContextRequest\x12J\n\x05items\x18\x01 \x03(\x0b\x32..parley.context.v1.BatchGetContextRequest.ItemB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x04\x1au\n\x04Item\x12=\n\x07request\x18\x01 \x01(\x0b\x32$.parley.context.v1.GetContextRequestB\x06\xbaH\x03\xd8\x01\x03\x12.\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x1d.parley.common.v1.ItemContext\"\xd1\x01\n\x17\x42\x61tchGetContextResponse\x12\x42\n\x07results\x18\x01 \x03(\x0b\x32\x31.parley.context.v1.BatchGetContextResponse.Result\x1ar\n\x06Result\x12\x39\n\x08response\x18\x01 \x01(\x0b\x32%.parley.context.v1.GetContextResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"\xde\x01\n\x17\x42\x61tchSaveContextRequest\x12K\n\x05items\x18\x01 \x03(\x0b\x32/.parley.context.v1.BatchSaveContextRequest.ItemB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x04\x1av\n\x04Item\x12>\n\x07request\x18\x01 \x01(\x0b\x32%.parley.context.v1.SaveContextRequestB\x06\xbaH\x03\xd8\x01\x03\x12.\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x1d.parley.common.v1.ItemContext\"\xd4\x01\n\x18\x42\x61tchSaveContextResponse\x12\x43\n\x07results\x18\x01 \x03(\x0b\x32\x32.parley.context.v1.BatchSaveContextResponse.Result\x1as\n\x06Result\x12:\n\x08response\x18\x01 \x01(\x0b\x32&.parley.context.v1.SaveContextResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"\x9e\x01\n\x18InvalidateContextRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12!\n\x0f\x63onversation_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12*\n\nrequest_id\x18\x03 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\x80\x01\x32\n^[^\\x00]*$\"\x1b\n\x19InvalidateContextResponse\"\x11\n\x0fGetStatsRequest\"\xb2\x02\n\x10GetStatsResponse\x12\x39\n\x06levels\x18\x01 \x03(\x0b\x32).parley.context.v1.GetStatsResponse.Level\x12\x16\n\x0ememory_entries\x18\x02 \x01(\x03\x12\x17\n\x0fread_p50_micros\x18\x03 \x01(\x03\x12\x17\n\x0fread_p99_micros\x18\x04 \x01(\x03\x12\x17\n\x0fsave_p50_micros\x18\x05 \x01(\x03\x12\x17\n\x0fsave_p99_micros\x18\x06 \x01(\x03\x1ag\n\x05Level\x12,\n\x05level\x18\x01 \x01(\x0e\x32\x1d.parley.context.v1.CacheLevel\x12\x0c\n\x04hits\x18\x02 \x01(\x03\x12\x0e\n\x06misses\x18\x03 \x01(\x03\x12\x12\n\nunreadable\x18\x04 \x01(\x03*\x85\x01\n\tNamespace\x12\x19\n\x15NAMESPACE_UNSPECIFIED\x10\x00\x12\x14\n\x10NAMESPACE_CLIENT\x10\x01\x12\x14\n\x10NAMESPACE_DIALOG\x10\x02\x12\x16\n\x12NAMESPACE_MESSAGES\x10\x03\x12\x19\n\x15NAMESPACE_PREFERENCES\x10\x04*?\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x12\n\x0eROLE_ASSISTANT\x10\x02*r\n\nCacheLevel\x12\x1b\n\x17\x43\x41\x43HE_LEVEL_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43\x41\x43HE_LEVEL_MEMORY\x10\x01\x12\x15\n\x11\x43\x41\x43HE_LEVEL_REDIS\x10\x02\x12\x18\n\x14\x43\x41\x43HE_LEVEL_POSTGRES\x10\x03\x32\xb2\x05\n\x0e\x43ontextService\x12\x65\n\nGetContext\x12$.parley.context.v1.GetContextRequest\x1a%.parley.context.v1.GetContextResponse\"\n\xca\xda\x18\x06\n\x04\x02\x07\x08\t\x12t\n\x0f\x42\x61tchGetContext\x12).parley.context.v1.BatchGetContextRequest\x1a*.parley.context.v1.BatchGetContextResponse\"\n\xca\xda\x18\x06\n\x04\x02\x07\x08\t\x12o\n\x0bSaveContext\x12%.parley.context.v1.SaveContextRequest\x1a&.parley.context.v1.SaveContextResponse\"\x11\xca\xda\x18\x06\n\x04\x02\x07\x08\t\xd0\xda\x18\x80\x80\x80\x02\x12w\n\x10\x42\x61tchSaveContext\x12*.parley.context.v1.BatchSaveContextRequest\x1a+.parley.context.v1.BatchSaveContextResponse\"\n\xca\xda\x18\x06\n\x04\x02\x07\x08\t\x12z\n\x11InvalidateContext\x12+.parley.context.v1.InvalidateContextRequest\x1a,.parley.context.v1.InvalidateContextResponse\"\n\xca\xda\x18\x06\n\x04\x02\x07\x08\t\x12]\n\x08GetStats\x12\".parley.context.v1.GetStatsRequest\x1a#.parley.context.v1.GetStatsResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -79,11 +79,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SAVECONTEXTREQUEST'].fields_by_name['contact_id']._loaded_options = None
   _globals['_SAVECONTEXTREQUEST'].fields_by_name['contact_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_SAVECONTEXTREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_SAVECONTEXTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_SAVECONTEXTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\023r\021\020\001\030\200\0012\n^[^\\x00]*$'
   _globals['_SAVECONTEXTREQUEST'].fields_by_name['append_messages']._loaded_options = None
   _globals['_SAVECONTEXTREQUEST'].fields_by_name['append_messages']._serialized_options = b'\272H\005\222\001\002\0202'
   _globals['_SAVECONTEXTREQUEST'].fields_by_name['dialog_ttl']._loaded_options = None
-  _globals['_SAVECONTEXTREQUEST'].fields_by_name['dialog_ttl']._serialized_options = b'\272H\005\252\001\002*\000'
+  _globals['_SAVECONTEXTREQUEST'].fields_by_name['dialog_ttl']._serialized_options = b'\272H\r\252\001\n\"\006\010\200\206\260\226\001*\000'
   _globals['_BATCHGETCONTEXTREQUEST_ITEM'].fields_by_name['request']._loaded_options = None
   _globals['_BATCHGETCONTEXTREQUEST_ITEM'].fields_by_name['request']._serialized_options = b'\272H\003\330\001\003'
   _globals['_BATCHGETCONTEXTREQUEST'].fields_by_name['items']._loaded_options = None
@@ -97,7 +97,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INVALIDATECONTEXTREQUEST'].fields_by_name['conversation_id']._loaded_options = None
   _globals['_INVALIDATECONTEXTREQUEST'].fields_by_name['conversation_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_INVALIDATECONTEXTREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_INVALIDATECONTEXTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_INVALIDATECONTEXTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\023r\021\020\001\030\200\0012\n^[^\\x00]*$'
   _globals['_CONTEXTSERVICE'].methods_by_name['GetContext']._loaded_options = None
   _globals['_CONTEXTSERVICE'].methods_by_name['GetContext']._serialized_options = b'\312\332\030\006\n\004\002\007\010\t'
   _globals['_CONTEXTSERVICE'].methods_by_name['BatchGetContext']._loaded_options = None
@@ -110,12 +110,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTEXTSERVICE'].methods_by_name['InvalidateContext']._serialized_options = b'\312\332\030\006\n\004\002\007\010\t'
   _globals['_CONTEXTSERVICE'].methods_by_name['GetStats']._loaded_options = None
   _globals['_CONTEXTSERVICE'].methods_by_name['GetStats']._serialized_options = b'\312\332\030\004\n\002\007\010'
-  _globals['_NAMESPACE']._serialized_start=3493
-  _globals['_NAMESPACE']._serialized_end=3626
-  _globals['_ROLE']._serialized_start=3628
-  _globals['_ROLE']._serialized_end=3691
-  _globals['_CACHELEVEL']._serialized_start=3693
-  _globals['_CACHELEVEL']._serialized_end=3807
+  _globals['_NAMESPACE']._serialized_start=3525
+  _globals['_NAMESPACE']._serialized_end=3658
+  _globals['_ROLE']._serialized_start=3660
+  _globals['_ROLE']._serialized_end=3723
+  _globals['_CACHELEVEL']._serialized_start=3725
+  _globals['_CACHELEVEL']._serialized_end=3839
   _globals['_CLIENTDATA']._serialized_start=331
   _globals['_CLIENTDATA']._serialized_end=439
   _globals['_DIALOGDATA']._serialized_start=442
@@ -135,35 +135,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCONTEXTRESPONSE']._serialized_start=1457
   _globals['_GETCONTEXTRESPONSE']._serialized_end=1607
   _globals['_SAVECONTEXTREQUEST']._serialized_start=1610
-  _globals['_SAVECONTEXTREQUEST']._serialized_end=2052
-  _globals['_SAVECONTEXTRESPONSE']._serialized_start=2054
-  _globals['_SAVECONTEXTRESPONSE']._serialized_end=2110
-  _globals['_BATCHGETCONTEXTREQUEST']._serialized_start=2113
-  _globals['_BATCHGETCONTEXTREQUEST']._serialized_end=2332
-  _globals['_BATCHGETCONTEXTREQUEST_ITEM']._serialized_start=2215
-  _globals['_BATCHGETCONTEXTREQUEST_ITEM']._serialized_end=2332
-  _globals['_BATCHGETCONTEXTRESPONSE']._serialized_start=2335
-  _globals['_BATCHGETCONTEXTRESPONSE']._serialized_end=2544
-  _globals['_BATCHGETCONTEXTRESPONSE_RESULT']._serialized_start=2430
-  _globals['_BATCHGETCONTEXTRESPONSE_RESULT']._serialized_end=2544
-  _globals['_BATCHSAVECONTEXTREQUEST']._serialized_start=2547
-  _globals['_BATCHSAVECONTEXTREQUEST']._serialized_end=2769
-  _globals['_BATCHSAVECONTEXTREQUEST_ITEM']._serialized_start=2651
-  _globals['_BATCHSAVECONTEXTREQUEST_ITEM']._serialized_end=2769
-  _globals['_BATCHSAVECONTEXTRESPONSE']._serialized_start=2772
-  _globals['_BATCHSAVECONTEXTRESPONSE']._serialized_end=2984
-  _globals['_BATCHSAVECONTEXTRESPONSE_RESULT']._serialized_start=2869
-  _globals['_BATCHSAVECONTEXTRESPONSE_RESULT']._serialized_end=2984
-  _globals['_INVALIDATECONTEXTREQUEST']._serialized_start=2987
-  _globals['_INVALIDATECONTEXTREQUEST']._serialized_end=3133
-  _globals['_INVALIDATECONTEXTRESPONSE']._serialized_start=3135
-  _globals['_INVALIDATECONTEXTRESPONSE']._serialized_end=3162
-  _globals['_GETSTATSREQUEST']._serialized_start=3164
-  _globals['_GETSTATSREQUEST']._serialized_end=3181
-  _globals['_GETSTATSRESPONSE']._serialized_start=3184
-  _globals['_GETSTATSRESPONSE']._serialized_end=3490
-  _globals['_GETSTATSRESPONSE_LEVEL']._serialized_start=3387
-  _globals['_GETSTATSRESPONSE_LEVEL']._serialized_end=3490
-  _globals['_CONTEXTSERVICE']._serialized_start=3810
-  _globals['_CONTEXTSERVICE']._serialized_end=4500
+  _globals['_SAVECONTEXTREQUEST']._serialized_end=2072
+  _globals['_SAVECONTEXTRESPONSE']._serialized_start=2074
+  _globals['_SAVECONTEXTRESPONSE']._serialized_end=2130
+  _globals['_BATCHGETCONTEXTREQUEST']._serialized_start=2133
+  _globals['_BATCHGETCONTEXTREQUEST']._serialized_end=2352
+  _globals['_BATCHGETCONTEXTREQUEST_ITEM']._serialized_start=2235
+  _globals['_BATCHGETCONTEXTREQUEST_ITEM']._serialized_end=2352
+  _globals['_BATCHGETCONTEXTRESPONSE']._serialized_start=2355
+  _globals['_BATCHGETCONTEXTRESPONSE']._serialized_end=2564
+  _globals['_BATCHGETCONTEXTRESPONSE_RESULT']._serialized_start=2450
+  _globals['_BATCHGETCONTEXTRESPONSE_RESULT']._serialized_end=2564
+  _globals['_BATCHSAVECONTEXTREQUEST']._serialized_start=2567
+  _globals['_BATCHSAVECONTEXTREQUEST']._serialized_end=2789
+  _globals['_BATCHSAVECONTEXTREQUEST_ITEM']._serialized_start=2671
+  _globals['_BATCHSAVECONTEXTREQUEST_ITEM']._serialized_end=2789
+  _globals['_BATCHSAVECONTEXTRESPONSE']._serialized_start=2792
+  _globals['_BATCHSAVECONTEXTRESPONSE']._serialized_end=3004
+  _globals['_BATCHSAVECONTEXTRESPONSE_RESULT']._serialized_start=2889
+  _globals['_BATCHSAVECONTEXTRESPONSE_RESULT']._serialized_end=3004
+  _globals['_INVALIDATECONTEXTREQUEST']._serialized_start=3007
+  _globals['_INVALIDATECONTEXTREQUEST']._serialized_end=3165
+  _globals['_INVALIDATECONTEXTRESPONSE']._serialized_start=3167
+  _globals['_INVALIDATECONTEXTRESPONSE']._serialized_end=3194
+  _globals['_GETSTATSREQUEST']._serialized_start=3196
+  _globals['_GETSTATSREQUEST']._serialized_end=3213
+  _globals['_GETSTATSRESPONSE']._serialized_start=3216
+  _globals['_GETSTATSRESPONSE']._serialized_end=3522
+  _globals['_GETSTATSRESPONSE_LEVEL']._serialized_start=3419
+  _globals['_GETSTATSRESPONSE_LEVEL']._serialized_end=3522
+  _globals['_CONTEXTSERVICE']._serialized_start=3842
+  _globals['_CONTEXTSERVICE']._serialized_end=4532
 # @@protoc_insertion_point(module_scope)

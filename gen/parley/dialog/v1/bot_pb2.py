@@ -29,7 +29,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from parley.common.v1 import access_pb2 as parley_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aparley/dialog/v1/bot.proto\x12\x10parley.dialog.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dparley/common/v1/access.proto\"}\n\x08\x46ormFlow\x12:\n\x07\x66orm_id\x18\x01 \x01(\tB\'\xbaH$r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$H\x00\x12&\n\x0f\x64\x65\x66inition_yaml\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01\x18\x80\x80\x04H\x00\x42\r\n\x04\x66orm\x12\x05\xbaH\x02\x08\x01\"\xf0\x01\n\rAssistantFlow\x12\"\n\rsystem_prompt\x18\x01 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01\x18\x80\x80\x02\x12\x17\n\x05model\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12(\n\x10history_messages\x18\x03 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x32(\x00H\x00\x88\x01\x01\x12&\n\x11max_output_tokens\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x02(\x00\x12;\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\xbaH\x0c\xaa\x01\t\"\x03\x08\xac\x02\x32\x02\x08\x01\x42\x13\n\x11_history_messages\"\xd3\x06\n\x03\x42ot\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x37\n\x06\x62ot_id\x18\x02 \x01(\tB\'\xbaH$r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$\x12\x1e\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12*\n\x04\x66orm\x18\x04 \x01(\x0b\x32\x1a.parley.dialog.v1.FormFlowH\x00\x12\x34\n\tassistant\x18\x05 \x01(\x0b\x32\x1f.parley.dialog.v1.AssistantFlowH\x00\x12\x38\n\x06locale\x18\x06 \x01(\tB(\xbaH%r#\x18#2\x1f^([a-z]{2,3}(-[A-Za-z0-9]+)*)?$\x12\x1f\n\rstart_message\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x1e\n\x0chelp_message\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x1f\n\rerror_message\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x1f\n\rlimit_message\x18\n \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12@\n\ndialog_ttl\x18\x0b \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\xe7\x84\x0f\x32\x02\x08<\x12\x39\n\x08\x64\x65\x62ounce\x18\x0c \x01(\x0b\x32\x19.google.protobuf.DurationB\x0c\xbaH\t\xaa\x01\x06\"\x02\x08<2\x00\x12\x17\n\x05owner\x18\r \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x0f\n\x07\x65nabled\x18\x0e \x01(\x08\x12\x1f\n\rbroken_reason\x18\x0f \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x10\n\x08revision\x18\x10 \x01(\x03\x12.\n\ncreated_at\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x41\n\ranswer_within\x18\x13 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\xbaH\x0c\xaa\x01\t\"\x03\x08\x90\x1c\x32\x02\x08\x01\x12\x13\n\x0b\x61nswer_late\x18\x14 \x01(\x08\x42\r\n\x04\x66low\x12\x05\xbaH\x02\x08\x01\"\x93\x01\n\x10\x43reateBotRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12*\n\x03\x62ot\x18\x02 \x01(\x0b\x32\x15.parley.dialog.v1.BotB\x06\xbaH\x03\xc8\x01\x01\x12\x1e\n\nrequest_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"7\n\x11\x43reateBotResponse\x12\"\n\x03\x62ot\x18\x01 \x01(\x0b\x32\x15.parley.dialog.v1.Bot\"}\n\rGetBotRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x37\n\x06\x62ot_id\x18\x02 \x01(\tB\'\xbaH$r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$\"4\n\x0eGetBotResponse\x12\"\n\x03\x62ot\x18\x01 \x01(\x0b\x32\x15.parley.dialog.v1.Bot\"\xcc\x01\n\x10UpdateBotRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12*\n\x03\x62ot\x18\x02 \x01(\x0b\x32\x15.parley.dialog.v1.BotB\x06\xbaH\x03\xd8\x01\x03\x12\x37\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\x12\x1e\n\nrequest_id\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"7\n\x11UpdateBotResponse\x12\"\n\x03\x62ot\x18\x01 \x01(\x0b\x32\x15.parley.dialog.v1.Bot\"\xa0\x01\n\x10\x44\x65leteBotRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x37\n\x06\x62ot_id\x18\x02 \x01(\tB\'\xbaH$r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$\x12\x1e\n\nrequest_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"\x13\n\x11\x44\x65leteBotResponse\"\x83\x01\n\x0fListBotsRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"P\n\x10ListBotsResponse\x12#\n\x04\x62ots\x18\x01 \x03(\x0b\x32\x15.parley.dialog.v1.Bot\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa0\x01\n\x10\x45nableBotRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x37\n\x06\x62ot_id\x18\x02 \x01(\tB\'\xbaH$r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$\x12\x1e\n\nrequest_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"7\n\x11\x45nableBotResponse\x12\"\n\x03\x62ot\x18\x01 \x01(\x0b\x32\x15.parley.dialog.v1.Bot\"\xa1\x01\n\x11\x44isableBotRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x37\n\x06\x62ot_id\x18\x02 \x01(\tB\'\xbaH$r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$\x12\x1e\n\nrequest_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"8\n\x12\x44isableBotResponse\x12\"\n\x03\x62ot\x18\x01 \x01(\x0b\x32\x15.parley.dialog.v1.Bot2\xb8\x05\n\nBotService\x12\x65\n\tCreateBot\x12\".parley.dialog.v1.CreateBotRequest\x1a#.parley.dialog.v1.CreateBotResponse\"\x0f\xca\xda\x18\x05\n\x03\x07\x08\t\xd0\xda\x18\x80\x80 \x12W\n\x06GetBot\x12\x1f.parley.dialog.v1.GetBotRequest\x1a .parley.dialog.v1.GetBotResponse\"\n\xca\xda\x18\x06\n\x04\x01\x07\x08\t\x12\x65\n\tUpdateBot\x12\".parley.dialog.v1.UpdateBotRequest\x1a#.parley.dialog.v1.UpdateBotResponse\"\x0f\xca\xda\x18\x05\n\x03\x07\x08\t\xd0\xda\x18\x80\x80 \x12_\n\tDeleteBot\x12\".parley.dialog.v1.DeleteBotRequest\x1a#.parley.dialog.v1.DeleteBotResponse\"\t\xca\xda\x18\x05\n\x03\x07\x08\t\x12]\n\x08ListBots\x12!.parley.dialog.v1.ListBotsRequest\x1a\".parley.dialog.v1.ListBotsResponse\"\n\xca\xda\x18\x06\n\x04\x01\x07\x08\t\x12_\n\tEnableBot\x12\".parley.dialog.v1.EnableBotRequest\x1a#.parley.dialog.v1.EnableBotResponse\"\t\xca\xda\x18\x05\n\x03\x07\x08\t\x12\x62\n\nDisableBot\x12#.parley.dialog.v1.DisableBotRequest\x1a$.parley.dialog.v1.DisableBotResponse\"\t\xca\xda\x18\x05\n\x03\x07\x08\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aparley/dialog/v1/bot.proto\x12\x10parley.dialog.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dparley/common/v1/access.proto\"}\n\x08\x46ormFlow\x12:\n\x07\x66orm_id\x18\x01 \x01(\tB\'\xbaH$r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$H\x00\x12&\n\x0f\x64\x65\x66inition_yaml\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01\x18\x80\x80\x04H\x00\x42\r\n\x04\x66orm\x12\x05\xbaH\x02\x08\x01\"\xf0\x01\n\rAssistantFlow\x12\"\n\rsystem_prompt\x18\x01 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01\x18\x80\x80\x02\x12\x17\n\x05model\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12(\n\x10history_messages\x18\x03 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x32(\x00H\x00\x88\x01\x01\x12&\n\x11max_output_tokens\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80\x02(\x00\x12;\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\xbaH\x0c\xaa\x01\t\"\x03\x08\xac\x02\x32\x02\x08\x01\x42\x13\n\x11_history_messages\"\xdf\x06\n\x03\x42ot\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x37\n\x06\x62ot_id\x18\x02 \x01(\tB\'\xbaH$r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$\x12*\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x14\xbaH\x11r\x0f\x18\x80\x01\x32\n^[^\\x00]*$\x12*\n\x04\x66orm\x18\x04 \x01(\x0b\x32\x1a.parley.dialog.v1.FormFlowH\x00\x12\x34\n\tassistant\x18\x05 \x01(\x0b\x32\x1f.parley.dialog.v1.AssistantFlowH\x00\x12\x38\n\x06locale\x18\x06 \x01(\tB(\xbaH%r#\x18#2\x1f^([a-z]{2,3}(-[A-Za-z0-9]+)*)?$\x12\x1f\n\rstart_message\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x1e\n\x0chelp_message\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x1f\n\rerror_message\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x1f\n\rlimit_message\x18\n \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12@\n\ndialog_ttl\x18\x0b \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\xe7\x84\x0f\x32\x02\x08<\x12\x39\n\x08\x64\x65\x62ounce\x18\x0c \x01(\x0b\x32\x19.google.protobuf.DurationB\x0c\xbaH\t\xaa\x01\x06\"\x02\x08<2\x00\x12\x17\n\x05owner\x18\r \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x0f\n\x07\x65nabled\x18\x0e \x01(\x08\x12\x1f\n\rbroken_reason\x18\x0f \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x10\n\x08revision\x18\x10 \x01(\x03\x12.\n\ncreated_at\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x41\n\ranswer_within\x18\x13 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\xbaH\x0c\xaa\x01\t\"\x03\x08\x90\x1c\x32\x02\x08\x01\x12\x13\n\x0b\x61nswer_late\x18\x14 \x01(\x08\x42\r\n\x04\x66low\x12\x05\xbaH\x02\x08\x01\"\x9f\x01\n\x10\x43reateBotRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12*\n\x03\x62ot\x18\x02 \x01(\x0b\x32\x15.parley.dialog.v1.BotB\x06\xbaH\x03\xc8\x01\x01\x12*\n\nrequest_id\x18\x03 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\x80\x01\x32\n^[^\\x00]*$\"7\n\x11\x43reateBotResponse\x12\"\n\x03\x62ot\x18\x01 \x01(\x0b\x32\x15.parley.dialog.v1.Bot\"}\n\rGetBotRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x37\n\x06\x62ot_id\x18\x02 \x01(\tB\'\xbaH$r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$\"4\n\x0eGetBotResponse\x12\"\n\x03\x62ot\x18\x01 \x01(\x0b\x32\x15.parley.dialog.v1.Bot\"\xd8\x01\n\x10UpdateBotRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12*\n\x03\x62ot\x18\x02 \x01(\x0b\x32\x15.parley.dialog.v1.BotB\x06\xbaH\x03\xd8\x01\x03\x12\x37\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\x12*\n\nrequest_id\x18\x04 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\x80\x01\x32\n^[^\\x00]*$\"7\n\x11UpdateBotResponse\x12\"\n\x03\x62ot\x18\x01 \x01(\x0b\x32\x15.parley.dialog.v1.Bot\"\xac\x01\n\x10\x44\x65leteBotRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x37\n\x06\x62ot_id\x18\x02 \x01(\tB\'\xbaH$r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$\x12*\n\nrequest_id\x18\x03 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\x80\x01\x32\n^[^\\x00]*$\"\x13\n\x11\x44\x65leteBotResponse\"\x83\x01\n\x0fListBotsRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"P\n\x10ListBotsResponse\x12#\n\x04\x62ots\x18\x01 \x03(\x0b\x32\x15.parley.dialog.v1.Bot\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xac\x01\n\x10\x45nableBotRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x37\n\x06\x62ot_id\x18\x02 \x01(\tB\'\xbaH$r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$\x12*\n\nrequest_id\x18\x03 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\x80\x01\x32\n^[^\\x00]*$\"7\n\x11\x45nableBotResponse\x12\"\n\x03\x62ot\x18\x01 \x01(\x0b\x32\x15.parley.dialog.v1.Bot\"\xad\x01\n\x11\x44isableBotRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x37\n\x06\x62ot_id\x18\x02 \x01(\tB\'\xbaH$r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$\x12*\n\nrequest_id\x18\x03 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\x80\x01\x32\n^[^\\x00]*$\"8\n\x12\x44isableBotResponse\x12\"\n\x03\x62ot\x18\x01 \x01(\x0b\x32\x15.parley.dialog.v1.Bot2\xb8\x05\n\nBotService\x12\x65\n\tCreateBot\x12\".parley.dialog.v1.CreateBotRequest\x1a#.parley.dialog.v1.CreateBotResponse\"\x0f\xca\xda\x18\x05\n\x03\x07\x08\t\xd0\xda\x18\x80\x80 \x12W\n\x06GetBot\x12\x1f.parley.dialog.v1.GetBotRequest\x1a .parley.dialog.v1.GetBotResponse\"\n\xca\xda\x18\x06\n\x04\x01\x07\x08\t\x12\x65\n\tUpdateBot\x12\".parley.dialog.v1.UpdateBotRequest\x1a#.parley.dialog.v1.UpdateBotResponse\"\x0f\xca\xda\x18\x05\n\x03\x07\x08\t\xd0\xda\x18\x80\x80 \x12_\n\tDeleteBot\x12\".parley.dialog.v1.DeleteBotRequest\x1a#.parley.dialog.v1.DeleteBotResponse\"\t\xca\xda\x18\x05\n\x03\x07\x08\t\x12]\n\x08ListBots\x12!.parley.dialog.v1.ListBotsRequest\x1a\".parley.dialog.v1.ListBotsResponse\"\n\xca\xda\x18\x06\n\x04\x01\x07\x08\t\x12_\n\tEnableBot\x12\".parley.dialog.v1.EnableBotRequest\x1a#.parley.dialog.v1.EnableBotResponse\"\t\xca\xda\x18\x05\n\x03\x07\x08\t\x12\x62\n\nDisableBot\x12#.parley.dialog.v1.DisableBotRequest\x1a$.parley.dialog.v1.DisableBotResponse\"\t\xca\xda\x18\x05\n\x03\x07\x08\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -59,7 +59,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BOT'].fields_by_name['bot_id']._loaded_options = None
   _globals['_BOT'].fields_by_name['bot_id']._serialized_options = b'\272H$r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$'
   _globals['_BOT'].fields_by_name['display_name']._loaded_options = None
-  _globals['_BOT'].fields_by_name['display_name']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_BOT'].fields_by_name['display_name']._serialized_options = b'\272H\021r\017\030\200\0012\n^[^\\x00]*$'
   _globals['_BOT'].fields_by_name['locale']._loaded_options = None
   _globals['_BOT'].fields_by_name['locale']._serialized_options = b'\272H%r#\030#2\037^([a-z]{2,3}(-[A-Za-z0-9]+)*)?$'
   _globals['_BOT'].fields_by_name['start_message']._loaded_options = None
@@ -85,7 +85,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEBOTREQUEST'].fields_by_name['bot']._loaded_options = None
   _globals['_CREATEBOTREQUEST'].fields_by_name['bot']._serialized_options = b'\272H\003\310\001\001'
   _globals['_CREATEBOTREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_CREATEBOTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_CREATEBOTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\023r\021\020\001\030\200\0012\n^[^\\x00]*$'
   _globals['_GETBOTREQUEST'].fields_by_name['tenant_id']._loaded_options = None
   _globals['_GETBOTREQUEST'].fields_by_name['tenant_id']._serialized_options = b'\272H\035r\0332\031^[a-z0-9][a-z0-9-]{0,39}$'
   _globals['_GETBOTREQUEST'].fields_by_name['bot_id']._loaded_options = None
@@ -97,13 +97,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATEBOTREQUEST'].fields_by_name['update_mask']._loaded_options = None
   _globals['_UPDATEBOTREQUEST'].fields_by_name['update_mask']._serialized_options = b'\272H\003\310\001\001'
   _globals['_UPDATEBOTREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_UPDATEBOTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_UPDATEBOTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\023r\021\020\001\030\200\0012\n^[^\\x00]*$'
   _globals['_DELETEBOTREQUEST'].fields_by_name['tenant_id']._loaded_options = None
   _globals['_DELETEBOTREQUEST'].fields_by_name['tenant_id']._serialized_options = b'\272H\035r\0332\031^[a-z0-9][a-z0-9-]{0,39}$'
   _globals['_DELETEBOTREQUEST'].fields_by_name['bot_id']._loaded_options = None
   _globals['_DELETEBOTREQUEST'].fields_by_name['bot_id']._serialized_options = b'\272H$r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$'
   _globals['_DELETEBOTREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_DELETEBOTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_DELETEBOTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\023r\021\020\001\030\200\0012\n^[^\\x00]*$'
   _globals['_LISTBOTSREQUEST'].fields_by_name['tenant_id']._loaded_options = None
   _globals['_LISTBOTSREQUEST'].fields_by_name['tenant_id']._serialized_options = b'\272H\035r\0332\031^[a-z0-9][a-z0-9-]{0,39}$'
   _globals['_LISTBOTSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -115,13 +115,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENABLEBOTREQUEST'].fields_by_name['bot_id']._loaded_options = None
   _globals['_ENABLEBOTREQUEST'].fields_by_name['bot_id']._serialized_options = b'\272H$r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$'
   _globals['_ENABLEBOTREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_ENABLEBOTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_ENABLEBOTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\023r\021\020\001\030\200\0012\n^[^\\x00]*$'
   _globals['_DISABLEBOTREQUEST'].fields_by_name['tenant_id']._loaded_options = None
   _globals['_DISABLEBOTREQUEST'].fields_by_name['tenant_id']._serialized_options = b'\272H\035r\0332\031^[a-z0-9][a-z0-9-]{0,39}$'
   _globals['_DISABLEBOTREQUEST'].fields_by_name['bot_id']._loaded_options = None
   _globals['_DISABLEBOTREQUEST'].fields_by_name['bot_id']._serialized_options = b'\272H$r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$'
   _globals['_DISABLEBOTREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_DISABLEBOTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_DISABLEBOTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\023r\021\020\001\030\200\0012\n^[^\\x00]*$'
   _globals['_BOTSERVICE'].methods_by_name['CreateBot']._loaded_options = None
   _globals['_BOTSERVICE'].methods_by_name['CreateBot']._serialized_options = b'\312\332\030\005\n\003\007\010\t\320\332\030\200\200 '
   _globals['_BOTSERVICE'].methods_by_name['GetBot']._loaded_options = None
@@ -141,35 +141,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ASSISTANTFLOW']._serialized_start=335
   _globals['_ASSISTANTFLOW']._serialized_end=575
   _globals['_BOT']._serialized_start=578
-  _globals['_BOT']._serialized_end=1429
-  _globals['_CREATEBOTREQUEST']._serialized_start=1432
-  _globals['_CREATEBOTREQUEST']._serialized_end=1579
-  _globals['_CREATEBOTRESPONSE']._serialized_start=1581
-  _globals['_CREATEBOTRESPONSE']._serialized_end=1636
-  _globals['_GETBOTREQUEST']._serialized_start=1638
-  _globals['_GETBOTREQUEST']._serialized_end=1763
-  _globals['_GETBOTRESPONSE']._serialized_start=1765
-  _globals['_GETBOTRESPONSE']._serialized_end=1817
-  _globals['_UPDATEBOTREQUEST']._serialized_start=1820
-  _globals['_UPDATEBOTREQUEST']._serialized_end=2024
-  _globals['_UPDATEBOTRESPONSE']._serialized_start=2026
-  _globals['_UPDATEBOTRESPONSE']._serialized_end=2081
-  _globals['_DELETEBOTREQUEST']._serialized_start=2084
-  _globals['_DELETEBOTREQUEST']._serialized_end=2244
-  _globals['_DELETEBOTRESPONSE']._serialized_start=2246
-  _globals['_DELETEBOTRESPONSE']._serialized_end=2265
-  _globals['_LISTBOTSREQUEST']._serialized_start=2268
-  _globals['_LISTBOTSREQUEST']._serialized_end=2399
-  _globals['_LISTBOTSRESPONSE']._serialized_start=2401
-  _globals['_LISTBOTSRESPONSE']._serialized_end=2481
-  _globals['_ENABLEBOTREQUEST']._serialized_start=2484
-  _globals['_ENABLEBOTREQUEST']._serialized_end=2644
-  _globals['_ENABLEBOTRESPONSE']._serialized_start=2646
-  _globals['_ENABLEBOTRESPONSE']._serialized_end=2701
-  _globals['_DISABLEBOTREQUEST']._serialized_start=2704
-  _globals['_DISABLEBOTREQUEST']._serialized_end=2865
-  _globals['_DISABLEBOTRESPONSE']._serialized_start=2867
-  _globals['_DISABLEBOTRESPONSE']._serialized_end=2923
-  _globals['_BOTSERVICE']._serialized_start=2926
-  _globals['_BOTSERVICE']._serialized_end=3622
+  _globals['_BOT']._serialized_end=1441
+  _globals['_CREATEBOTREQUEST']._serialized_start=1444
+  _globals['_CREATEBOTREQUEST']._serialized_end=1603
+  _globals['_CREATEBOTRESPONSE']._serialized_start=1605
+  _globals['_CREATEBOTRESPONSE']._serialized_end=1660
+  _globals['_GETBOTREQUEST']._serialized_start=1662
+  _globals['_GETBOTREQUEST']._serialized_end=1787
+  _globals['_GETBOTRESPONSE']._serialized_start=1789
+  _globals['_GETBOTRESPONSE']._serialized_end=1841
+  _globals['_UPDATEBOTREQUEST']._serialized_start=1844
+  _globals['_UPDATEBOTREQUEST']._serialized_end=2060
+  _globals['_UPDATEBOTRESPONSE']._serialized_start=2062
+  _globals['_UPDATEBOTRESPONSE']._serialized_end=2117
+  _globals['_DELETEBOTREQUEST']._serialized_start=2120
+  _globals['_DELETEBOTREQUEST']._serialized_end=2292
+  _globals['_DELETEBOTRESPONSE']._serialized_start=2294
+  _globals['_DELETEBOTRESPONSE']._serialized_end=2313
+  _globals['_LISTBOTSREQUEST']._serialized_start=2316
+  _globals['_LISTBOTSREQUEST']._serialized_end=2447
+  _globals['_LISTBOTSRESPONSE']._serialized_start=2449
+  _globals['_LISTBOTSRESPONSE']._serialized_end=2529
+  _globals['_ENABLEBOTREQUEST']._serialized_start=2532
+  _globals['_ENABLEBOTREQUEST']._serialized_end=2704
+  _globals['_ENABLEBOTRESPONSE']._serialized_start=2706
+  _globals['_ENABLEBOTRESPONSE']._serialized_end=2761
+  _globals['_DISABLEBOTREQUEST']._serialized_start=2764
+  _globals['_DISABLEBOTREQUEST']._serialized_end=2937
+  _globals['_DISABLEBOTRESPONSE']._serialized_start=2939
+  _globals['_DISABLEBOTRESPONSE']._serialized_end=2995
+  _globals['_BOTSERVICE']._serialized_start=2998
+  _globals['_BOTSERVICE']._serialized_end=3694
 # @@protoc_insertion_point(module_scope)

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from parley.common.v1 import access_pb2 as parley_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cparley/dialog/v1/order.proto\x12\x10parley.dialog.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dparley/common/v1/access.proto\"\xfb\x01\n\x05Order\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0e\n\x06\x62ot_id\x18\x03 \x01(\t\x12\x12\n\nchannel_id\x18\x04 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x05 \x01(\t\x12\x12\n\ncontact_id\x18\x06 \x01(\t\x12\x0f\n\x07\x66orm_id\x18\x07 \x01(\t\x12\'\n\x06\x66ields\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\ncreated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nmessage_id\x18\n \x01(\t\"\xd2\x01\n\x11ListOrdersRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x32\n\x0f\x63onversation_id\x18\x02 \x01(\tB\x19\xbaH\x16r\x14\x32\x12^([0-9a-f-]{36})?$\x12\x17\n\x06\x62ot_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x1d\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"V\n\x12ListOrdersResponse\x12\'\n\x06orders\x18\x01 \x03(\x0b\x32\x17.parley.dialog.v1.Order\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2r\n\x0cOrderService\x12\x62\n\nListOrders\x12#.parley.dialog.v1.ListOrdersRequest\x1a$.parley.dialog.v1.ListOrdersResponse\"\t\xca\xda\x18\x05\n\x03\x07\x08\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cparley/dialog/v1/order.proto\x12\x10parley.dialog.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dparley/common/v1/access.proto\"\xfb\x01\n\x05Order\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0e\n\x06\x62ot_id\x18\x03 \x01(\t\x12\x12\n\nchannel_id\x18\x04 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x05 \x01(\t\x12\x12\n\ncontact_id\x18\x06 \x01(\t\x12\x0f\n\x07\x66orm_id\x18\x07 \x01(\t\x12\'\n\x06\x66ields\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\ncreated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nmessage_id\x18\n \x01(\t\"\xa4\x02\n\x11ListOrdersRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x61\n\x0f\x63onversation_id\x18\x02 \x01(\tBH\xbaHErC2A^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})?$\x12:\n\x06\x62ot_id\x18\x03 \x01(\tB*\xbaH\'r%2#^([A-Za-z0-9][A-Za-z0-9_-]{0,62})?$\x12\x1d\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"V\n\x12ListOrdersResponse\x12\'\n\x06orders\x18\x01 \x03(\x0b\x32\x17.parley.dialog.v1.Order\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2r\n\x0cOrderService\x12\x62\n\nListOrders\x12#.parley.dialog.v1.ListOrdersRequest\x1a$.parley.dialog.v1.ListOrdersResponse\"\t\xca\xda\x18\x05\n\x03\x07\x08\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,9 +38,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTORDERSREQUEST'].fields_by_name['tenant_id']._loaded_options = None
   _globals['_LISTORDERSREQUEST'].fields_by_name['tenant_id']._serialized_options = b'\272H\035r\0332\031^[a-z0-9][a-z0-9-]{0,39}$'
   _globals['_LISTORDERSREQUEST'].fields_by_name['conversation_id']._loaded_options = None
-  _globals['_LISTORDERSREQUEST'].fields_by_name['conversation_id']._serialized_options = b'\272H\026r\0242\022^([0-9a-f-]{36})?$'
+  _globals['_LISTORDERSREQUEST'].fields_by_name['conversation_id']._serialized_options = b'\272HErC2A^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})?$'
   _globals['_LISTORDERSREQUEST'].fields_by_name['bot_id']._loaded_options = None
-  _globals['_LISTORDERSREQUEST'].fields_by_name['bot_id']._serialized_options = b'\272H\004r\002\030?'
+  _globals['_LISTORDERSREQUEST'].fields_by_name['bot_id']._serialized_options = b'\272H\'r%2#^([A-Za-z0-9][A-Za-z0-9_-]{0,62})?$'
   _globals['_LISTORDERSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTORDERSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\364\003(\000'
   _globals['_LISTORDERSREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -50,9 +50,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ORDER']._serialized_start=174
   _globals['_ORDER']._serialized_end=425
   _globals['_LISTORDERSREQUEST']._serialized_start=428
-  _globals['_LISTORDERSREQUEST']._serialized_end=638
-  _globals['_LISTORDERSRESPONSE']._serialized_start=640
-  _globals['_LISTORDERSRESPONSE']._serialized_end=726
-  _globals['_ORDERSERVICE']._serialized_start=728
-  _globals['_ORDERSERVICE']._serialized_end=842
+  _globals['_LISTORDERSREQUEST']._serialized_end=720
+  _globals['_LISTORDERSRESPONSE']._serialized_start=722
+  _globals['_LISTORDERSRESPONSE']._serialized_end=808
+  _globals['_ORDERSERVICE']._serialized_start=810
+  _globals['_ORDERSERVICE']._serialized_end=924
 # @@protoc_insertion_point(module_scope)

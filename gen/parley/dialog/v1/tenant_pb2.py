@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from parley.common.v1 import access_pb2 as parley_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dparley/dialog/v1/tenant.proto\x12\x10parley.dialog.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dparley/common/v1/access.proto\"\xd7\x01\n\x06Tenant\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x1e\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1a\n\ttime_zone\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12,\n\x0e\x64\x65\x66\x61ult_region\x18\x04 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([A-Z]{2})?$\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbe\x02\n\x06\x41piKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12-\n\x06scopes\x18\x03 \x03(\x0e\x32\x1d.parley.dialog.v1.ApiKeyScope\x12\x12\n\nchannel_id\x18\x04 \x01(\t\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrevoked_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04name\x18\x08 \x01(\t\x12\x30\n\x0clast_used_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"g\n\x13\x43reateTenantRequest\x12\x30\n\x06tenant\x18\x01 \x01(\x0b\x32\x18.parley.dialog.v1.TenantB\x06\xbaH\x03\xc8\x01\x01\x12\x1e\n\nrequest_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"@\n\x14\x43reateTenantResponse\x12(\n\x06tenant\x18\x01 \x01(\x0b\x32\x18.parley.dialog.v1.Tenant\"G\n\x10GetTenantRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\"=\n\x11GetTenantResponse\x12(\n\x06tenant\x18\x01 \x01(\x0b\x32\x18.parley.dialog.v1.Tenant\"\xca\x02\n\x13\x43reateApiKeyRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x44\n\x06scopes\x18\x02 \x03(\x0e\x32\x1d.parley.dialog.v1.ApiKeyScopeB\x15\xbaH\x12\x92\x01\x0f\x08\x01\x10\x08\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12;\n\nchannel_id\x18\x03 \x01(\tB\'\xbaH$r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$\x12\x38\n\nexpires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\xbaH\x05\xb2\x01\x02@\x01\x12\x1e\n\nrequest_id\x18\x05 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12!\n\x04name\x18\x06 \x01(\tB\x13\xbaH\x10r\x0e\x18@2\n^[^\\x00]*$\"N\n\x14\x43reateApiKeyResponse\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x07\x61pi_key\x18\x02 \x01(\x0b\x32\x18.parley.dialog.v1.ApiKey\"\x86\x01\n\x12ListApiKeysRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"Z\n\x13ListApiKeysResponse\x12*\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x18.parley.dialog.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x85\x01\n\x13RevokeApiKeyRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x19\n\x06key_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1e\n\nrequest_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"A\n\x14RevokeApiKeyResponse\x12)\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x18.parley.dialog.v1.ApiKey\".\n\x13VerifyApiKeyRequest\x12\x17\n\x03key\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\"A\n\x14VerifyApiKeyResponse\x12)\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x18.parley.dialog.v1.ApiKey*D\n\x0b\x41piKeyScope\x12\x1d\n\x19\x41PI_KEY_SCOPE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41PI_KEY_SCOPE_CHAT\x10\x01\x32\xfa\x04\n\rTenantService\x12g\n\x0c\x43reateTenant\x12%.parley.dialog.v1.CreateTenantRequest\x1a&.parley.dialog.v1.CreateTenantResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x12`\n\tGetTenant\x12\".parley.dialog.v1.GetTenantRequest\x1a#.parley.dialog.v1.GetTenantResponse\"\n\xca\xda\x18\x06\n\x04\x01\x07\x08\t\x12g\n\x0c\x43reateApiKey\x12%.parley.dialog.v1.CreateApiKeyRequest\x1a&.parley.dialog.v1.CreateApiKeyResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x12\x64\n\x0bListApiKeys\x12$.parley.dialog.v1.ListApiKeysRequest\x1a%.parley.dialog.v1.ListApiKeysResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x12g\n\x0cRevokeApiKey\x12%.parley.dialog.v1.RevokeApiKeyRequest\x1a&.parley.dialog.v1.RevokeApiKeyResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x12\x66\n\x0cVerifyApiKey\x12%.parley.dialog.v1.VerifyApiKeyRequest\x1a&.parley.dialog.v1.VerifyApiKeyResponse\"\x07\xca\xda\x18\x03\n\x01\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dparley/dialog/v1/tenant.proto\x12\x10parley.dialog.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dparley/common/v1/access.proto\"\xef\x01\n\x06Tenant\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12*\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x14\xbaH\x11r\x0f\x18\x80\x01\x32\n^[^\\x00]*$\x12&\n\ttime_zone\x18\x03 \x01(\tB\x13\xbaH\x10r\x0e\x18@2\n^[^\\x00]*$\x12,\n\x0e\x64\x65\x66\x61ult_region\x18\x04 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([A-Z]{2})?$\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbe\x02\n\x06\x41piKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12-\n\x06scopes\x18\x03 \x03(\x0e\x32\x1d.parley.dialog.v1.ApiKeyScope\x12\x12\n\nchannel_id\x18\x04 \x01(\t\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrevoked_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04name\x18\x08 \x01(\t\x12\x30\n\x0clast_used_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"s\n\x13\x43reateTenantRequest\x12\x30\n\x06tenant\x18\x01 \x01(\x0b\x32\x18.parley.dialog.v1.TenantB\x06\xbaH\x03\xc8\x01\x01\x12*\n\nrequest_id\x18\x02 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\x80\x01\x32\n^[^\\x00]*$\"@\n\x14\x43reateTenantResponse\x12(\n\x06tenant\x18\x01 \x01(\x0b\x32\x18.parley.dialog.v1.Tenant\"G\n\x10GetTenantRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\"=\n\x11GetTenantResponse\x12(\n\x06tenant\x18\x01 \x01(\x0b\x32\x18.parley.dialog.v1.Tenant\"\xd6\x02\n\x13\x43reateApiKeyRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x44\n\x06scopes\x18\x02 \x03(\x0e\x32\x1d.parley.dialog.v1.ApiKeyScopeB\x15\xbaH\x12\x92\x01\x0f\x08\x01\x10\x08\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12;\n\nchannel_id\x18\x03 \x01(\tB\'\xbaH$r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$\x12\x38\n\nexpires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\xbaH\x05\xb2\x01\x02@\x01\x12*\n\nrequest_id\x18\x05 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\x80\x01\x32\n^[^\\x00]*$\x12!\n\x04name\x18\x06 \x01(\tB\x13\xbaH\x10r\x0e\x18@2\n^[^\\x00]*$\"N\n\x14\x43reateApiKeyResponse\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x07\x61pi_key\x18\x02 \x01(\x0b\x32\x18.parley.dialog.v1.ApiKey\"\x86\x01\n\x12ListApiKeysRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"Z\n\x13ListApiKeysResponse\x12*\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x18.parley.dialog.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9d\x01\n\x13RevokeApiKeyRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12%\n\x06key_id\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x10\x01\x18@2\n^[^\\x00]*$\x12*\n\nrequest_id\x18\x03 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\x80\x01\x32\n^[^\\x00]*$\"A\n\x14RevokeApiKeyResponse\x12)\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x18.parley.dialog.v1.ApiKey\":\n\x13VerifyApiKeyRequest\x12#\n\x03key\x18\x01 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\x80\x02\x32\n^[^\\x00]*$\"A\n\x14VerifyApiKeyResponse\x12)\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x18.parley.dialog.v1.ApiKey*D\n\x0b\x41piKeyScope\x12\x1d\n\x19\x41PI_KEY_SCOPE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41PI_KEY_SCOPE_CHAT\x10\x01\x32\xfa\x04\n\rTenantService\x12g\n\x0c\x43reateTenant\x12%.parley.dialog.v1.CreateTenantRequest\x1a&.parley.dialog.v1.CreateTenantResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x12`\n\tGetTenant\x12\".parley.dialog.v1.GetTenantRequest\x1a#.parley.dialog.v1.GetTenantResponse\"\n\xca\xda\x18\x06\n\x04\x01\x07\x08\t\x12g\n\x0c\x43reateApiKey\x12%.parley.dialog.v1.CreateApiKeyRequest\x1a&.parley.dialog.v1.CreateApiKeyResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x12\x64\n\x0bListApiKeys\x12$.parley.dialog.v1.ListApiKeysRequest\x1a%.parley.dialog.v1.ListApiKeysResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x12g\n\x0cRevokeApiKey\x12%.parley.dialog.v1.RevokeApiKeyRequest\x1a&.parley.dialog.v1.RevokeApiKeyResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x12\x66\n\x0cVerifyApiKey\x12%.parley.dialog.v1.VerifyApiKeyRequest\x1a&.parley.dialog.v1.VerifyApiKeyResponse\"\x07\xca\xda\x18\x03\n\x01\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,15 +37,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TENANT'].fields_by_name['tenant_id']._loaded_options = None
   _globals['_TENANT'].fields_by_name['tenant_id']._serialized_options = b'\272H\035r\0332\031^[a-z0-9][a-z0-9-]{0,39}$'
   _globals['_TENANT'].fields_by_name['display_name']._loaded_options = None
-  _globals['_TENANT'].fields_by_name['display_name']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_TENANT'].fields_by_name['display_name']._serialized_options = b'\272H\021r\017\030\200\0012\n^[^\\x00]*$'
   _globals['_TENANT'].fields_by_name['time_zone']._loaded_options = None
-  _globals['_TENANT'].fields_by_name['time_zone']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_TENANT'].fields_by_name['time_zone']._serialized_options = b'\272H\020r\016\030@2\n^[^\\x00]*$'
   _globals['_TENANT'].fields_by_name['default_region']._loaded_options = None
   _globals['_TENANT'].fields_by_name['default_region']._serialized_options = b'\272H\021r\0172\r^([A-Z]{2})?$'
   _globals['_CREATETENANTREQUEST'].fields_by_name['tenant']._loaded_options = None
   _globals['_CREATETENANTREQUEST'].fields_by_name['tenant']._serialized_options = b'\272H\003\310\001\001'
   _globals['_CREATETENANTREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_CREATETENANTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_CREATETENANTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\023r\021\020\001\030\200\0012\n^[^\\x00]*$'
   _globals['_GETTENANTREQUEST'].fields_by_name['tenant_id']._loaded_options = None
   _globals['_GETTENANTREQUEST'].fields_by_name['tenant_id']._serialized_options = b'\272H\035r\0332\031^[a-z0-9][a-z0-9-]{0,39}$'
   _globals['_CREATEAPIKEYREQUEST'].fields_by_name['tenant_id']._loaded_options = None
@@ -57,7 +57,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEAPIKEYREQUEST'].fields_by_name['expires_at']._loaded_options = None
   _globals['_CREATEAPIKEYREQUEST'].fields_by_name['expires_at']._serialized_options = b'\272H\005\262\001\002@\001'
   _globals['_CREATEAPIKEYREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_CREATEAPIKEYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_CREATEAPIKEYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\023r\021\020\001\030\200\0012\n^[^\\x00]*$'
   _globals['_CREATEAPIKEYREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_CREATEAPIKEYREQUEST'].fields_by_name['name']._serialized_options = b'\272H\020r\016\030@2\n^[^\\x00]*$'
   _globals['_LISTAPIKEYSREQUEST'].fields_by_name['tenant_id']._loaded_options = None
@@ -69,11 +69,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REVOKEAPIKEYREQUEST'].fields_by_name['tenant_id']._loaded_options = None
   _globals['_REVOKEAPIKEYREQUEST'].fields_by_name['tenant_id']._serialized_options = b'\272H\035r\0332\031^[a-z0-9][a-z0-9-]{0,39}$'
   _globals['_REVOKEAPIKEYREQUEST'].fields_by_name['key_id']._loaded_options = None
-  _globals['_REVOKEAPIKEYREQUEST'].fields_by_name['key_id']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_REVOKEAPIKEYREQUEST'].fields_by_name['key_id']._serialized_options = b'\272H\022r\020\020\001\030@2\n^[^\\x00]*$'
   _globals['_REVOKEAPIKEYREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_REVOKEAPIKEYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
+  _globals['_REVOKEAPIKEYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\023r\021\020\001\030\200\0012\n^[^\\x00]*$'
   _globals['_VERIFYAPIKEYREQUEST'].fields_by_name['key']._loaded_options = None
-  _globals['_VERIFYAPIKEYREQUEST'].fields_by_name['key']._serialized_options = b'\272H\007r\005\020\001\030\200\002'
+  _globals['_VERIFYAPIKEYREQUEST'].fields_by_name['key']._serialized_options = b'\272H\023r\021\020\001\030\200\0022\n^[^\\x00]*$'
   _globals['_TENANTSERVICE'].methods_by_name['CreateTenant']._loaded_options = None
   _globals['_TENANTSERVICE'].methods_by_name['CreateTenant']._serialized_options = b'\312\332\030\004\n\002\007\010'
   _globals['_TENANTSERVICE'].methods_by_name['GetTenant']._loaded_options = None
@@ -86,36 +86,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TENANTSERVICE'].methods_by_name['RevokeApiKey']._serialized_options = b'\312\332\030\004\n\002\007\010'
   _globals['_TENANTSERVICE'].methods_by_name['VerifyApiKey']._loaded_options = None
   _globals['_TENANTSERVICE'].methods_by_name['VerifyApiKey']._serialized_options = b'\312\332\030\003\n\001\001'
-  _globals['_APIKEYSCOPE']._serialized_start=1950
-  _globals['_APIKEYSCOPE']._serialized_end=2018
+  _globals['_APIKEYSCOPE']._serialized_start=2034
+  _globals['_APIKEYSCOPE']._serialized_end=2102
   _globals['_TENANT']._serialized_start=145
-  _globals['_TENANT']._serialized_end=360
-  _globals['_APIKEY']._serialized_start=363
-  _globals['_APIKEY']._serialized_end=681
-  _globals['_CREATETENANTREQUEST']._serialized_start=683
-  _globals['_CREATETENANTREQUEST']._serialized_end=786
-  _globals['_CREATETENANTRESPONSE']._serialized_start=788
-  _globals['_CREATETENANTRESPONSE']._serialized_end=852
-  _globals['_GETTENANTREQUEST']._serialized_start=854
-  _globals['_GETTENANTREQUEST']._serialized_end=925
-  _globals['_GETTENANTRESPONSE']._serialized_start=927
-  _globals['_GETTENANTRESPONSE']._serialized_end=988
-  _globals['_CREATEAPIKEYREQUEST']._serialized_start=991
-  _globals['_CREATEAPIKEYREQUEST']._serialized_end=1321
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=1323
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=1401
-  _globals['_LISTAPIKEYSREQUEST']._serialized_start=1404
-  _globals['_LISTAPIKEYSREQUEST']._serialized_end=1538
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=1540
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=1630
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=1633
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=1766
-  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=1768
-  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=1833
-  _globals['_VERIFYAPIKEYREQUEST']._serialized_start=1835
-  _globals['_VERIFYAPIKEYREQUEST']._serialized_end=1881
-  _globals['_VERIFYAPIKEYRESPONSE']._serialized_start=1883
-  _globals['_VERIFYAPIKEYRESPONSE']._serialized_end=1948
-  _globals['_TENANTSERVICE']._serialized_start=2021
-  _globals['_TENANTSERVICE']._serialized_end=2655
+  _globals['_TENANT']._serialized_end=384
+  _globals['_APIKEY']._serialized_start=387
+  _globals['_APIKEY']._serialized_end=705
+  _globals['_CREATETENANTREQUEST']._serialized_start=707
+  _globals['_CREATETENANTREQUEST']._serialized_end=822
+  _globals['_CREATETENANTRESPONSE']._serialized_start=824
+  _globals['_CREATETENANTRESPONSE']._serialized_end=888
+  _globals['_GETTENANTREQUEST']._serialized_start=890
+  _globals['_GETTENANTREQUEST']._serialized_end=961
+  _globals['_GETTENANTRESPONSE']._serialized_start=963
+  _globals['_GETTENANTRESPONSE']._serialized_end=1024
+  _globals['_CREATEAPIKEYREQUEST']._serialized_start=1027
+  _globals['_CREATEAPIKEYREQUEST']._serialized_end=1369
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=1371
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=1449
+  _globals['_LISTAPIKEYSREQUEST']._serialized_start=1452
+  _globals['_LISTAPIKEYSREQUEST']._serialized_end=1586
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=1588
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=1678
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=1681
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=1838
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=1840
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=1905
+  _globals['_VERIFYAPIKEYREQUEST']._serialized_start=1907
+  _globals['_VERIFYAPIKEYREQUEST']._serialized_end=1965
+  _globals['_VERIFYAPIKEYRESPONSE']._serialized_start=1967
+  _globals['_VERIFYAPIKEYRESPONSE']._serialized_end=2032
+  _globals['_TENANTSERVICE']._serialized_start=2105
+  _globals['_TENANTSERVICE']._serialized_end=2739
 # @@protoc_insertion_point(module_scope)

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from parley.common.v1 import access_pb2 as parley_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#parley/telemetry/v1/telemetry.proto\x12\x13parley.telemetry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dparley/common/v1/access.proto\"\xd8\x03\n\x04Span\x12\x0f\n\x07span_id\x18\x01 \x01(\t\x12\x11\n\tparent_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07service\x18\x04 \x01(\t\x12+\n\x04kind\x18\x05 \x01(\x0e\x32\x1d.parley.telemetry.v1.SpanKind\x12.\n\nstarted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x06status\x18\x08 \x01(\x0e\x32\x1f.parley.telemetry.v1.SpanStatus\x12\x16\n\x0estatus_message\x18\t \x01(\t\x12=\n\nattributes\x18\n \x03(\x0b\x32).parley.telemetry.v1.Span.AttributesEntry\x12\x18\n\x10linked_trace_ids\x18\x0b \x03(\t\x12.\n\x06\x65vents\x18\x0c \x03(\x0b\x32\x1e.parley.telemetry.v1.SpanEvent\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb8\x01\n\tSpanEvent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x42\n\nattributes\x18\x03 \x03(\x0b\x32..parley.telemetry.v1.SpanEvent.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"o\n\x0fGetTraceRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\'\n\x08trace_id\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{32}$\"<\n\x10GetTraceResponse\x12(\n\x05spans\x18\x01 \x03(\x0b\x32\x19.parley.telemetry.v1.Span\"\xe5\x01\n\x11\x46indTracesRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x18\n\x07service\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x13\n\x0b\x65rrors_only\x18\x03 \x01(\x08\x12/\n\x0cmin_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1d\n\tpage_size\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"\xb2\x01\n\x0cTraceSummary\x12\x10\n\x08trace_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12.\n\nstarted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nspan_count\x18\x05 \x01(\x05\x12\x11\n\thas_error\x18\x06 \x01(\x08\"`\n\x12\x46indTracesResponse\x12\x31\n\x06traces\x18\x01 \x03(\x0b\x32!.parley.telemetry.v1.TraceSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x11\n\x0fGetStatsRequest\"\x85\x01\n\x10GetStatsResponse\x12\x16\n\x0espans_received\x18\x01 \x01(\x03\x12\x14\n\x0cspans_stored\x18\x02 \x01(\x03\x12\x15\n\rspans_waiting\x18\x03 \x01(\x03\x12\x15\n\rspans_dropped\x18\x04 \x01(\x03\x12\x15\n\rspans_refused\x18\x05 \x01(\x03*T\n\nSpanStatus\x12\x1b\n\x17SPAN_STATUS_UNSPECIFIED\x10\x00\x12\x12\n\x0eSPAN_STATUS_OK\x10\x01\x12\x15\n\x11SPAN_STATUS_ERROR\x10\x02*\x99\x01\n\x08SpanKind\x12\x19\n\x15SPAN_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12SPAN_KIND_INTERNAL\x10\x01\x12\x14\n\x10SPAN_KIND_SERVER\x10\x02\x12\x14\n\x10SPAN_KIND_CLIENT\x10\x03\x12\x16\n\x12SPAN_KIND_PRODUCER\x10\x04\x12\x16\n\x12SPAN_KIND_CONSUMER\x10\x05\x32\xc1\x02\n\x10TelemetryService\x12\x61\n\x08GetTrace\x12$.parley.telemetry.v1.GetTraceRequest\x1a%.parley.telemetry.v1.GetTraceResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x12g\n\nFindTraces\x12&.parley.telemetry.v1.FindTracesRequest\x1a\'.parley.telemetry.v1.FindTracesResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x12\x61\n\x08GetStats\x12$.parley.telemetry.v1.GetStatsRequest\x1a%.parley.telemetry.v1.GetStatsResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#parley/telemetry/v1/telemetry.proto\x12\x13parley.telemetry.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dparley/common/v1/access.proto\"\xd8\x03\n\x04Span\x12\x0f\n\x07span_id\x18\x01 \x01(\t\x12\x11\n\tparent_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07service\x18\x04 \x01(\t\x12+\n\x04kind\x18\x05 \x01(\x0e\x32\x1d.parley.telemetry.v1.SpanKind\x12.\n\nstarted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x06status\x18\x08 \x01(\x0e\x32\x1f.parley.telemetry.v1.SpanStatus\x12\x16\n\x0estatus_message\x18\t \x01(\t\x12=\n\nattributes\x18\n \x03(\x0b\x32).parley.telemetry.v1.Span.AttributesEntry\x12\x18\n\x10linked_trace_ids\x18\x0b \x03(\t\x12.\n\x06\x65vents\x18\x0c \x03(\x0b\x32\x1e.parley.telemetry.v1.SpanEvent\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb8\x01\n\tSpanEvent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x42\n\nattributes\x18\x03 \x03(\x0b\x32..parley.telemetry.v1.SpanEvent.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"o\n\x0fGetTraceRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\'\n\x08trace_id\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{32}$\"<\n\x10GetTraceResponse\x12(\n\x05spans\x18\x01 \x03(\x0b\x32\x19.parley.telemetry.v1.Span\"\xf1\x01\n\x11\x46indTracesRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12$\n\x07service\x18\x02 \x01(\tB\x13\xbaH\x10r\x0e\x18@2\n^[^\\x00]*$\x12\x13\n\x0b\x65rrors_only\x18\x03 \x01(\x08\x12/\n\x0cmin_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1d\n\tpage_size\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"\xb2\x01\n\x0cTraceSummary\x12\x10\n\x08trace_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12.\n\nstarted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nspan_count\x18\x05 \x01(\x05\x12\x11\n\thas_error\x18\x06 \x01(\x08\"`\n\x12\x46indTracesResponse\x12\x31\n\x06traces\x18\x01 \x03(\x0b\x32!.parley.telemetry.v1.TraceSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x11\n\x0fGetStatsRequest\"\x85\x01\n\x10GetStatsResponse\x12\x16\n\x0espans_received\x18\x01 \x01(\x03\x12\x14\n\x0cspans_stored\x18\x02 \x01(\x03\x12\x15\n\rspans_waiting\x18\x03 \x01(\x03\x12\x15\n\rspans_dropped\x18\x04 \x01(\x03\x12\x15\n\rspans_refused\x18\x05 \x01(\x03*T\n\nSpanStatus\x12\x1b\n\x17SPAN_STATUS_UNSPECIFIED\x10\x00\x12\x12\n\x0eSPAN_STATUS_OK\x10\x01\x12\x15\n\x11SPAN_STATUS_ERROR\x10\x02*\x99\x01\n\x08SpanKind\x12\x19\n\x15SPAN_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12SPAN_KIND_INTERNAL\x10\x01\x12\x14\n\x10SPAN_KIND_SERVER\x10\x02\x12\x14\n\x10SPAN_KIND_CLIENT\x10\x03\x12\x16\n\x12SPAN_KIND_PRODUCER\x10\x04\x12\x16\n\x12SPAN_KIND_CONSUMER\x10\x05\x32\xc1\x02\n\x10TelemetryService\x12\x61\n\x08GetTrace\x12$.parley.telemetry.v1.GetTraceRequest\x1a%.parley.telemetry.v1.GetTraceResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x12g\n\nFindTraces\x12&.parley.telemetry.v1.FindTracesRequest\x1a\'.parley.telemetry.v1.FindTracesResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x12\x61\n\x08GetStats\x12$.parley.telemetry.v1.GetStatsRequest\x1a%.parley.telemetry.v1.GetStatsResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,7 +46,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FINDTRACESREQUEST'].fields_by_name['tenant_id']._loaded_options = None
   _globals['_FINDTRACESREQUEST'].fields_by_name['tenant_id']._serialized_options = b'\272H\035r\0332\031^[a-z0-9][a-z0-9-]{0,39}$'
   _globals['_FINDTRACESREQUEST'].fields_by_name['service']._loaded_options = None
-  _globals['_FINDTRACESREQUEST'].fields_by_name['service']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_FINDTRACESREQUEST'].fields_by_name['service']._serialized_options = b'\272H\020r\016\030@2\n^[^\\x00]*$'
   _globals['_FINDTRACESREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_FINDTRACESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\364\003(\000'
   _globals['_FINDTRACESREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -57,10 +57,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TELEMETRYSERVICE'].methods_by_name['FindTraces']._serialized_options = b'\312\332\030\004\n\002\007\010'
   _globals['_TELEMETRYSERVICE'].methods_by_name['GetStats']._loaded_options = None
   _globals['_TELEMETRYSERVICE'].methods_by_name['GetStats']._serialized_options = b'\312\332\030\004\n\002\007\010'
-  _globals['_SPANSTATUS']._serialized_start=1688
-  _globals['_SPANSTATUS']._serialized_end=1772
-  _globals['_SPANKIND']._serialized_start=1775
-  _globals['_SPANKIND']._serialized_end=1928
+  _globals['_SPANSTATUS']._serialized_start=1700
+  _globals['_SPANSTATUS']._serialized_end=1784
+  _globals['_SPANKIND']._serialized_start=1787
+  _globals['_SPANKIND']._serialized_end=1940
   _globals['_SPAN']._serialized_start=186
   _globals['_SPAN']._serialized_end=658
   _globals['_SPAN_ATTRIBUTESENTRY']._serialized_start=609
@@ -74,15 +74,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETTRACERESPONSE']._serialized_start=960
   _globals['_GETTRACERESPONSE']._serialized_end=1020
   _globals['_FINDTRACESREQUEST']._serialized_start=1023
-  _globals['_FINDTRACESREQUEST']._serialized_end=1252
-  _globals['_TRACESUMMARY']._serialized_start=1255
-  _globals['_TRACESUMMARY']._serialized_end=1433
-  _globals['_FINDTRACESRESPONSE']._serialized_start=1435
-  _globals['_FINDTRACESRESPONSE']._serialized_end=1531
-  _globals['_GETSTATSREQUEST']._serialized_start=1533
-  _globals['_GETSTATSREQUEST']._serialized_end=1550
-  _globals['_GETSTATSRESPONSE']._serialized_start=1553
-  _globals['_GETSTATSRESPONSE']._serialized_end=1686
-  _globals['_TELEMETRYSERVICE']._serialized_start=1931
-  _globals['_TELEMETRYSERVICE']._serialized_end=2252
+  _globals['_FINDTRACESREQUEST']._serialized_end=1264
+  _globals['_TRACESUMMARY']._serialized_start=1267
+  _globals['_TRACESUMMARY']._serialized_end=1445
+  _globals['_FINDTRACESRESPONSE']._serialized_start=1447
+  _globals['_FINDTRACESRESPONSE']._serialized_end=1543
+  _globals['_GETSTATSREQUEST']._serialized_start=1545
+  _globals['_GETSTATSREQUEST']._serialized_end=1562
+  _globals['_GETSTATSRESPONSE']._serialized_start=1565
+  _globals['_GETSTATSRESPONSE']._serialized_end=1698
+  _globals['_TELEMETRYSERVICE']._serialized_start=1943
+  _globals['_TELEMETRYSERVICE']._serialized_end=2264
 # @@protoc_insertion_point(module_scope)
