@@ -192,13 +192,13 @@ async def test_the_queue_tells_what_waits_has_failed_and_is_dead(dialog: World) 
 
 
 async def test_a_message_that_waits_says_for_what(dialog: World) -> None:
-    dialog.flow.script = [DecisionError(FailureKind.RETRYABLE, "MODEL_UNAVAILABLE", "the model is away", 200)]
+    dialog.flow.script = [DecisionError(FailureKind.RETRYABLE, "MODEL_TIMEOUT", "the model is slow", 40)]
     failed = await dialog.submit()
     await dialog.ends(failed.message_id, dialog_pb2.MESSAGE_STATE_FAILED)
     waiting = (await dialog.message(failed.message_id)).waiting
     assert waiting.reason == waiting_pb2.WAIT_REASON_RETRY
-    assert "the model is away" in waiting.detail
-    assert waiting.until.ToDatetime(UTC) > datetime.now(UTC) + timedelta(seconds=100)
+    assert "the model is slow" in waiting.detail
+    assert waiting.until.ToDatetime(UTC) > datetime.now(UTC) + timedelta(seconds=20)
     behind = (await dialog.message((await dialog.submit()).message_id)).waiting
     assert (behind.reason, behind.ahead) == (waiting_pb2.WAIT_REASON_BEHIND, 1)
 
