@@ -17,6 +17,7 @@ from services.dialog.flows.registry import check_flow, make_flows
 from services.dialog.model import open_model
 from services.dialog.model.guarded import GuardedModel
 from services.dialog.peers import ChannelPeer, ContextPeer, DeliveryPeer, QuotaPeer
+from services.dialog.postgres.answered import PostgresAnswered
 from services.dialog.postgres.bots import PostgresBots
 from services.dialog.postgres.database import Database
 from services.dialog.postgres.inbox import PostgresInbox
@@ -72,7 +73,7 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
     inbox, bots = PostgresInbox(database, sealing), PostgresBots(database)
     reads = PostgresReads(database, await runtime.reads(), sealing)
     turns = PostgresTurns(database, sealing, process, timedelta(seconds=settings.dialog_lease_seconds))
-    chats = RedisChats(redis, settings.redis_prefix, process)
+    chats = RedisChats(redis, settings.redis_prefix, process, PostgresAnswered(database))
     waker = Waker(Wakeups(redis, settings.redis_prefix, "dialog"), settings.dialog_workers)
 
     contexts = ContextPeer(ContextClient(runtime.connect("context")))
@@ -103,6 +104,7 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
     requests = Requests(SCHEMA)
     background: list[Background] = [
         chats.listen,
+        chats.look,
         waker.listen,
         periodic(
             "dedupe ids",

@@ -1,11 +1,11 @@
 """Brings what a turn makes to the caller who waits for it, in this process or, through Redis, in another one.
 
-Nothing depends on its arriving: who waits looks into the store as well.
+Nothing depends on its arriving: each process looks into the store as well, for all who wait in it at once.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Literal
 from uuid import UUID
 
@@ -13,11 +13,17 @@ import msgspec
 
 from services.dialog.domain import Previews
 from services.dialog.usecases.chat import Delta, Done, Event, Reset, Waiter
+from services.kernel.errors import ParleyError
 from services.runtime.logs import describe, get_logger
 from services.runtime.redis import Client
 from services.runtime.wakeups import Wakeups
 
 log = get_logger(__name__)
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks into the store; more while publications are heard."""
+Answered = Callable[[Collection[tuple[str, UUID]]], Awaitable[Collection[UUID]]]
+"""Those of the messages, each by tenant and id, that are done."""
 
 _KEPT = 1000
 """Events that wait for a slow caller; deltas beyond that are dropped."""
@@ -43,11 +49,14 @@ _decode = msgspec.json.Decoder(_Item).decode
 class RedisChats:
     """Both ends: workers tell, callers hear."""
 
-    def __init__(self, redis: Client, prefix: str, process: str) -> None:
+    def __init__(self, redis: Client, prefix: str, process: str, answered: Answered) -> None:
         self.process = process
+        self._answered = answered
+        self._missed = asyncio.Event()
         self._redis = redis
         self._prefix = prefix
         self._waiting: dict[UUID, list[_Queue]] = {}
+        self._own = Wakeups(redis, prefix, f"chat:{process}")
         self._others: dict[str, Wakeups] = {}
         self._told = 0
 
@@ -68,9 +77,9 @@ class RedisChats:
             self._to(process).publish(_encode(_Item(message_id, kind, text, self._told)).decode())
 
     @contextmanager
-    def open(self, message_id: UUID) -> Iterator[Waiter]:
+    def open(self, tenant_id: str, message_id: UUID) -> Iterator[Waiter]:
         """Hear of a message."""
-        queue = _Queue()
+        queue = _Queue(tenant_id)
         self._waiting.setdefault(message_id, []).append(queue)
         try:
             yield queue
@@ -82,7 +91,33 @@ class RedisChats:
 
     async def listen(self, stop: asyncio.Event) -> None:
         """Hear from other processes' workers."""
-        await self._to(self.process).listen(stop, self._heard)
+        await self._own.listen(stop, self._heard, self._missed.set)
+
+    async def look(self, stop: asyncio.Event) -> None:
+        """Look now and then which of the messages are done, in case the word of it got lost; one statement for all."""
+        stopping = asyncio.ensure_future(stop.wait())
+        stopping.add_done_callback(lambda _: self._missed.set())
+        failing = False
+        try:
+            while not stop.is_set():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._own.patience(LOOK_EVERY)):
+                        await self._missed.wait()
+                self._missed.clear()
+                try:
+                    await self._look()
+                    failing = False
+                except ParleyError as error:
+                    if not failing:
+                        log.warning("it cannot be told which chats are answered", error=describe(error))
+                    failing = True
+        finally:
+            stopping.cancel()
+
+    async def _look(self) -> None:
+        waiting = [(queues[0].tenant_id, message_id) for message_id, queues in self._waiting.items()]
+        for message_id in await self._answered(waiting) if waiting else ():
+            self._put(message_id, Done())
 
     def _heard(self, items: Sequence[str]) -> None:
         for item in items:
@@ -108,7 +143,8 @@ class RedisChats:
 class _Queue:
     """Events of one message for one caller."""
 
-    def __init__(self) -> None:
+    def __init__(self, tenant_id: str) -> None:
+        self.tenant_id = tenant_id
         self._events: asyncio.Queue[Event] = asyncio.Queue()
 
     def put(self, event: Event) -> None:
@@ -116,6 +152,8 @@ class _Queue:
             self._events.put_nowait(event)
 
     async def next(self, timeout: float) -> Event | None:
+        if not self._events.empty():
+            return self._events.get_nowait()
         try:
             async with asyncio.timeout(timeout):
                 return await self._events.get()

@@ -1,7 +1,7 @@
 """Answer at once: submit a message, pass on what its turn makes, and end with the stored reply."""
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
@@ -23,8 +23,6 @@ MARGIN = 0.2
 """Seconds before the caller's deadline at which it is told that the turn goes on."""
 LONGEST = 300.0
 """Seconds that a caller without a deadline waits at most."""
-LOOK_EVERY = 1.0
-"""Seconds between two looks into the store, in case the word that it is done got lost."""
 
 _IDENTITIES = {
     IdentityKind.IDENTITY_KIND_PHONE: "phone",
@@ -78,7 +76,7 @@ class Waiters(Protocol):
     def process(self) -> str:
         """The name by which workers find this process."""
 
-    def open(self, message_id: UUID) -> AbstractContextManager[Waiter]: ...
+    def open(self, tenant_id: str, message_id: UUID) -> AbstractContextManager[Waiter]: ...
 
 
 class Bots(Protocol):
@@ -104,26 +102,28 @@ class Chat:
         ends = monotonic() + (LONGEST if seconds is None else seconds) - MARGIN
         await self._check_bot(request)
         message = new_message(submission(request), chat=self._waiters.process)
-        (added,) = await self._submit.add([message], [otel.get_current()])
-        if isinstance(added, Exception):
-            raise added
-        with self._waiters.open(added.message_id) as waiter:
+        with ExitStack() as waiters:
+            # Before it is stored, so that no word of its answer is missed.
+            waiter = waiters.enter_context(self._waiters.open(request.tenant_id, message.message_id))
+            (added,) = await self._submit.add([message], [otel.get_current()])
+            if isinstance(added, Exception):
+                raise added
             if added.duplicate:
+                waiter = waiters.enter_context(self._waiters.open(request.tenant_id, added.message_id))
                 await self._check_same(request, added.message_id)
             accepted = ChatResponse.Accepted(message_id=str(added.message_id), duplicate=added.duplicate)
             yield ChatResponse(accepted=accepted)
             final = await self._final(request, added.message_id) if added.duplicate else None
             while final is None:
-                left = ends - monotonic()
-                if left <= 0:
-                    raise still_working(added.message_id)
-                match await waiter.next(min(left, LOOK_EVERY)):
+                match await waiter.next(max(0.0, ends - monotonic())):
                     case Delta(text):
                         yield ChatResponse(delta=ChatResponse.Delta(text=text))
                     case Reset():
                         yield ChatResponse(reset=ChatResponse.Reset())
-                    case _:
+                    case Done():
                         final = await self._final(request, added.message_id)
+                    case None:
+                        raise still_working(added.message_id)
             yield ChatResponse(final=final)
 
     async def _check_bot(self, request: ChatRequest) -> None:

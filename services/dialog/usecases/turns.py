@@ -183,7 +183,7 @@ class RunTurn:
                 last_error=error,
                 terminal_reason="BOT_NOT_FOUND",
             ),
-            head,
+            [head],
         )
 
     async def _carry_out(self, claimed: Claimed, plan: Plan, messages: "Sequence[Waiting]", guard: Guard) -> bool:
@@ -207,7 +207,7 @@ class RunTurn:
                 replies=done.replies,
                 data_version=done.version,
             ),
-            last,
+            messages,
         )
 
     async def _mark_bot(self, bot: Bot | None, plan: Plan) -> None:
@@ -222,12 +222,13 @@ class RunTurn:
             return
         await self._turns.mark_broken(bot.tenant_id, bot.bot_id, plan.bot_revision, broken)
 
-    async def _finish(self, item: Finish, last: Waiting) -> bool:
+    async def _finish(self, item: Finish, messages: "Sequence[Waiting]") -> bool:
         crashpoints.reach("dialog.before_finish_commit")
         pending = await until_stored(lambda: self._turns.finish(item))
         crashpoints.reach("dialog.after_finish_commit")
-        if last.chat:
-            self._chats.done(last.chat, last.message_id)
+        for message in messages:
+            if message.chat:
+                self._chats.done(message.chat, message.message_id)
         return pending > 0
 
     def _new_plan(self, claimed: Claimed, begun: Begun, plan: Plan) -> NewPlan:

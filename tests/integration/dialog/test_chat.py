@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from parley.common.v1 import identity_pb2
 from parley.dialog.v1 import bot_pb2, dialog_pb2
@@ -21,6 +22,10 @@ from parley_client.errors import (
     Unavailable,
 )
 from services.dialog.domain import DecisionError, FailureKind, TurnInput, TurnPlan, TurnTools
+from services.dialog.postgres.answered import PostgresAnswered
+from services.dialog.postgres.reads import PostgresReads
+from services.dialog.redis import chats
+from services.dialog.redis.chats import RedisChats
 from services.dialog.usecases import chat
 from tests.integration.dialog.conftest import BOT, TENANT, FakeFlow, World, until
 
@@ -121,6 +126,59 @@ async def test_a_publication_that_cannot_be_read_is_skipped(world: World, garbag
     world.flow.held.set()
     assert shape(await task) == ["accepted", "delta", "delta", "final"]
     assert not any(each.failed.done() for each in world.processes)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How often messages were read, and how often it was asked which are answered."""
+    counts = {"message": 0, "answered": 0}
+    message, answered = PostgresReads.message, PostgresAnswered.__call__
+
+    async def counted_message(self: PostgresReads, *arguments: Any) -> Any:
+        counts["message"] += 1
+        return await message(self, *arguments)
+
+    async def counted_answered(self: PostgresAnswered, waiting: Any) -> Any:
+        counts["answered"] += 1
+        return await answered(self, waiting)
+
+    monkeypatch.setattr(PostgresReads, "message", counted_message)
+    monkeypatch.setattr(PostgresAnswered, "__call__", counted_answered)
+    return counts
+
+
+async def test_who_waits_for_a_reply_does_not_ask_for_it(world: World, reads: dict[str, int]) -> None:
+    await world.start(dialog_workers=0)
+    await world.start(dialog_workers=30)
+    await world.prepare()
+    world.flow.held = asyncio.Event()
+    tasks = [asyncio.create_task(talk(world, asking(user=str(number)))) for number in range(20)]
+    await until(lambda: _value(len(world.flow.asked) == 20))
+    before = reads["answered"]
+    await asyncio.sleep(6.0)
+    assert reads["message"] == 0
+    assert reads["answered"] - before <= 2, "one statement for all who wait, and seldom while Redis tells"
+    world.flow.held.set()
+    await asyncio.gather(*tasks)
+    assert reads["message"] == 20
+
+
+async def test_a_reply_whose_word_got_lost_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chats, "LOOK_EVERY", 0.2)
+    await world.start(dialog_workers=0)
+    await world.start()
+    await world.prepare()
+    monkeypatch.setattr(RedisChats, "done", lambda *_: None)
+    events = await asyncio.gather(*(talk(world, asking(user=str(number))) for number in range(5)))
+    assert [each[-1].final.reply for each in events] == ["1: hi there"] * 5
+
+
+async def test_each_caller_hears_of_a_turn_that_answers_several(world: World) -> None:
+    await world.start()
+    await world.prepare(debounce=Duration(seconds=2))
+    first, second = await asyncio.gather(talk(world, asking("one")), talk(world, asking("two")))
+    assert first[-1].final.reply == second[-1].final.reply
+    assert len(world.flow.asked) == 1
 
 
 async def _value(value: object) -> object:

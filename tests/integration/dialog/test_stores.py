@@ -16,6 +16,7 @@ from services.dialog.postgres.lanes import load
 from services.dialog.settings import DialogSettings
 from tests.integration.dialog.conftest import World, submission, until
 from tests.integration.dialog.peers import Peers
+from tests.integration.dialog.test_chat import asking, talk
 
 
 @pytest.fixture
@@ -79,6 +80,21 @@ async def test_redis_away_costs_no_message(
         responses = [await world.submit("during", chat=str(number)) for number in range(5)]
         for response in responses:
             await world.ends(response.message_id)
+
+
+async def test_redis_away_delays_a_chat_by_a_second_or_so(
+    make_settings: Callable[..., Any], tokens_as: Callable[..., TokenSource], own_redis: EmbeddedRedis
+) -> None:
+    settings = make_settings(DialogSettings)
+    async with Peers(settings) as peers, World(make_settings, peers, tokens_as) as world:
+        await world.start(redis_url=own_redis.url, dialog_workers=0)
+        await world.start(redis_url=own_redis.url)
+        await world.prepare()
+        await talk(world, asking())
+        await asyncio.to_thread(own_redis.stop)
+        began = monotonic()
+        assert (await talk(world, asking()))[-1].final.reply == "2: hi there"
+        assert monotonic() - began < 10, "the call has a minute"
 
 
 async def _true(value: object) -> object:
