@@ -42,7 +42,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """All checks. What only makes sense with a running stack is left out without one."""
-    findings = [python(), disk(local.home()), keys(local.home() / "keys")]
+    findings = [python(), disk(local.home()), keys(local.home())]
     try:
         stack = local.stack()
     except Fault as fault:
@@ -71,11 +71,13 @@ def disk(home: Path) -> Finding:
     return Finding("disk", "ok", words)
 
 
-def keys(folder: Path) -> Finding:
-    """Keys are for their owner only."""
+def keys(home: Path) -> Finding:
+    """Keys, and the copies that processes get, are for their owner only."""
+    folder = home / "keys"
     if not folder.is_dir():
         return Finding("keys", "ok", f"none in {folder} yet; the first start makes them")
-    open_to_others = [path for path in (folder, *folder.iterdir()) if stat.S_IMODE(path.stat().st_mode) & 0o077]
+    files = [path for top in (folder, home / "keyrings") if top.is_dir() for path in (top, *top.rglob("*"))]
+    open_to_others = [path for path in files if stat.S_IMODE(path.stat().st_mode) & 0o077]
     if open_to_others:
         names = " ".join(str(path) for path in open_to_others)
         return Finding("keys", "error", f"others can read {names}", f"chmod go= {names}")

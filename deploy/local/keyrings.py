@@ -19,7 +19,7 @@ DERIVES: Mapping[str, tuple[str, ...]] = {"context": ("context identities",), "l
 
 
 def hand_out(keys: Path, keyrings: Path, services: Iterable[str] = SERVICES) -> None:
-    """Bring all keyrings up to date. Raises `KeyMissing` and `OSError`."""
+    """Bring all keyrings up to date. The caller has locked `keys`. Raises `KeyMissing` and `OSError`."""
     keyrings.mkdir(exist_ok=True, mode=0o700)
     for service in services:
         ring = keyrings / service

@@ -26,6 +26,7 @@ from deploy.local.welcome import welcome
 from parley_client.errors import CallError
 from parley_client.tokens import StaticToken
 from services.runtime.keys import Keys, ensure_keys
+from services.runtime.rotation import locked
 
 START_WITHIN = 60.0
 AFTER_A_CRASH = 8.0
@@ -40,7 +41,8 @@ class Stack:
         self.home = home
         self.terminal = terminal
         self.keys: Keys = ensure_keys(home.keys)
-        hand_out(home.keys, home.keyrings)
+        with locked(home.keys):  # a rotation that is under way must not be undone in the copies
+            hand_out(home.keys, home.keyrings)
         self.stores = Stores.of(home, environment)
         self.servers = self.stores.servers
         services = present()

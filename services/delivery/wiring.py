@@ -17,6 +17,7 @@ from services.delivery.outcomes import OutcomeReporter
 from services.delivery.postgres.channels import PostgresChannelStore
 from services.delivery.postgres.outcomes import PostgresOutcomeStore
 from services.delivery.postgres.reading import PostgresReadStore
+from services.delivery.postgres.resealing import reseal
 from services.delivery.postgres.retrying import PostgresRetryStore
 from services.delivery.postgres.sealing import Sealing
 from services.delivery.postgres.sending import PostgresSendStore
@@ -207,6 +208,7 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
             periodic("partitions", make_partitions, every=TIDY / 6),
             periodic("old statuses", statuses.expire, every=TIDY, soon=SOON),
             periodic("request ids", channel_store.expire, every=TIDY),
+            periodic("older master keys", lambda: reseal(pool, sealer), every=TIDY),
         ],
         checks={"postgres": postgres},
     )

@@ -54,10 +54,11 @@ class Sealer:
         except InvalidTag:
             raise CannotOpen(f"not sealed for {bound_to}") from None
 
-    def is_current(self, sealed: bytes) -> bool:
-        """Whether the current key has sealed it; if not, seal it again at the next write."""
+    @property
+    def current_id(self) -> bytes:
+        """Bytes 2 to 5 of all that the current key seals: what has others there is to be sealed again."""
         self._take_keys()
-        return sealed[1 : 1 + _KEY_ID] == self._current
+        return self._current
 
     def _take_keys(self) -> None:
         masters = self._source.master

@@ -58,3 +58,15 @@ WITH gone AS (
 INSERT INTO delivery.deleted_channels (channel_key, channel_id, revision)
 SELECT channel_key, channel_id, nextval('delivery.channel_revisions') FROM gone
 RETURNING channel_key;
+
+-- name: sealed_before
+-- Secrets that another key than this one ($2) has sealed, after a channel, by key.
+SELECT channel_key, tenant_id, channel_id, token, webhook_secret FROM delivery.channels
+WHERE channel_key > $1 AND (substring(token FROM 2 FOR 4) <> $2 OR substring(webhook_secret FROM 2 FOR 4) <> $2)
+ORDER BY channel_key LIMIT $3;
+
+-- name: reseal
+-- Unless they were changed meanwhile.
+UPDATE delivery.channels SET token = $4, webhook_secret = $5
+WHERE channel_key = $1 AND token = $2 AND webhook_secret = $3
+RETURNING channel_key;

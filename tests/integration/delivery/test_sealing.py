@@ -1,5 +1,7 @@
 """SEC-4: texts are sealed at rest, bound to their tenant and delivery."""
 
+import shutil
+from pathlib import Path
 from uuid import UUID
 
 import asyncpg
@@ -8,7 +10,11 @@ import pytest
 from parley.delivery.v1 import channel_pb2, delivery_pb2
 
 from parley_client.errors import AlreadyExists
-from tests.integration.delivery.conftest import CHANNEL, DEAD, SENT, TENANT, Delivery, World, message
+from services.delivery.postgres.resealing import reseal
+from services.runtime.crypto import Sealer
+from services.runtime.keys import Keys
+from services.runtime.rotation import rotate_master
+from tests.integration.delivery.conftest import CHANNEL, DEAD, SENT, TENANT, TOKEN, Delivery, World, message
 from tests.support.stored import tables_with
 
 SECRET = "Джалал-Абад 17"
@@ -79,3 +85,23 @@ async def test_texts_that_the_version_before_has_left_in_clear_are_sent(world: W
         shown = await delivery.until_state(answer.delivery_id, SENT)
         assert shown.content.text == "before"
         assert world.receiver.texts() == ["before"]
+
+
+async def test_channels_do_without_an_older_master_key_once_they_were_sealed_again(
+    world: World, keys_dir: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "keys"
+    shutil.copytree(keys_dir, folder)
+    async with world.serving(keys_dir=folder) as delivery:
+        await delivery.create_channel()
+    rotate_master(folder, spread=lambda: None)
+    async with asyncpg.create_pool(world.settings().database_url, min_size=1, max_size=1) as pool:
+        sealer = Sealer(Keys(folder))
+        assert await reseal(pool, sealer) == 1
+        assert await reseal(pool, sealer) == 0
+        (older,) = folder.glob("master.*.key")
+        older.unlink()
+    async with world.serving(keys_dir=folder) as delivery:
+        answer = await delivery.client.send_message(message("text"))
+        await delivery.until_state(answer.delivery_id, SENT)
+        assert [call.token for call in world.receiver.calls] == [TOKEN]
