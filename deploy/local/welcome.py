@@ -1,15 +1,20 @@
 """What `parley up` prints when the stack is there: where everything is, and the first thing to try."""
 
 import json
+import shlex
+import sys
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from deploy.local.home import ROOT
+
 FIRST_MESSAGE = {
-    "message_id": 1,
     "type": "from_client",
     "text": "Здравствуйте",
     "transport": "telegram",
@@ -46,14 +51,14 @@ def welcome(stack: Mapping[str, Any], demo: Mapping[str, Any], seconds: float, c
 
 
 def commands(stack: Mapping[str, Any], demo: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What to try, with its commands."""
+    """What to try, with its commands: each works as it stands, in any folder of any terminal, again and again."""
     edge = stack["urls"].get("edge")
-    tries = [
-        ("Order water in this terminal's neighbour:", ".venv/bin/parley chat --bot water"),
-    ]
+    parley = parley_of(stack)
+    tries = [("Order water in this terminal's neighbour:", f"{parley} chat --bot water")]
     if edge and "chat2desk" in demo:
         url = f"{edge}/webhooks/chat2desk/{demo['chat2desk']['channel_id']}?secret={demo['chat2desk']['secret']}"
-        body = json.dumps(FIRST_MESSAGE, ensure_ascii=False)
+        # The time, so that it is no duplicate of the one that an earlier start has printed, or a page has shown.
+        body = json.dumps({"message_id": int(time.time())} | FIRST_MESSAGE, ensure_ascii=False)
         tries.append(
             (
                 "Or be Chat2Desk, and send a person's message to the webhook:",
@@ -69,5 +74,16 @@ def commands(stack: Mapping[str, Any], demo: Mapping[str, Any]) -> list[tuple[st
                 f"-H 'content-type: application/json' -d '{body}'",
             )
         )
-    tries.append(("Then see where a message's time went:", ".venv/bin/parley trace <message_id>"))
+    newest = f"{parley} messages list --count 1 --json | {NEWEST}"
+    tries.append(("Then see where the newest message's time went:", f'{parley} trace "$({newest})"'))
     return tries
+
+
+NEWEST = """python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["id"])'"""
+
+
+def parley_of(stack: Mapping[str, Any]) -> str:
+    """The command line of this stack, as a shell takes it."""
+    parley = shlex.quote(str(Path(sys.executable).with_name("parley")))
+    usual = stack["home"] == str(ROOT / ".parley")
+    return parley if usual else f"PARLEY_HOME={shlex.quote(stack['home'])} {parley}"

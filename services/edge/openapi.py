@@ -2,177 +2,209 @@
 
 from typing import Any
 
+from services.edge import schemas
+from services.edge.problems import Problem
 
-def _content(kind: str, schema: str) -> dict[str, Any]:
-    return {kind: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-
-
-def _responses(good: dict[str, Any] | None = None, /, **descriptions: str) -> dict[str, Any]:
-    """Answers by status (`s200="Alive."`); `good` is the content of a 200."""
-    responses: dict[str, Any] = {}
-    for name, description in descriptions.items():
-        status = name.removeprefix("s")
-        content = _content("application/problem+json", "Problem") if status >= "400" else good
-        responses[status] = {"description": description, **({"content": content} if content else {})}
-    return responses
+JSON = "application/json"
+PROBLEM = "application/problem+json"
 
 
-def _body(schema: str) -> dict[str, Any]:
-    return {"required": True, "content": _content("application/json", schema)}
+def _ref(schema: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{schema}"}
 
 
-_STORED = {
-    "s200": "Stored durably, or a duplicate of what was stored.",
-    "s400": "The body is not JSON.",
-    "s401": "The secret is missing or wrong.",
-    "s404": "There is no such channel.",
-    "s413": "The body is too large.",
-    "s422": "A field is missing or wrong; `field` names it.",
-    "s503": "Storage is away; send it again after `Retry-After` seconds.",
+def _good(description: str, schema: str = "", example: object = None, kind: str = JSON) -> dict[str, Any]:
+    content = {kind: {"schema": _ref(schema) if schema else {"type": "string"}, "example": example}}
+    return {"description": description, "content": content}
+
+
+def _bad(problem: Problem, description: str = "") -> dict[str, Any]:
+    """An answer that is an error, with the document of `problem` as its example."""
+    answer: dict[str, Any] = {
+        "description": description or problem.detail,
+        "content": {PROBLEM: {"schema": _ref("Problem"), "example": problem.document()}},
+    }
+    if problem.retry_after is not None:
+        schema = {"type": "integer", "minimum": 1}
+        answer["headers"] = {"Retry-After": {"description": "Seconds until it is worth another try.", "schema": schema}}
+    return answer
+
+
+def _body(schema: str, example: object) -> dict[str, Any]:
+    return {"required": True, "content": {JSON: {"schema": _ref(schema), "example": example}}}
+
+
+_ANY = {
+    "413": _bad(Problem(413, "TOO_LARGE", "The body is larger than 1,000,000 bytes.")),
+    "429": _bad(
+        Problem(429, "TOO_MANY_FAILURES", "Too many failed tries from this address; wait.", retry_after=42),
+        "This address has shown too many unknown keys, secrets or channels.",
+    ),
+    "503": _bad(
+        Problem(503, "STORAGE_UNAVAILABLE", "Postgres cannot be reached.", retry_after=1),
+        "A service or its storage is away, or too many requests are under way; nothing was kept, send it again.",
+    ),
 }
+_HOOK_ANSWERS = {
+    "200": _good("Stored durably, or a duplicate of what was stored.", "Stored", schemas.STORED),
+    "400": _bad(Problem(400, "INVALID_FIELD", "The body is not JSON.", "$")),
+    "401": _bad(Problem(401, "INVALID_SIGNATURE", "The webhook secret is missing or wrong.")),
+    "404": _bad(Problem(404, "CHANNEL_NOT_FOUND", "There is no channel 'nowhere'.")),
+    "422": _bad(
+        Problem(422, "INVALID_FIELD", "message_id: is missing", "message_id"),
+        "A field is missing or wrong; `field` names it.",
+    ),
+} | _ANY
 _CHAT_ERRORS = {
-    "s401": "The API key is missing or not valid.",
-    "s403": "The API key is not for chat.",
-    "s404": "The API key's channel is gone.",
-    "s409": "The channel is disabled.",
-    "s413": "The body is too large.",
-    "s422": "A field is missing or wrong; `field` names it.",
-    "s429": "The daily quota is used up; `Retry-After` says when it begins anew.",
-    "s502": "The model failed; `message_id` names the message.",
-    "s503": "A service is away; send it again after `Retry-After` seconds.",
-    "s504": "No answer in time. The turn goes on: the same `Idempotency-Key` fetches its result.",
+    "401": _bad(Problem(401, "INVALID_API_KEY", "The API key is missing or not valid.")),
+    "403": _bad(Problem(403, "SCOPE_MISSING", "This API key is not for chat.")),
+    "404": _bad(Problem(404, "CHANNEL_NOT_FOUND", "The API key's channel is not a REST API channel any more.")),
+    "409": _bad(
+        Problem(409, "CHANNEL_DISABLED", "The API key's channel is disabled."),
+        "The channel or its bot is disabled, or the `Idempotency-Key` was used for another message.",
+    ),
+    "413": _ANY["413"],
+    "422": _bad(
+        Problem(422, "INVALID_FIELD", "Give exactly one of telegram_id and user_id.", "telegram_id"),
+        "A field is missing or wrong; `field` names it.",
+    ),
+    "429": _bad(
+        Problem(429, "LIMIT_EXCEEDED", "30 a day are used up.", retry_after=3600),
+        "The daily quota is used up (`LIMIT_EXCEEDED`), or this address has shown too many unknown keys "
+        "(`TOO_MANY_FAILURES`).",
+    ),
+    "502": _bad(
+        Problem(502, "MODEL_UNAVAILABLE", "The model failed.", extra={"message_id": schemas.MESSAGE_ID}),
+        "The model failed; `message_id` names the message.",
+    ),
+    "503": _ANY["503"],
+    "504": _bad(
+        Problem(504, "STILL_WORKING", "The answer is not ready yet.", extra={"message_id": schemas.MESSAGE_ID}),
+        "No answer in time. The turn goes on: the same `Idempotency-Key` fetches its result.",
+    ),
 }
-_KEY = {"name": "X-API-KEY", "in": "header", "required": True, "schema": {"type": "string"}}
-_IDEMPOTENCY = {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 255}}
-_SECRET = [
-    {"name": "secret", "in": "query", "schema": {"type": "string"}},
-    {"name": "X-Webhook-Secret", "in": "header", "schema": {"type": "string"}},
-]
-_CHANNEL = {"name": "channel_id", "in": "path", "required": True, "schema": {"type": "string"}}
+_IDEMPOTENCY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "Makes repeating safe: the same key, person and message get the first answer again.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
+_CHANNEL = {
+    "name": "channel_id",
+    "in": "path",
+    "required": True,
+    "description": "The channel, as `parley channels list` shows it.",
+    "schema": {"type": "string"},
+    "example": "demo-chat2desk",
+}
+
+
+def _get(summary: str, answers: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"get": {"tags": ["Health"], "summary": summary, "responses": answers, "security": [], **more}}
+
+
+def _hook(summary: str, *parameters: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "post": {
+            "tags": ["Webhooks"],
+            "summary": summary,
+            "description": "The answer is 200 only after the message is stored. `inbox` is a person's message, "
+            "`outbox_status` tells what became of a reply, `outbox` is an echo and ignored; other hooks are stored as "
+            "rejected.",
+            "security": [{"secret_in_header": []}, {"secret_in_address": []}],
+            "parameters": list(parameters),
+            "requestBody": _body("Chat2DeskHook", schemas.HOOK),
+            "responses": _HOOK_ANSWERS,
+        }
+    }
+
+
+def _chat(summary: str, description: str, good: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "post": {
+            "tags": ["Chat"],
+            "summary": summary,
+            "description": description,
+            "security": [{"api_key": []}],
+            "parameters": [_IDEMPOTENCY],
+            "requestBody": _body("ChatRequest", schemas.CHAT),
+            "responses": {"200": good} | _CHAT_ERRORS,
+        }
+    }
+
 
 DOCUMENT: dict[str, Any] = {
     "openapi": "3.1.0",
     "info": {
         "title": "Parley edge",
         "version": "1",
+        "description": "Webhooks of messengers and the chat API. Every error is `application/problem+json` with a "
+        "`reason`.",
         "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     },
+    "servers": [{"url": "/", "description": "This edge."}],
     "paths": {
-        "/webhooks/chat2desk/{channel_id}": {
-            "post": {
-                "summary": "Takes in a Chat2Desk hook.",
-                "parameters": [_CHANNEL, *_SECRET],
-                "requestBody": _body("Chat2DeskHook"),
-                "responses": _responses(_content("application/json", "Stored"), **_STORED),
-            }
-        },
-        "/webhook/chat2desk": {
-            "post": {
-                "summary": "The same, for the channel that the setting PARLEY_EDGE_CHAT2DESK_CHANNEL names.",
-                "parameters": _SECRET,
-                "requestBody": _body("Chat2DeskHook"),
-                "responses": _responses(_content("application/json", "Stored"), **_STORED),
-            }
-        },
-        "/v1/chat/send": {
-            "post": {
-                "summary": "Answers a message in the same call.",
-                "parameters": [_KEY, _IDEMPOTENCY],
-                "requestBody": _body("ChatRequest"),
-                "responses": _responses(
-                    _content("application/json", "ChatReply"),
-                    s200="The reply, tokens used, and what is left of the day.",
-                    **_CHAT_ERRORS,
-                ),
-            }
-        },
-        "/v1/chat/stream": {
-            "post": {
-                "summary": "The same as server-sent events: `delta`, `reset`, `done`, `error`.",
-                "description": "`delta` holds the next piece of `text`; after `reset` the text begins anew. Pieces may"
-                " be left out: `done` holds all that /v1/chat/send answers, the whole reply too. `error` holds a"
-                " problem.",
-                "parameters": [_KEY, _IDEMPOTENCY],
-                "requestBody": _body("ChatRequest"),
-                "responses": _responses(
-                    {"text/event-stream": {"schema": {"type": "string"}}}, s200="The events.", **_CHAT_ERRORS
-                ),
-            }
-        },
-        "/health": {
-            "get": {
-                "summary": "Services, stores and queues.",
-                "responses": _responses(s200="Messages are taken in.", s503="Messages cannot be taken in."),
-            }
-        },
-        "/health/live": {"get": {"summary": "The process answers.", "responses": _responses(s200="Alive.")}},
-        "/health/ready": {
-            "get": {
-                "summary": "Whether messages are taken in now.",
-                "responses": _responses(s200="Ready.", s503="Not ready."),
-            }
-        },
+        "/v1/chat/send": _chat(
+            "Answers a message in the same call.",
+            "The bot of the API key's channel answers the person that `telegram_id` or `user_id` names.",
+            _good("The reply, tokens used, and what is left of the day.", "ChatReply", schemas.REPLY),
+        ),
+        "/v1/chat/stream": _chat(
+            "The same as server-sent events.",
+            "`delta` holds the next piece of `text`; after `reset` the text begins anew. Pieces may be left out: "
+            "`done` holds all that /v1/chat/send answers, the whole reply too. `error` holds a problem. What fails "
+            "before the first piece is a plain answer with its status.",
+            _good("The events.", example=schemas.EVENTS, kind="text/event-stream"),
+        ),
+        "/webhooks/chat2desk/{channel_id}": _hook("Takes in a hook of Chat2Desk.", _CHANNEL),
+        "/webhook/chat2desk": _hook("The same, for the channel that the setting PARLEY_EDGE_CHAT2DESK_CHANNEL names."),
+        "/health": _get(
+            "How the services, the stores and the queues are.",
+            {
+                "200": _good("Messages are taken in.", "Health", schemas.HEALTHY),
+                "401": _bad(Problem(401, "INVALID_TOKEN", "The token is malformed or its signature is wrong.")),
+                "403": _bad(Problem(403, "TENANT_NOT_ALLOWED", "The counts are of all tenants.")),
+                "503": _good("Messages cannot be taken in.", "Health", schemas.UNHEALTHY),
+            },
+            description="A word for each part. With a token for every tenant (an operator's, or a service's) `queue` "
+            "holds counts, and `edge` those of this process. The answer is at most a second old.",
+            security=[{}, {"token": []}],
+        ),
+        "/health/live": _get("The process answers.", {"200": _good("Alive.", "Word", {"status": "ok"})}),
+        "/health/ready": _get(
+            "Whether messages are taken in now.",
+            {
+                "200": _good("Ready.", "Word", {"status": "ok"}),
+                "503": _good("Not ready.", "Word", {"status": "down"}),
+            },
+        ),
     },
     "components": {
-        "schemas": {
-            "Problem": {
-                "type": "object",
-                "required": ["type", "title", "status", "reason", "detail"],
-                "properties": {
-                    "type": {"type": "string"},
-                    "title": {"type": "string"},
-                    "status": {"type": "integer"},
-                    "reason": {"type": "string", "description": "A name of parley.common.v1.ErrorReason."},
-                    "detail": {"type": "string"},
-                    "field": {"type": "string", "description": "The field that is wrong."},
-                },
+        "securitySchemes": {
+            "api_key": {
+                "type": "apiKey",
+                "in": "header",
+                "name": "X-API-KEY",
+                "description": "Made by `parley keys create --scope chat`; it names the tenant and the channel.",
             },
-            "ChatRequest": {
-                "type": "object",
-                "required": ["message"],
-                "oneOf": [{"required": ["telegram_id"]}, {"required": ["user_id"]}],
-                "properties": {
-                    "telegram_id": {"type": "integer"},
-                    "user_id": {"type": "string", "minLength": 1, "maxLength": 128},
-                    "message": {"type": "string", "minLength": 1, "maxLength": 65536},
-                },
+            "secret_in_header": {
+                "type": "apiKey",
+                "in": "header",
+                "name": "X-Webhook-Secret",
+                "description": "The channel's webhook secret.",
             },
-            "ChatReply": {
-                "type": "object",
-                "required": ["message_id", "reply", "tokens_used", "remaining_today"],
-                "properties": {
-                    "message_id": {"type": "string", "format": "uuid"},
-                    "reply": {"type": "string"},
-                    "tokens_used": {"type": "integer"},
-                    "remaining_today": {
-                        "type": ["integer", "null"],
-                        "description": "Turns that are left today; null when no limit counts them.",
-                    },
-                },
+            "secret_in_address": {
+                "type": "apiKey",
+                "in": "query",
+                "name": "secret",
+                "description": "The channel's webhook secret, for providers that send no header of ours.",
             },
-            "Stored": {
-                "type": "object",
-                "required": ["message_id", "duplicate"],
-                "properties": {
-                    "message_id": {
-                        "type": ["string", "null"],
-                        "format": "uuid",
-                        "description": "null for a hook that is no message.",
-                    },
-                    "duplicate": {"type": "boolean"},
-                },
+            "token": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "An operator's or a service's token for every tenant.",
             },
-            "Chat2DeskHook": {
-                "type": "object",
-                "required": ["hook_type"],
-                "properties": {
-                    "hook_type": {"type": "string", "examples": ["inbox", "outbox", "outbox_status"]},
-                    "message_id": {"type": ["integer", "string"]},
-                    "client_id": {"type": ["integer", "string"]},
-                    "type": {"type": "string", "examples": ["from_client"]},
-                    "text": {"type": ["string", "null"]},
-                },
-            },
-        }
+        },
+        "schemas": schemas.SCHEMAS,
     },
 }

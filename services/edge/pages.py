@@ -1,15 +1,18 @@
 """What the edge says of itself: `/`, `/openapi.json` and `/docs`."""
 
-from html import escape
+import re
 from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from services.edge.docs import page as docs_page
 from services.edge.openapi import DOCUMENT
 
 _ENCODED = msgspec.json.encode(DOCUMENT)
+_HOST = re.compile(r"[a-zA-Z0-9.-]{1,253}(:[0-9]{1,5})?|\[[0-9a-fA-F:]{2,45}\](:[0-9]{1,5})?")
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
 
 
 async def info(request: Request) -> Response:
@@ -34,7 +37,15 @@ async def openapi(request: Request) -> Response:
 
 async def docs(request: Request) -> Response:
     """The OpenAPI document as a page to read. It needs no script and nothing from elsewhere."""
-    return HTMLResponse(_page("Parley: HTTP API", _operations()))
+    html = _page("Parley: HTTP API", docs_page(base_of(request)))
+    return HTMLResponse(html, headers={"cache-control": "no-store", "content-security-policy": _POLICY})
+
+
+def base_of(request: Request) -> str:
+    """Where the reader has found us, as far as that looks like an address."""
+    host = request.headers.get("host", "")
+    scheme = "https" if request.headers.get("x-forwarded-proto") == "https" else "http"
+    return f"{scheme}://{host if _HOST.fullmatch(host) else '127.0.0.1:8080'}"
 
 
 async def to_docs(request: Request) -> Response:
@@ -47,21 +58,6 @@ def _version() -> str:
         return version("parley")
     except PackageNotFoundError:
         return "0.1.0"
-
-
-def _operations() -> str:
-    parts = []
-    for path, methods in DOCUMENT["paths"].items():
-        for method, operation in methods.items():
-            answers = "".join(
-                f"<tr><td><code>{status}</code></td><td>{escape(answer['description'])}</td></tr>"
-                for status, answer in operation["responses"].items()
-            )
-            parts.append(
-                f"<section><h2><span class=method>{method.upper()}</span> <code>{escape(path)}</code></h2>"
-                f"<p>{escape(operation['summary'])}</p><table>{answers}</table></section>"
-            )
-    return "<p>The same as <a href=/openapi.json>openapi.json</a>.</p>" + "".join(parts)
 
 
 _LANDING = """
@@ -77,11 +73,24 @@ def _page(title: str, body: str) -> str:
 
 
 _STYLE = """
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 46rem; margin: 3rem auto; padding: 0 1rem; }
-section { border: 1px solid color-mix(in srgb, currentColor 20%, transparent); border-radius: .5rem;
-  padding: .25rem 1rem 1rem; margin: 1rem 0; }
-h2 { font-size: 1rem; overflow-wrap: anywhere; }
-.method { background: #0a6; color: #fff; border-radius: .25rem; padding: .1rem .4rem; font-size: .8rem; }
-td { padding: .15rem .75rem .15rem 0; vertical-align: top; }
+:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; --line: #8884; --back: #8881;
+  --post: #0a7a4b; --get: #1f5fbf; }
+* { box-sizing: border-box; }
+main { max-width: 54rem; margin: 2rem auto 4rem; padding: 0 1rem; }
+h1 { margin: 0 0 .5rem; } h2 { margin: 2rem 0 .5rem; } h4 { margin: 1rem 0 .25rem; }
+h3 { font-size: 1.05rem; margin: .75rem 0; overflow-wrap: anywhere; }
+section { border: 1px solid var(--line); border-radius: .5rem; padding: .25rem 1rem 1rem; margin: 1.25rem 0; }
+nav ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; }
+.method { background: var(--get); color: #fff; border-radius: .25rem; padding: .1rem .4rem; font-size: .8rem; }
+[id^=v1] .method, [id^=webhook] .method { background: var(--post); }
+.auth { opacity: .85; }
+code { font-size: .9em; overflow-wrap: anywhere; }
+pre { background: var(--back); border: 1px solid var(--line); border-radius: .375rem; padding: .6rem .75rem;
+  white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; margin: .25rem 0; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .92rem; }
+th, td { text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line); }
+td:first-child code { white-space: nowrap; }
+th { font-weight: 600; opacity: .7; }
+details { border-bottom: 1px solid var(--line); padding: .25rem 0; } summary { cursor: pointer; }
 """

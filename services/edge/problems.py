@@ -26,8 +26,8 @@ class Problem(Exception):
         """The status in words."""
         return TITLES.get(self.status, "Error")
 
-    def response(self) -> Response:
-        """The document, with `Retry-After` in whole seconds, rounded up."""
+    def document(self) -> dict[str, object]:
+        """What is answered."""
         body: dict[str, object] = {
             "type": "about:blank",
             "title": self.title,
@@ -39,10 +39,14 @@ class Problem(Exception):
             body["field"] = self.field
         if self.extra:
             body.update(self.extra)
+        return body
+
+    def response(self) -> Response:
+        """The document, with `Retry-After` in whole seconds, rounded up."""
         headers = {}
         if self.retry_after is not None:
             headers["retry-after"] = str(max(1, math.ceil(self.retry_after)))
-        return Response(msgspec.json.encode(body), self.status, headers, "application/problem+json")
+        return Response(msgspec.json.encode(self.document()), self.status, headers, "application/problem+json")
 
 
 TITLES = {
