@@ -12,10 +12,10 @@ from parley.common.v1 import identity_pb2
 from services.context.domain import Contact, Conversation
 from services.context.ports import Key, Missed, SealedContact, SealedConversation
 from services.context.sealing import Sealing
-from services.kernel.errors import Kind, ParleyError, storage_unavailable
+from services.kernel.errors import Kind, ParleyError
 from services.kernel.ids import uuid7
 from services.runtime.logs import get_logger
-from services.runtime.postgres import AWAY, PoolConnection, retry_deadlocks
+from services.runtime.postgres import PoolConnection, retry_deadlocks, told_away
 from services.runtime.queries import load_queries
 
 log = get_logger(__name__)
@@ -31,7 +31,7 @@ class PostgresStore:
         self._sealing = sealing
 
     async def conversations(self, keys: Sequence[Key]) -> Mapping[Key, SealedConversation | ParleyError]:
-        with away():
+        with told_away():
             rows = await self._pool.fetch(SQL["conversations"], *_columns(keys))
         found: dict[Key, SealedConversation | ParleyError] = {}
         for tenant_id, conversation_id, contact_id, version, data in rows:
@@ -43,7 +43,7 @@ class PostgresStore:
         return found
 
     async def contacts(self, keys: Sequence[Key]) -> Mapping[Key, SealedContact | ParleyError]:
-        with away():
+        with told_away():
             rows = await self._pool.fetch(SQL["contacts"], *_columns(keys))
         found: dict[Key, SealedContact | ParleyError] = {}
         for tenant_id, contact_id, version, data in rows:
@@ -55,7 +55,7 @@ class PostgresStore:
         return found
 
     async def versions(self, keys: Sequence[Key]) -> Mapping[Key, int]:
-        with away():
+        with told_away():
             rows = await self._pool.fetch(SQL["versions"], *_columns(keys))
         return {Key(row[0], row[1]): row[2] for row in rows}
 
@@ -64,7 +64,7 @@ class PostgresStore:
             (key.tenant_id, key.id, document.contact_id, document.version, data, document.expires())
             for key, (document, data) in writes.items()
         ]
-        with away():
+        with told_away():
             rows = await self._pool.fetch(SQL["write"], *(list(column) for column in zip(*columns, strict=True)))
         return [Key(row[0], row[1]) for row in rows]
 
@@ -75,7 +75,7 @@ class PostgresStore:
             async with self._pool.acquire() as connection, connection.transaction():
                 return await self._write_both(connection, key, contact, change)
 
-        with away():
+        with told_away():
             return await retry_deadlocks(work)
 
     async def _write_both(
@@ -114,7 +114,7 @@ class PostgresStore:
         digests = {
             key: [self._sealing.digest(key.tenant_id, identity) for identity in found] for key, found in wanted.items()
         }
-        with away():
+        with told_away():
             return await self._resolve(wanted, digests)
 
     async def _resolve(
@@ -155,18 +155,18 @@ class PostgresStore:
         newest: dict[str, int] = {}
         for name, version in missed:
             newest[name] = max(version, newest.get(name, 0))
-        with away():
+        with told_away():
             await retry_deadlocks(
                 lambda: self._pool.execute(SQL["add_missed"], list(newest.keys()), list(newest.values()))
             )
 
     async def saves(self, limit: int) -> Sequence[Missed]:
-        with away():
+        with told_away():
             return [Missed(*row) for row in await self._pool.fetch(SQL["missed"], limit)]
 
     async def made_up(self, missed: Sequence[Missed]) -> None:
         names, versions = [each.name for each in missed], [each.version for each in missed]
-        with away():
+        with told_away():
             await retry_deadlocks(lambda: self._pool.execute(SQL["made_up"], names, versions))
 
     def _conversation(self, key: Key, contact_id: UUID, version: int, data: bytes) -> Conversation:
@@ -180,15 +180,6 @@ class PostgresStore:
             return Contact(version)
         with unreadable("contact", key):
             return self._sealing.open_contact(key.tenant_id, key.id, data)
-
-
-@contextmanager
-def away() -> Iterator[None]:
-    """Postgres away as the use cases know it."""
-    try:
-        yield
-    except (OSError, *AWAY) as error:
-        raise storage_unavailable("Postgres") from error
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from services.context.stats import Stats
 from services.kernel.errors import ParleyError
 from services.runtime.following import follow
 from services.runtime.logs import describe, get_logger
-from services.runtime.redis import Client, by_slot
+from services.runtime.redis import Client, Script, by_slot, subscription
 
 log = get_logger(__name__)
 Document = TypeVar("Document", Conversation, Contact)
@@ -104,8 +104,8 @@ class RedisCache:
         self._listening = False
         self._looked = 0.0
         self._blind = False
-        self._put = client.register_script(PUT_IF_NEWER)
-        self._drop = client.register_script(DROP_IF_SAME)
+        self._put = Script(client, PUT_IF_NEWER)
+        self._drop = Script(client, DROP_IF_SAME)
 
     @property
     def trusted(self) -> bool:
@@ -256,7 +256,7 @@ class RedisCache:
 
     async def _follow(self, stands: Callable[[], None]) -> None:
         try:
-            async with self._client.pubsub() as pubsub:
+            async with await subscription(self._client) as pubsub:
                 await pubsub.subscribe(self._channel)
                 heard = asked = time.monotonic()
                 while True:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
@@ -99,6 +99,10 @@ class Charged(NamedTuple):
     counts: Mapping[str, Count]
 
 
+Charge: TypeAlias = "tuple[Reservation, Mapping[str, Count]]"
+"""A reservation, and the counts of its rules after the charge."""
+
+
 class Settled(NamedTuple):
     """Whether Redis knew of an earlier commit, and units used or held on each line; -1 for windows."""
 
@@ -115,13 +119,12 @@ class State(NamedTuple):
 
 
 class Counters(Protocol):
-    """Counts that are fast. Every call raises `Away`, and none takes longer than the budget."""
+    """Counts that are fast. Every call but `reserve` raises `Away`, and none takes longer than the budget."""
 
-    async def reserve(self, asks: Sequence[Ask], *, hold: bool, epoch: int) -> list[Answer]: ...
+    async def reserve(self, asks: Sequence[Ask], *, hold: bool, epoch: int) -> list[Answer | None]:
+        """None for an ask whose Redis is away."""
 
-    async def commit(
-        self, items: Sequence[tuple[Reservation, Mapping[str, Count]]], *, epoch: int
-    ) -> list[Settled]: ...
+    async def commit(self, items: Sequence[Charge], *, epoch: int) -> list[Settled]: ...
 
     async def release(self, reservation: Reservation) -> None: ...
 
@@ -131,7 +134,7 @@ class Counters(Protocol):
 
 
 class Ledger(Protocol):
-    """Counts that last."""
+    """Counts that last. Every call raises STORAGE_UNAVAILABLE."""
 
     async def used(self, keys: Sequence[CounterKey]) -> dict[CounterKey, Count]: ...
 

@@ -14,7 +14,7 @@ from services.limits.sql import sql
 from services.limits.tokens import Line, Reservation, key_bytes
 from services.runtime.crashpoints import reach
 from services.runtime.idempotency import Requests
-from services.runtime.postgres import retry_deadlocks
+from services.runtime.postgres import retry_deadlocks, told_away
 
 if TYPE_CHECKING:
     import asyncpg
@@ -31,7 +31,8 @@ class PostgresLedger:
 
     async def used(self, keys: Sequence[CounterKey]) -> dict[CounterKey, Count]:
         """The counts of those counters that have one."""
-        rows = await self._pool.fetch(sql("used"), *_columns(keys))
+        with told_away():
+            rows = await self._pool.fetch(sql("used"), *_columns(keys))
         return {_key(row): Count(row["used"], row["version"]) for row in rows}
 
     async def charge(self, reservations: Sequence[Reservation]) -> dict[str, Charged]:
@@ -76,12 +77,14 @@ class PostgresLedger:
                     await conn.execute(sql("add_holds"), *map(list, zip(*rows, strict=True)))
                 return answers
 
-        return await retry_deadlocks(work)
+        with told_away():
+            return await retry_deadlocks(work)
 
     async def peek(self, asks: Sequence[Ask], now: int) -> list[Answer]:
         """What `reserve` would answer."""
-        async with self._pool.acquire() as conn:
-            book = await _open(conn, asks, now, lock=False)
+        with told_away():
+            async with self._pool.acquire() as conn:
+                book = await _open(conn, asks, now, lock=False)
         answers = [book.decide(ask, now) for ask in asks]
         for ask, answer in zip(asks, answers, strict=True):
             answer.uses = book.uses(ask)

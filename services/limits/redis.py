@@ -2,7 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,11 +16,11 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from services.limits.domain import MOST_EXACT
-from services.limits.ports import Answer, Ask, Away, Count, Settled, Use, Verdict
+from services.limits.ports import Answer, Ask, Away, Charge, Count, Settled, Use, Verdict
 from services.limits.tokens import Line, Reservation
 from services.runtime.crashpoints import reach
 from services.runtime.logs import describe, get_logger
-from services.runtime.redis import Client
+from services.runtime.redis import Client, Script, by_slot, node_of, run_ids
 
 log = get_logger(__name__)
 T = TypeVar("T")
@@ -33,11 +37,20 @@ _NOT_LOADED = Count(-1, 0)
 _pack = msgspec.msgpack.Encoder().encode
 
 
+@dataclass(slots=True)
+class Absence:
+    """How often in a row one Redis has failed, and until when it is left alone (`time.monotonic`)."""
+
+    failures: int = 0
+    until: float = 0.0
+
+
 class RedisCounters:
     """Implements `ports.Counters`.
 
-    All keys share one hash tag, so that a script may touch any of them on a cluster too. After a failure Redis is left
-    alone, for `pause` seconds in the end: then a call costs nothing while Redis is away, not its whole budget.
+    All keys of a tenant share one hash tag, so that a script may touch any of them on a cluster too; there a batch is
+    one script call for each slot that its tenants have. After a failure the Redis that failed is left alone, for
+    `pause` seconds in the end: then a call costs nothing while it is away, not its whole budget.
     """
 
     def __init__(
@@ -51,17 +64,30 @@ class RedisCounters:
     ) -> None:
         """`budget`: seconds that one call may take. `now`: a fixed time for tests; otherwise Redis's own clock."""
         self._client = client
-        self._prefix = f"{{{prefix}:limits}}"
+        self._prefix = prefix
         self._budget, self._pause = budget, pause
-        self._away_until = 0.0
-        self._failures = 0
+        self._absences: defaultdict[str, Absence] = defaultdict(Absence)
         self.now = now
-        self._reserve = client.register_script((_HERE / "reserve.lua").read_text())
-        self._commit = client.register_script((_HERE / "commit.lua").read_text())
-        self._release = client.register_script((_HERE / "release.lua").read_text())
-        self._reset = client.register_script((_HERE / "reset.lua").read_text())
+        self._reserve = Script(client, (_HERE / "reserve.lua").read_text())
+        self._commit = Script(client, (_HERE / "commit.lua").read_text())
+        self._release = Script(client, (_HERE / "release.lua").read_text())
+        self._reset = Script(client, (_HERE / "reset.lua").read_text())
 
-    async def reserve(self, asks: Sequence[Ask], *, hold: bool, epoch: int) -> list[Answer]:
+    async def reserve(self, asks: Sequence[Ask], *, hold: bool, epoch: int) -> list[Answer | None]:
+        answers: list[Answer | None] = [None] * len(asks)
+
+        async def group(indexes: Sequence[int]) -> None:
+            some = [asks[index] for index in indexes]
+            with suppress(Away):
+                for index, answer in zip(indexes, await self._reserve_group(some, hold, epoch), strict=True):
+                    answers[index] = answer
+
+        groups = by_slot(self._client, range(len(asks)), lambda index: self._tag(asks[index].tenant_id))
+        await asyncio.gather(*map(group, groups))
+        reach("limits.after_reserve")
+        return answers
+
+    async def _reserve_group(self, asks: Sequence[Ask], hold: bool, epoch: int) -> list[Answer]:
         keys: list[bytes] = []
         items = []
         for ask in asks:
@@ -71,11 +97,26 @@ class RedisCounters:
             lines = [_sent(ask, line) for line in ask.lines]
             items.append((ask.key, ask.units, ask.ttl, ask.max_wait, lines))
         sent = _pack((self.now or 0, hold, epoch, items))
-        results = await self._call(self._reserve(keys=keys, args=[sent, *(ask.body for ask in asks)]))
-        reach("limits.after_reserve")
+        call = partial(self._reserve, keys=keys, args=[sent, *(ask.body for ask in asks)])
+        results = await self._call(asks[0].tenant_id, call)
         return [_answer(ask, result) for ask, result in zip(asks, results, strict=True)]
 
-    async def commit(self, items: Sequence[tuple[Reservation, Mapping[str, Count]]], *, epoch: int) -> list[Settled]:
+    async def commit(self, items: Sequence[Charge], *, epoch: int) -> list[Settled]:
+        settled: list[Settled] = [Settled(False, ())] * len(items)
+
+        async def group(indexes: Sequence[int]) -> None:
+            some = [items[index] for index in indexes]
+            for index, one in zip(indexes, await self._commit_group(some, epoch), strict=True):
+                settled[index] = one
+
+        groups = by_slot(self._client, range(len(items)), lambda index: self._tag(items[index][0].body.tenant_id))
+        for outcome in await asyncio.gather(*map(group, groups), return_exceptions=True):
+            if outcome is not None:
+                raise outcome
+        reach("limits.after_settle")
+        return settled
+
+    async def _commit_group(self, items: Sequence[Charge], epoch: int) -> list[Settled]:
         keys: list[bytes] = []
         sent = []
         for reservation, counts in items:
@@ -85,8 +126,8 @@ class RedisCounters:
                 keys += self._keys(body.tenant_id, line)
             lines = [(*counts[line.rule_id], line.ends + _KEPT_AFTER) if line.day else () for line in body.lines]
             sent.append((body.key, body.units, reservation.granted_at, lines))
-        results = await self._call(self._commit(keys=keys, args=[_pack((epoch, sent))]))
-        reach("limits.after_settle")
+        call = partial(self._commit, keys=keys, args=[_pack((epoch, sent))])
+        results = await self._call(items[0][0].body.tenant_id, call)
         return [Settled(result[0] == 1, result[1:]) for result in results]
 
     async def release(self, reservation: Reservation) -> None:
@@ -96,39 +137,42 @@ class RedisCounters:
         for line in body.lines:
             keys += self._keys(body.tenant_id, line)
             args += ("q" if line.is_quota else _kind(line), line.window, int(line.own_expiry))
-        await self._call(self._release(keys=keys, args=args))
+        await self._call(body.tenant_id, partial(self._release, keys=keys, args=args))
 
     async def reset(self, tenant_id: str, line: Line, version: int, *, epoch: int) -> None:
         args = [version, epoch, line.ends + _KEPT_AFTER] if line.is_quota else []
-        await self._call(self._reset(keys=self._keys(tenant_id, line), args=args))
+        await self._call(tenant_id, partial(self._reset, keys=self._keys(tenant_id, line), args=args))
 
     async def run_id(self) -> str:
-        return str((await self._call(self._client.info("server")))["run_id"])
+        return str(await self._call("", partial(run_ids, self._client)))
+
+    def _tag(self, tenant_id: str) -> str:
+        return f"{{{self._prefix}:limits:{tenant_id}}}"
 
     def _record(self, tenant_id: str, key: str) -> bytes:
-        return f"{self._prefix}:r:{tenant_id}:{key}".encode()
+        return f"{self._tag(tenant_id)}:r:{key}".encode()
 
     def _keys(self, tenant_id: str, line: Line) -> tuple[bytes, bytes]:
         # Windows of different lengths share nothing: the numbers of their buckets mean different times.
         period = line.day or f"{_kind(line)}{line.window}"
-        name = f"{self._prefix}:c:{tenant_id}:{line.rule_id}:{period}:{line.value}".encode()
+        name = f"{self._tag(tenant_id)}:c:{line.rule_id}:{period}:{line.value}".encode()
         return name, name + b":holds"
 
-    async def _call(self, call: Awaitable[T]) -> T:
-        if time.monotonic() < self._away_until:
-            if asyncio.iscoroutine(call):
-                call.close()
+    async def _call(self, tenant_id: str, call: Callable[[], Awaitable[T]]) -> T:
+        absence = self._absences[node_of(self._client, self._tag(tenant_id))]
+        if time.monotonic() < absence.until:
             raise Away("Redis failed a moment ago")
         try:
-            result = await self._within_budget(call)
+            result = await self._within_budget(call())
         except (*_FAILURES, ResponseError) as error:
             if not isinstance(error, _FAILURES) and not str(error).startswith(_NOT_NOW):
                 raise
-            self._failures += 1
-            self._away_until = time.monotonic() + min(self._pause, _FIRST_PAUSE * 2**self._failures)
-            log.warning("redis is away", error=describe(error), failures=self._failures)
+            if time.monotonic() >= absence.until:  # of calls that fail together one counts
+                absence.failures += 1
+                absence.until = time.monotonic() + min(self._pause, _FIRST_PAUSE * 2 ** min(absence.failures, 10))
+                log.warning("redis is away", error=describe(error), failures=absence.failures)
             raise Away(describe(error)) from None
-        self._failures = 0
+        absence.failures = 0
         return result
 
     async def _within_budget(self, call: Awaitable[T]) -> T:

@@ -24,30 +24,28 @@ class RuleBook:
     restart that cost its last second. Either makes a new epoch, and with it every counter is loaded again.
     """
 
-    def __init__(
-        self, source: RuleSource, counters: Counters, *, poll: Callable[[], float] = lambda: 1.0, gap: float = 0.5
-    ) -> None:
-        """`poll`: seconds until the next look, asked each time. `gap`: seconds between two epochs that it begins."""
+    def __init__(self, source: RuleSource, counters: Counters, *, poll: Callable[[], float] = lambda: 1.0) -> None:
+        """`poll`: seconds until the next look, asked each time."""
         self.rules = Rules()
         self.epoch = 0
         self._source, self._counters = source, counters
-        self._poll, self._gap = poll, gap
+        self._poll = poll
         self._revision = 0
         self._poked = asyncio.Event()
-        self._missed = False
         self._zones: dict[str, str] = {}
         """Time zones of tenants that are not stored yet."""
-        self._bumped_at = 0.0
         self.on_change: Callable[[], None] = lambda: None
 
     def poke(self) -> None:
         """Look soon."""
         self._poked.set()
 
-    def redis_missed(self) -> None:
-        """Postgres has counted something that Redis has not heard of."""
-        self._missed = True
-        self._poked.set()
+    async def redis_missed(self) -> None:
+        """Postgres has counted something that Redis has not heard of: that is written down before anybody is told of
+        the count, as this process may end. Raises when Postgres is away.
+        """
+        self.epoch = max(self.epoch, await self._source.bump_epoch())
+        self.on_change()
 
     def learn_zone(self, tenant_id: str, time_zone: str) -> None:
         """Begin the tenant's days in this time zone from now on, and remember it soon. An unknown one is left out."""
@@ -69,14 +67,6 @@ class RuleBook:
 
     async def refresh(self) -> None:
         """Looks now. Raises when Postgres is away."""
-        now = asyncio.get_running_loop().time()
-        if self._missed and now - self._bumped_at >= self._gap:
-            self._missed, self._bumped_at = False, now
-            try:
-                await self._source.bump_epoch()
-            except Exception:
-                self._missed = True
-                raise
         await self._store_zones()
         state = await self._source.state()
         with suppress(Away):

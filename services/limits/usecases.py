@@ -60,9 +60,13 @@ class Limits:
                 if ask is not None:
                     asks.append((index, ask))
         if asks:
-            answers, by_redis = await self._decide([ask for _, ask in asks], now, hold=True)
-            for (index, ask), answer in zip(asks, answers, strict=True):
-                results[index] = self._reserved(ask, answer, _origin(ask, by_redis), now)
+            decided = await self._decide([ask for _, ask in asks], now, hold=True)
+            for (index, ask), (answer, by_redis) in zip(asks, decided, strict=True):
+                results[index] = (
+                    answer
+                    if isinstance(answer, ParleyError)
+                    else self._reserved(ask, answer, _origin(ask, by_redis), now)
+                )
         return results
 
     def learn_zones(self, requests: Sequence[pb.ReserveRequest]) -> None:
@@ -86,7 +90,9 @@ class Limits:
         )
         if ask is None:
             return pb.CheckResponse(allowed=True)
-        [answer], _ = await self._decide([ask], now, hold=False)
+        [(answer, _)] = await self._decide([ask], now, hold=False)
+        if isinstance(answer, ParleyError):
+            raise answer
         return present.checked(ask, answer, now)
 
     async def usage(self, request: pb.GetUsageRequest) -> pb.GetUsageResponse:
@@ -102,8 +108,11 @@ class Limits:
         )
         if not asks:
             return pb.GetUsageResponse()
-        answers, _ = await self._decide(asks, now, hold=False)
-        found = [present.statuses(ask.lines, answer.uses) for ask, answer in zip(asks, answers, strict=True)]
+        found = []
+        for ask, (answer, _) in zip(asks, await self._decide(asks, now, hold=False), strict=True):
+            if isinstance(answer, ParleyError):
+                raise answer
+            found.append(present.statuses(ask.lines, answer.uses))
         return pb.GetUsageResponse(statuses=sorted(chain(*found), key=lambda status: status.rule_id))
 
     async def commit(self, requests: Sequence[pb.CommitRequest]) -> list[pb.CommitResponse | ParleyError]:
@@ -138,7 +147,7 @@ class Limits:
             settled = dict(zip(reservations, found, strict=True))
         except Away:
             if counted:
-                self._book.redis_missed()
+                await self._book.redis_missed()
         held_here = [key for key, each in reservations.items() if each.origin is Origin.POSTGRES]
         if held_here:
             await self._ledger.drop_holds(held_here)
@@ -181,7 +190,7 @@ class Limits:
         try:
             await self._counters.reset(request.tenant_id, line, version, epoch=self._book.epoch)
         except Away:
-            self._book.redis_missed()
+            await self._book.redis_missed()
         return pb.ResetUsageResponse()
 
     def _ask(self, request: pb.ReserveRequest, now: int) -> Ask | None:
@@ -199,37 +208,61 @@ class Limits:
             max_wait=request.max_wait.ToMilliseconds(),
         )
 
-    async def _decide(self, asks: list[Ask], now: int, *, hold: bool) -> tuple[list[Answer], bool]:
-        try:
-            return await self._ask_redis(asks, hold=hold), True
-        except Away:
-            self._book.poke()
-            return await self._without_redis(asks, now, hold=hold), False
+    async def _decide(self, asks: Sequence[Ask], now: int, *, hold: bool) -> list[tuple[Answer | ParleyError, bool]]:
+        """What becomes of each ask, and whether Redis has decided it. One that nobody can decide fails alone."""
+        answers = await self._ask_redis(asks, hold=hold)
+        away = [index for index, answer in enumerate(answers) if answer is None]
+        decided = [(answer, True) for answer in answers if answer is not None]
+        if not away:
+            return decided
+        self._book.poke()
+        rest = iter(decided)
+        alone = iter(await self._without_redis([asks[index] for index in away], now, hold=hold))
+        return [(next(alone), False) if answer is None else next(rest) for answer in answers]
 
-    async def _ask_redis(self, asks: list[Ask], *, hold: bool) -> list[Answer]:
+    async def _ask_redis(self, asks: Sequence[Ask], *, hold: bool) -> list[Answer | ParleyError | None]:
         """One call; a second one for asks whose counters Redis does not know, with the counts from Postgres."""
         epoch = self._book.epoch
-        answers = await self._counters.reserve(asks, hold=hold, epoch=epoch)
-        missing = [index for index, answer in enumerate(answers) if answer.verdict is Verdict.MISSING]
-        if missing:
-            keys = sorted({key for index in missing for key in asks[index].counters()})
-            loads = dict.fromkeys(keys, ZERO) | await self._ledger.used(keys)
-            again = [replace(asks[index], loads=loads) for index in missing]
-            for index, answer in zip(missing, await self._counters.reserve(again, hold=hold, epoch=epoch), strict=True):
-                answers[index] = answer
+        answers: list[Answer | ParleyError | None] = [*await self._counters.reserve(asks, hold=hold, epoch=epoch)]
+        missing = [
+            index
+            for index, answer in enumerate(answers)
+            if isinstance(answer, Answer) and answer.verdict is Verdict.MISSING
+        ]
+        if not missing:
+            return answers
+        again: Sequence[Answer | ParleyError | None]
+        try:
+            loaded = await self._loaded([asks[index] for index in missing])
+            again = await self._counters.reserve(loaded, hold=hold, epoch=epoch)
+        except ParleyError as error:
+            again = [error] * len(missing)
+        for index, answer in zip(missing, again, strict=True):
+            answers[index] = answer
         return answers
 
-    async def _without_redis(self, asks: list[Ask], now: int, *, hold: bool) -> list[Answer]:
+    async def _loaded(self, asks: Sequence[Ask]) -> list[Ask]:
+        """The asks with what Postgres has counted. Raises STORAGE_UNAVAILABLE."""
+        keys = sorted({key for ask in asks for key in ask.counters()})
+        loads = dict.fromkeys(keys, ZERO) | await self._ledger.used(keys)
+        return [replace(ask, loads=loads) for ask in asks]
+
+    async def _without_redis(self, asks: Sequence[Ask], now: int, *, hold: bool) -> list[Answer | ParleyError]:
         """Each rule as its failure mode says."""
-        answers = [_closed(ask, now) or _open(ask, now) for ask in asks]
+        answers: list[Answer | ParleyError] = [_closed(ask, now) or _open(ask, now) for ask in asks]
         counted = [
             index
             for index, (ask, answer) in enumerate(zip(asks, answers, strict=True))
-            if answer.verdict is Verdict.GRANTED and _counts_in_postgres(ask)
+            if isinstance(answer, Answer) and answer.verdict is Verdict.GRANTED and _counts_in_postgres(ask)
         ]
         if counted:
             decide = self._ledger.reserve if hold else self._ledger.peek
-            for index, answer in zip(counted, await decide([asks[index] for index in counted], now), strict=True):
+            counts: Sequence[Answer | ParleyError]
+            try:
+                counts = await decide([asks[index] for index in counted], now)
+            except ParleyError as error:
+                counts = [error] * len(counted)
+            for index, answer in zip(counted, counts, strict=True):
                 answers[index] = answer
         return answers
 

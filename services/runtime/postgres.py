@@ -3,12 +3,14 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 import asyncpg
 
+from services.kernel.errors import storage_unavailable
 from services.runtime.logs import describe, get_logger
 from services.runtime.migrations import migrate
 
@@ -116,6 +118,15 @@ async def _reset(connection: Connection) -> None:
     """
     if connection.is_in_transaction():
         await connection.reset()
+
+
+@contextmanager
+def told_away() -> Iterator[None]:
+    """PostgreSQL away as use cases know it, who know no driver: STORAGE_UNAVAILABLE."""
+    try:
+        yield
+    except (OSError, *AWAY) as error:
+        raise storage_unavailable("Postgres") from error
 
 
 async def retry_deadlocks(work: Callable[[], Awaitable[T]], *, attempts: int = 5) -> T:

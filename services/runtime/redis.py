@@ -1,16 +1,19 @@
 """Redis: the client of a process, of one server or of a cluster."""
 
 import asyncio
+import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from redis.asyncio import ConnectionPool, Redis, RedisCluster
+from redis.asyncio.client import PubSub
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError
 from redis.utils import str_if_bytes
 
 SOCKET_TIMEOUT = 1.0
@@ -78,6 +81,8 @@ class WaitingCluster(RedisCluster):
 
     async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
         async with self._turns:
+            if self._initialize:  # else the first commands would go to any node
+                _ = await self.initialize()
             return await super().execute_command(*args, **kwargs)
 
     async def aclose(self) -> None:
@@ -85,6 +90,25 @@ class WaitingCluster(RedisCluster):
             self._learning.cancel()
             await asyncio.wait({self._learning})
         await super().aclose()
+
+
+class Script:
+    """A script that a server gets when it does not know it yet.
+
+    redis-py's own loads it into all masters of a cluster first, and fails when one of them is away.
+    """
+
+    def __init__(self, client: Client, text: str) -> None:
+        self._client = client
+        self._text = text
+        self._digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    async def __call__(self, keys: Sequence[Any], args: Sequence[Any]) -> Any:
+        """What it returns. The keys lie in one slot."""
+        try:
+            return await self._client.evalsha(self._digest, len(keys), *keys, *args)
+        except NoScriptError:
+            return await self._client.eval(self._text, len(keys), *keys, *args)
 
 
 def make_redis(url: str, name: str) -> Client:
@@ -106,7 +130,9 @@ def make_redis(url: str, name: str) -> Client:
         first, others = _nodes(url)
         nodes = [ClusterNode(host, port) for host, port in others]
         connections = CONNECTIONS + SUBSCRIPTIONS
-        return WaitingCluster.from_url(first, startup_nodes=nodes, max_connections=connections, **options)
+        # Slots that have moved are learned one by one: learning all of them anew breaks off what is under way.
+        options |= {"max_connections": connections, "reinitialize_steps": 0}
+        return WaitingCluster.from_url(first, startup_nodes=nodes, **options)
     return Redis.from_pool(WaitingPool.from_url(url, max_connections=CONNECTIONS, **options))
 
 
@@ -118,6 +144,14 @@ def _nodes(url: str) -> tuple[str, list[tuple[str, int]]]:
     plain = parts._replace(scheme=parts.scheme.removesuffix(CLUSTER), netloc=f"{credentials}{at}{first}")
     split = [urlsplit(f"//{other}") for other in others]
     return plain.geturl(), [(each.hostname or "", each.port or 6379) for each in split]
+
+
+async def subscription(client: Client) -> PubSub:
+    """A subscriber. Every node of a cluster hears what is published on any of them, so any of them will do."""
+    if isinstance(client, RedisCluster):
+        _ = await client.initialize()
+        return client.pubsub(node=client.get_random_node())
+    return client.pubsub()
 
 
 def by_slot(client: Client, items: Iterable[T], key: Callable[[T], str]) -> list[list[T]]:
@@ -132,6 +166,14 @@ def by_slot(client: Client, items: Iterable[T], key: Callable[[T], str]) -> list
     for item in items:
         groups[client.keyslot(key(item))].append(item)
     return list(groups.values())
+
+
+def node_of(client: Client, key: str) -> str:
+    """The name of the server that has a key, as far as is known; empty where there is one only."""
+    if not isinstance(client, RedisCluster):
+        return ""
+    node = client.get_node_from_key(key) if client.nodes_manager.slots_cache else None
+    return node.name if node is not None else ""
 
 
 async def run_ids(client: Client) -> str:

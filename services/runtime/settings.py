@@ -18,7 +18,8 @@ class Settings(BaseSettings):
     database_url: str = ""
     """PostgreSQL, for example `postgresql://user@host/parley` or `postgresql://user@/parley?host=/run/folder`."""
     redis_url: str = ""
-    """Redis, for example `redis://host:6379/0` or `unix:///run/folder/redis.sock`."""
+    """Redis 6.2 or newer, or Valkey, for example `redis://host:6379/0` or `unix:///run/folder/redis.sock`. A cluster is
+    `redis+cluster://user:password@one:6379,two:6379` (`rediss+cluster://` with TLS), with some of its nodes."""
     redis_prefix: str = "parley"
     """Begins every key and topic in Redis, so that several stacks can share one."""
     postgres_pool_size: int = Field(default=6, ge=1)

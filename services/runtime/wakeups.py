@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 
 from services.runtime.following import follow
 from services.runtime.logs import describe, get_logger
-from services.runtime.redis import Client
+from services.runtime.redis import Client, subscription
 
 log = get_logger(__name__)
 
@@ -67,7 +67,7 @@ class Wakeups:
 
     async def _listen(self, heard: Heard, stands: Callable[[], None], on_gap: Callable[[], None] | None) -> None:
         """Listen until the connection breaks."""
-        pubsub = self._redis.pubsub()
+        pubsub = await subscription(self._redis)
         try:
             await pubsub.subscribe(self._channel)
             asked = False

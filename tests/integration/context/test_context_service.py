@@ -18,8 +18,10 @@ from parley_client.context import ContextClient
 from parley_client.tokens import TokenSource
 from services.context.settings import ContextSettings
 from services.context.wiring import build
+from services.runtime.redis import make_redis
 from services.runtime.service import running
 from tests.integration.context.asking import Start, read, sender, step, until
+from tests.support.stores import every_redis
 
 
 async def test_a_person_is_one_contact_in_all_conversations(start: Start) -> None:
@@ -68,6 +70,7 @@ async def test_an_expected_version_that_has_passed_is_a_conflict(start: Start) -
     assert caught.value.reason == "VERSION_MISMATCH"
 
 
+@every_redis
 async def test_two_processes_saving_at_once_lose_nothing(start: Start) -> None:
     clients = [await start(), await start()]
     conversation, contact = str(uuid4()), str(uuid4())
@@ -91,6 +94,7 @@ async def test_two_processes_saving_at_once_lose_nothing(start: Start) -> None:
     assert answer.version == 40
 
 
+@every_redis
 async def test_a_save_in_one_process_is_seen_in_the_memory_of_the_other(start: Start) -> None:
     here, there = await start(), await start()
     conversation, contact = str(uuid4()), str(uuid4())
@@ -133,6 +137,7 @@ async def test_the_version_asked_for_is_given_even_before_the_invalidation(start
         assert answer.snapshot.dialog.step == f"s{number}"
 
 
+@every_redis
 async def test_a_publication_that_nobody_understands_ends_nothing(
     start: Start, redis_url: str, redis_prefix: str
 ) -> None:
@@ -140,7 +145,7 @@ async def test_a_publication_that_nobody_understands_ends_nothing(
     conversation, contact = str(uuid4()), str(uuid4())
     await here.save_context(step(conversation, contact, "one"))
     await there.get_context(read(conversation))
-    async with Redis.from_url(redis_url) as anybody:
+    async with make_redis(redis_url, "anybody") as anybody:
         for publication in (
             b"\xff",
             b"nonsense",
@@ -158,6 +163,23 @@ async def test_a_publication_that_nobody_understands_ends_nothing(
     await until(seen)
 
 
+@every_redis
+async def test_a_batch_is_read_from_redis_wherever_its_keys_lie(start: Start) -> None:
+    """CTX-13: on a cluster they lie in slots of all masters."""
+    here, there = await start(), await start()
+    people = [(str(uuid4()), str(uuid4())) for _ in range(40)]
+    saves = context_pb2.BatchSaveContextRequest()
+    for conversation, contact in people:
+        saves.items.add().request.CopyFrom(step(conversation, contact, conversation))
+    assert not any(result.HasField("error") for result in (await here.batch_save_context(saves)).results)
+    reads = context_pb2.BatchGetContextRequest()
+    for conversation, _ in people:
+        reads.items.add().request.CopyFrom(read(conversation))
+    answers = [result.response for result in (await there.batch_get_context(reads)).results]
+    assert [answer.snapshot.dialog.step for answer in answers] == [conversation for conversation, _ in people]
+    assert {answer.level for answer in answers} == {context_pb2.CACHE_LEVEL_REDIS}
+
+
 async def test_another_process_reads_from_redis_first(start: Start) -> None:
     here, there = await start(), await start()
     conversation, contact = str(uuid4()), str(uuid4())
@@ -165,6 +187,7 @@ async def test_another_process_reads_from_redis_first(start: Start) -> None:
     assert (await there.get_context(read(conversation))).level == context_pb2.CACHE_LEVEL_REDIS
 
 
+@every_redis
 async def test_after_invalidation_everybody_reads_postgres(start: Start, postgres_url: str) -> None:
     here, there = await start(), await start()
     conversation, contact = str(uuid4()), str(uuid4())
@@ -183,6 +206,7 @@ async def test_after_invalidation_everybody_reads_postgres(start: Start, postgre
     await until(from_postgres)
 
 
+@every_redis
 async def test_client_data_is_saved_with_the_dialog_or_not_at_all(start: Start) -> None:
     client: ContextClient = await start()
     conversation = str(uuid4())

@@ -66,7 +66,7 @@ class Stores:
 
     async def lose_redis(self) -> None:
         """All of it, as a Redis without a disk does."""
-        async for key in self.redis.scan_iter(match=f"{{{self.prefix}:limits}}*", count=1000):
+        async for key in self.redis.scan_iter(match=f"{{{self.prefix}:limits:*", count=1000):
             await self.redis.delete(key)
 
     async def reserve(

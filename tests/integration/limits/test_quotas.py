@@ -6,13 +6,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from parley.limits.v1 import limits_pb2 as pb
 
-from deploy.local.embedded import EmbeddedRedis
+from deploy.local.embedded import EmbeddedPostgres, EmbeddedRedis
 from services.kernel.errors import ParleyError
 from services.limits.domain import DailyQuota, FailureMode, Override, Rule, Rules, Scope, Selector
+from services.runtime.redis import node_of
 from tests.integration.limits.stores import Stores, stores, subject_of
+from tests.support.stores import RedisCluster, every_redis
 
 
 def quota(
@@ -109,6 +112,7 @@ async def test_a_hold_that_runs_out_is_given_back_and_tells_when(made: Stores) -
     assert (await made.reserve("r3")).granted
 
 
+@every_redis
 async def test_a_refusal_by_one_rule_takes_nothing_of_the_others(made: Stores) -> None:
     await spend(made, 2, resource="both")
     await spend(made, 1, resource="both", contact="boris")
@@ -129,6 +133,7 @@ async def test_a_shadow_quota_never_refuses(made: Stores) -> None:
     assert await made.used(resource="watched") == {"watch": 3}
 
 
+@every_redis
 async def test_items_of_a_batch_see_one_another(made: Stores) -> None:
     requests = [
         pb.ReserveRequest(tenant_id="acme", request_id=f"r{n}", resource="turn", subject=subject_of("anna"))
@@ -142,6 +147,51 @@ async def test_items_of_a_batch_see_one_another(made: Stores) -> None:
     commits = [pb.CommitRequest(tenant_id="acme", reservation_id=ids[n]) for n in (0, 0, 1)]
     replayed = [each.replayed for each in await made.limits.commit(commits) if isinstance(each, pb.CommitResponse)]
     assert (replayed, await made.used()) == ([False, True, False], {"day": 3})
+
+
+@every_redis
+async def test_a_batch_of_many_tenants_is_decided_as_if_they_came_alone(made: Stores) -> None:
+    tenants = [f"tenant{number}" for number in range(20)]
+    requests = [
+        pb.ReserveRequest(tenant_id=tenant, request_id=f"r{n}", resource="turn", subject=subject_of("anna"))
+        for n in range(4)
+        for tenant in tenants
+    ]
+    results = [each for each in await made.limits.reserve(requests) if isinstance(each, pb.ReserveResponse)]
+    assert [result.granted for result in results] == [True] * 60 + [False] * 20
+    commits = [
+        pb.CommitRequest(tenant_id=request.tenant_id, reservation_id=result.reservation_id)
+        for request, result in zip(requests[:40], results, strict=False)
+    ]
+    assert not any(isinstance(each, ParleyError) for each in await made.limits.commit(commits))
+    for request, result in zip(requests[40:60], results[40:60], strict=True):
+        await made.limits.release(pb.ReleaseRequest(tenant_id=request.tenant_id, reservation_id=result.reservation_id))
+    for tenant in tenants:
+        made.tenant = tenant
+        assert await made.used() == {"day": 2}
+
+
+async def test_a_cluster_without_one_of_its_masters_decides_for_the_tenants_of_the_others(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    cluster = RedisCluster(tmp_path)
+    await asyncio.to_thread(cluster.start)
+    try:
+        async with stores(postgres_url, cluster.url, "t", RULES) as made:
+            made.counters._budget = 0.2
+            requests = [
+                pb.ReserveRequest(tenant_id=f"t{n}", request_id="r", resource="closed", subject=subject_of("anna"))
+                for n in range(30)
+            ]
+            dead = cluster.masters[0]
+            tags = [f"{{t:limits:{request.tenant_id}}}" for request in requests]
+            mine = [node_of(made.redis, tag) == f"127.0.0.1:{dead.port}" for tag in tags]
+            await asyncio.to_thread(dead.kill)
+            results = [each for each in await made.limits.reserve(requests) if isinstance(each, pb.ReserveResponse)]
+            assert 0 < sum(mine) < 30
+            assert [result.granted for result in results] == [not gone for gone in mine]
+    finally:
+        await asyncio.to_thread(cluster.stop)
 
 
 async def test_a_bad_item_fails_alone(made: Stores) -> None:
@@ -169,12 +219,14 @@ async def test_a_commit_whose_hold_and_redis_are_gone_still_charges_once(made: S
     assert await made.used() == {"day": 1}
 
 
+@every_redis
 async def test_a_lost_redis_takes_no_used_unit_with_it(made: Stores) -> None:
     await spend(made, 3)
     await made.lose_redis()
     assert not (await made.reserve("r")).granted
 
 
+@every_redis
 async def test_a_commit_is_faster_than_a_load(made: Stores) -> None:
     """A count that was read before a commit never comes after it."""
     answer = await made.reserve("r")
@@ -196,6 +248,7 @@ async def test_a_commit_is_faster_than_a_load(made: Stores) -> None:
     assert await loading == {"day": 1}
 
 
+@every_redis
 async def test_a_reset_sets_use_and_holds_to_zero_once_per_request(made: Stores) -> None:
     await spend(made, 2)
     await made.reserve("held")
@@ -275,9 +328,48 @@ async def test_what_was_charged_without_redis_counts_when_it_is_back(mortal: Sto
     assert not (await mortal.reserve("r")).granted
 
 
+async def test_a_charge_that_redis_missed_counts_though_its_process_ended(
+    mortal: Stores, own_redis: EmbeddedRedis, postgres_url: str
+) -> None:
+    """Redis was only slow, so nobody sees by its run that it knows less than Postgres."""
+    await spend(mortal, 2)
+    held = await mortal.reserve("held")
+    mortal.counters._budget = 0.05
+    async with Redis.from_url(own_redis.url) as operator:
+        await operator.client_pause(60_000, all=False)
+        await mortal.commit(held.reservation_id)
+        await operator.client_unpause()
+    async with stores(postgres_url, own_redis.url, mortal.prefix, RULES) as another:
+        another.pass_time(300)
+        assert await another.used() == {"day": 3}
+
+
+async def test_without_postgres_the_counters_that_redis_knows_decide(
+    redis_url: str, redis_prefix: str, tmp_path: Path
+) -> None:
+    postgres = EmbeddedPostgres(tmp_path / "postgres", durable=False)
+    await asyncio.to_thread(postgres.start)
+    try:
+        async with stores(postgres.url, redis_url, redis_prefix, RULES) as made:
+            await spend(made, 1)
+            await asyncio.to_thread(postgres.kill)
+            requests = [
+                pb.ReserveRequest(tenant_id="acme", request_id=contact, resource="turn", subject=subject_of(contact))
+                for contact in ("new", "anna")
+            ]
+            unknown, known = await made.limits.reserve(requests)
+            assert isinstance(unknown, ParleyError)
+            assert unknown.reason == "STORAGE_UNAVAILABLE"
+            assert isinstance(known, pb.ReserveResponse)
+            assert known.granted
+    finally:
+        await asyncio.to_thread(postgres.kill)
+
+
 async def test_a_redis_that_lost_its_last_second_is_not_believed(mortal: Stores, own_redis: EmbeddedRedis) -> None:
     await spend(mortal, 2)
-    [counter] = [key async for key in mortal.redis.scan_iter(match="*:c:acme:day:*") if not key.endswith(b":holds")]
+    keys = [key async for key in mortal.redis.scan_iter(match="*limits:acme}:c:day:*")]
+    [counter] = [key for key in keys if not key.endswith(b":holds")]
     await asyncio.to_thread(own_redis.restart)
     await mortal.redis.hset(counter, "used", "1")  # as it was before the last commit
     await mortal.book.refresh()

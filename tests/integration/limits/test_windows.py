@@ -14,6 +14,7 @@ from parley.limits.v1 import limits_pb2 as pb
 from services.kernel.errors import ParleyError
 from services.limits.domain import MOST_EXACT, FailureMode, Rule, Rules, Scope, SlidingWindow
 from tests.integration.limits.stores import Stores, stores, subject_of
+from tests.support.stores import every_redis
 
 LENGTH = 60
 
@@ -53,6 +54,7 @@ async def test_a_unit_comes_free_when_the_first_leaves_the_window(made: Stores) 
     assert (await made.reserve("r3", resource="exact")).granted
 
 
+@every_redis
 async def test_those_who_can_wait_get_slots_one_after_the_other(made: Stores) -> None:
     for number in range(3):
         await made.reserve(f"r{number}", resource="exact")
@@ -65,6 +67,7 @@ async def test_those_who_can_wait_get_slots_one_after_the_other(made: Stores) ->
     assert (beyond.granted, (await made.used(resource="exact"))["few"]) == (False, 10)
 
 
+@every_redis
 async def test_a_slot_given_back_is_free_for_the_next(made: Stores) -> None:
     first = await made.reserve("r0", resource="exact")
     for number in (1, 2):
@@ -79,9 +82,9 @@ async def test_a_slot_is_remembered_no_longer_than_its_window(made: Stores) -> N
     """Delivery takes one per call and settles none."""
 
     async def remembered(request_id: str, ttl: float, max_wait: float = 0) -> float:
-        before = [key async for key in made.redis.scan_iter(match=f"{{{made.prefix}:limits}}:r:*")]
+        before = [key async for key in made.redis.scan_iter(match=f"{{{made.prefix}:limits:*}}:r:*")]
         assert (await made.reserve(request_id, resource="exact", ttl=ttl, max_wait=max_wait)).granted
-        after = [key async for key in made.redis.scan_iter(match=f"{{{made.prefix}:limits}}:r:*")]
+        after = [key async for key in made.redis.scan_iter(match=f"{{{made.prefix}:limits:*}}:r:*")]
         [record] = set(after) - set(before)
         left: int = await made.redis.pttl(record)
         return left / 1000
@@ -107,11 +110,11 @@ async def test_a_reset_that_redis_could_not_do_is_done_by_the_same_request(made:
     for number in range(3):
         await made.reserve(f"r{number}", resource="exact")
     request = pb.ResetUsageRequest(tenant_id="acme", rule_id="few", subject=subject_of("anna"), request_id="reset")
-    made.counters._away_until = monotonic() + 600
+    made.counters._absences[""].until = monotonic() + 600
     with pytest.raises(ParleyError) as raised:
         await made.limits.reset(request)
     assert raised.value.reason == "STORAGE_UNAVAILABLE"
-    made.counters._away_until = 0.0
+    made.counters._absences[""].until = 0.0
     assert (await made.used(resource="exact"))["few"] == 3
     await made.limits.reset(request)
     assert (await made.used(resource="exact"))["few"] == 0
@@ -140,6 +143,7 @@ async def test_a_hold_that_nobody_settles_comes_back(made: Stores, resource: str
     assert not (await made.reserve("r3", contact="boris", resource=resource)).granted
 
 
+@every_redis
 async def test_a_slot_is_good_for_all_windows_or_none_is_taken(made: Stores) -> None:
     await made.reserve("r0", resource="mixed", units=2)
     refused = await made.reserve("r1", resource="mixed", units=1)

@@ -9,6 +9,7 @@ import pytest
 from deploy.local.embedded import EmbeddedRedis
 from services.runtime.redis import make_redis
 from services.runtime.wakeups import Wakeups
+from tests.support.stores import every_redis
 
 
 class Listener:
@@ -52,6 +53,7 @@ async def listener(wakeups: Wakeups) -> AsyncIterator[Listener]:
         await listener.task
 
 
+@every_redis
 async def test_a_wake_up_is_heard(wakeups: Wakeups, listener: Listener) -> None:
     wakeups.publish()
     await until(lambda: listener.publications)
@@ -69,6 +71,7 @@ async def test_what_cannot_be_read_is_skipped(
     await redis.aclose()
 
 
+@every_redis
 async def test_many_at_once_go_out_together(wakeups: Wakeups, listener: Listener) -> None:
     for i in range(100):
         wakeups.publish(f"item {i % 50}")
@@ -88,6 +91,7 @@ async def test_topics_and_prefixes_are_kept_apart(
     await redis.aclose()
 
 
+@every_redis
 async def test_a_publication_that_nobody_understands_ends_nothing(
     wakeups: Wakeups, listener: Listener, redis_url: str, redis_prefix: str
 ) -> None:
