@@ -185,6 +185,20 @@ def pieces_of(traces: Mapping[Key, Gathered], trace_id: bytes) -> list[Piece]:
     return [piece for (found, _), each in traces.items() if found == trace_id for piece in each.pieces(trace_id)]
 
 
+MOST_SPANS = 10_000
+"""Spans of one export; exporters send some hundreds."""
+MOST_SCOPES = 1_000
+"""Resources, and scopes of all resources, of one export."""
+
+
+def is_too_much(request: ExportTraceServiceRequest) -> bool:
+    """Whether an export holds more than is looked at in one go, which others on the loop wait for."""
+    resources = request.resource_spans
+    if len(resources) > MOST_SCOPES or sum(len(each.scope_spans) for each in resources) > MOST_SCOPES:
+        return True
+    return count(request) > MOST_SPANS
+
+
 def count(request: ExportTraceServiceRequest) -> int:
     """How many spans an export has."""
     return sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)

@@ -18,6 +18,7 @@ from services.kernel.errors import invalid_field, not_found
 from services.runtime import pages
 from services.runtime.auth import ALL, caller
 from services.telemetry.domain import Filters, Position, Summary
+from services.telemetry.gathering import MOST_SPANS, is_too_much
 from services.telemetry.spans import spans_of
 from services.telemetry.usecases import Sink, Traces
 
@@ -36,6 +37,8 @@ class TraceServicer:
             export = ExportTraceServiceRequest.FromString(request)
         except DecodeError:
             raise invalid_field("resource_spans", "is not OTLP") from None
+        if is_too_much(export):
+            raise invalid_field("resource_spans", f"has more than {MOST_SPANS:,} spans; send fewer at a time")
         tenants = caller().tenants
         lost = self._sink.receive(export, len(request), None if tenants is ALL else tenants)
         response = ExportTraceServiceResponse()

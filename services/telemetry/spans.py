@@ -1,6 +1,7 @@
 """Stored spans as the contract shows them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from google.protobuf import json_format
@@ -14,6 +15,8 @@ from services.telemetry.gathering import is_outside, read, tenant_of
 
 MAX_SPANS = 5000
 """Spans of one trace that are shown, the earliest: more would not fit into a message."""
+MOST_READ = 4 * MAX_SPANS
+"""Spans of one trace that are looked at."""
 
 
 class _Found(NamedTuple):
@@ -26,7 +29,7 @@ class _Found(NamedTuple):
 
 def spans_of(pieces: Iterable[Piece], tenant_id: str) -> list[pb.Span]:
     """What a tenant may see of a trace, by start time. One that was sent twice is shown once."""
-    found = [each for piece in pieces for each in _read(piece)]
+    found = list(islice((each for piece in pieces for each in _read(piece)), MOST_READ))
     ours = [each.span for each in found if not each.owner]
     tenants = _tenants(ours)
     seen = {

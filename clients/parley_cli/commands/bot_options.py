@@ -1,6 +1,7 @@
 """The options that make and change a bot."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from parley.dialog.v1 import bot_pb2
 
 from parley_cli.durations import METAVAR, parse, to_proto
 from parley_cli.faults import Fault
+from parley_client.errors import CallError
 
 DEFAULT_FORM = "water-order"
 
@@ -125,3 +127,14 @@ def read(path: Path, option: str) -> str:
         raise Fault(f"{option} {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise Fault(f"{option} {path} is not text in UTF-8: {error}") from error
+
+
+@contextmanager
+def naming(form: str | None, form_file: Path | None) -> Iterator[None]:
+    """What is wrong with a form of one's own is told with its file; the service names key, line and reason."""
+    try:
+        yield
+    except CallError as error:
+        if error.reason == "INVALID_FORM" and (form_file or form):
+            error.message = f"{form_file or form}: {error.message}"
+        raise

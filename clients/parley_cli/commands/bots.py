@@ -32,6 +32,7 @@ from parley_cli.commands.bot_options import (
     PromptFile,
     Start,
     apply,
+    naming,
 )
 from parley_cli.confirm import confirm
 from parley_cli.durations import said
@@ -81,7 +82,8 @@ def create(
         bot.assistant.system_prompt = DEFAULT_PROMPT
     apply(bot, given)
     request = bot_pb2.CreateBotRequest(tenant_id=tenant, bot=bot, request_id=f"cli-{uuid4()}")
-    made = perform(tenant, lambda session: session.bots.create_bot(request)).bot
+    with naming(form, form_file):
+        made = perform(tenant, lambda session: session.bots.create_bot(request)).bot
     show_one(made, as_json=as_json)
 
 
@@ -125,7 +127,9 @@ def update(
         updated: bot_pb2.Bot = (await session.bots.update_bot(request)).bot
         return updated
 
-    show_one(perform(tenant, work), as_json=as_json)
+    with naming(form, form_file):
+        updated = perform(tenant, work)
+    show_one(updated, as_json=as_json)
 
 
 @app.command("list")

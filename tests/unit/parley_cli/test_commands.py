@@ -165,6 +165,10 @@ def test_a_form_of_ones_own_is_read_from_its_file(stack: Scripted, tmp_path: Pat
     for option in ("--form", "--form-file"):
         document("bots", "create", "--id", "own", "--flow", "form", option, str(tmp_path / "form.yaml"))
         assert stack.requests["CreateBot"].pop().bot.form.definition_yaml == "id: own"
+    said = "slots[0].pattern: line 9: is no pattern of RE2"
+    stack.answers["CreateBot"] = failure(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FORM", said)
+    wrong = parley("bots", "create", "--id", "own", "--flow", "form", "--form", str(tmp_path / "form.yaml"))
+    assert f"{tmp_path / 'form.yaml'}: {said}" in wrong.stderr
     missing = parley("bots", "create", "--id", "own", "--flow", "form", "--form", "missing.yaml")
     assert missing.stderr == "error: --form missing.yaml: No such file or directory\n"
 

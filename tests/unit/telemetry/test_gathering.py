@@ -1,7 +1,7 @@
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from services.telemetry.domain import Piece
-from services.telemetry.gathering import Gathering, read, varint
+from services.telemetry.gathering import MOST_SCOPES, MOST_SPANS, Gathering, is_too_much, read, varint
 from services.telemetry.spans import spans_of
 from tests.support.otlp import SpanMade, export, new_trace_id
 
@@ -69,6 +69,15 @@ def test_malformed_spans_are_refused_and_the_rest_is_kept() -> None:
     assert here.add(export([*bad, good]), 0.0, None) == 3
     assert here.spans == 1
     assert here.add(ExportTraceServiceRequest(), 0.0, None) == 0
+
+
+def test_an_export_of_more_than_exporters_send_is_too_much() -> None:
+    assert not is_too_much(export([SpanMade(new_trace_id())] * MOST_SPANS))
+    assert is_too_much(export([SpanMade(new_trace_id())] * (MOST_SPANS + 1)))
+    scopes = ExportTraceServiceRequest()
+    for _ in range(MOST_SCOPES + 1):
+        scopes.resource_spans.add()
+    assert is_too_much(scopes)
 
 
 def test_what_postgres_cannot_store_is_left_out() -> None:
