@@ -36,6 +36,7 @@ from services.delivery.usecases.mirror import ChannelMirror
 from services.delivery.usecases.ports import Claimed
 from services.delivery.usecases.releases import Releases
 from services.delivery.usecases.send import SendMessages
+from services.delivery.usecases.waits import Waits
 from services.delivery.usecases.work import Worker
 from services.kernel.breaker import BreakerPolicy
 from services.runtime.crypto import Sealer
@@ -160,6 +161,7 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
         PostgresReadStore(pool, await runtime.reads(), sealing),
         PostgresRetryStore(pool, lanes, sealing, stored=stored),
         statuses,
+        Waits(mirror, gates, runtime.clock),
     )
 
     async def work(stop: asyncio.Event) -> None:

@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 
 from services.delivery.domain.deliveries import Parts
+from services.delivery.domain.waiting import Place
 
 
 class ReplyState(IntEnum):
@@ -102,6 +103,8 @@ class Delivery:
     lane_id: UUID
     seq: int
     revision: int
+    place: Place | None = None
+    """Where it stands in its lane; None when that was not asked for."""
 
     def part_text(self, index: int) -> str:
         return part_text(self.text, self.cuts, index)

@@ -1,9 +1,10 @@
 """Reads deliveries for people: one, a page, the numbers."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import asyncpg
@@ -11,6 +12,7 @@ import asyncpg
 from services.delivery.domain import deliveries
 from services.delivery.domain.outbox import Delivery
 from services.delivery.domain.parts import OPEN, PartState
+from services.delivery.domain.waiting import Place
 from services.delivery.postgres.sealing import Sealing
 from services.delivery.usecases.ports import Filter, Stats
 from services.runtime.crypto import CannotOpen
@@ -24,9 +26,10 @@ if TYPE_CHECKING:
 COLUMNS = """delivery_id, delivery.tenant_id, channel_key, channel_id, conversation_id, chat_id, request_id, message_id,
     reply_index, text, sealed_text, cuts, parts, delivery.created_at, sent_at, delivered_at, read_at, traceparent,
     tracestate, delivery.lane_id, delivery.seq, revision"""
+_PLACE = "lane.done_seq AS lane_done_seq, lane.due_at AS lane_due_at, lane.lease_until AS lane_lease_until"
 _PATH = Path(__file__).parent / "reading.sql"
 _WALK = load_queries(_PATH)["walk"]
-QUERIES = load_queries(_PATH, columns=COLUMNS, walk=_WALK, of="tenant_id = $1")
+QUERIES = load_queries(_PATH, columns=COLUMNS, place=_PLACE, walk=_WALK, of="tenant_id = $1")
 STATS_OF_ALL = load_queries(_PATH, of="$1 = ''")["stats"]
 NEWEST = UUID(int=2**128 - 1)
 BEGIN, WINDOW = 1_500, 5_000
@@ -102,8 +105,10 @@ class PostgresReadStore:
 
 
 def delivery_of(row: asyncpg.Record, sealing: Sealing) -> Delivery:
-    """From the columns of COLUMNS. A text that does not open leaves the rest to be seen and worked with."""
+    """From the columns of COLUMNS, and of its place if they were read. A text that does not open leaves the rest to be
+    seen and worked with."""
     values = dict(row)
+    place = _place(values) if "lane_done_seq" in values else None
     cuts, stored = values.pop("cuts"), values.pop("parts")
     count = 1 if cuts is None else len(cuts) // 2
     parts = deliveries.from_json(stored, count)
@@ -113,4 +118,14 @@ def delivery_of(row: asyncpg.Record, sealing: Sealing) -> Delivery:
     except CannotOpen as error:
         log.error("a stored text cannot be opened", delivery_id=str(delivery_id), error=describe(error), alert=True)
         text, cuts = UNREADABLE, [0, len(UNREADABLE)] * count
-    return Delivery(**values, text=text, cuts=None if cuts is None else tuple(cuts), parts=parts)
+    return Delivery(**values, text=text, cuts=None if cuts is None else tuple(cuts), parts=parts, place=place)
+
+
+def _place(values: dict[str, Any]) -> Place:
+    """Takes its columns out of the row's values."""
+    done, due, lease = (values.pop(f"lane_{name}") for name in ("done_seq", "due_at", "lease_until"))
+    return Place(values["seq"], done or 0, _milliseconds(due), _milliseconds(lease))
+
+
+def _milliseconds(at: datetime | None) -> int:
+    return 0 if at is None else int(at.timestamp() * 1000)

@@ -1,11 +1,14 @@
 -- name: get
 -- One delivery of a tenant.
-SELECT {columns} FROM delivery.deliveries AS delivery WHERE tenant_id = $1 AND delivery_id = $2;
+SELECT {columns}, {place} FROM delivery.deliveries AS delivery
+LEFT JOIN delivery.lanes AS lane ON lane.lane_id = delivery.lane_id
+WHERE delivery.tenant_id = $1 AND delivery_id = $2;
 
 -- name: list
 -- Deliveries by their ids, newest first.
-SELECT {columns} FROM delivery.deliveries AS delivery
-WHERE tenant_id = $1 AND delivery_id = ANY ($2::uuid[])
+SELECT {columns}, {place} FROM delivery.deliveries AS delivery
+LEFT JOIN delivery.lanes AS lane ON lane.lane_id = delivery.lane_id
+WHERE delivery.tenant_id = $1 AND delivery_id = ANY ($2::uuid[])
 ORDER BY delivery_id DESC;
 
 -- name: walk

@@ -27,6 +27,7 @@ from services.delivery.usecases.ports import (
     StatusStore,
 )
 from services.delivery.usecases.send import SendMessages, ToSend
+from services.delivery.usecases.waits import Waits
 from services.kernel.errors import ParleyError, not_found
 from services.runtime import pages
 from services.runtime.items import run_items
@@ -45,12 +46,14 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
         reading: ReadStore,
         retrying: RetryStore,
         statuses: StatusStore,
+        waits: Waits,
     ) -> None:
         self._send = send
         self._channels = channels
         self._reading = reading
         self._retrying = retrying
         self._statuses = statuses
+        self._waits = waits
 
     async def SendMessage(self, request: pb.SendMessageRequest, context: object) -> pb.SendMessageResponse:
         (result,) = await self._send_all([request], [otel.get_current()])
@@ -86,7 +89,7 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
         delivery = await self._reading.get(tenant_id, UUID(delivery_id))
         if delivery is None:
             raise not_found("DELIVERY_NOT_FOUND", "delivery", "delivery_id", delivery_id)
-        return delivery_message(delivery)
+        return delivery_message(delivery, self._waits.of(delivery))
 
     async def ListDeliveries(self, request: pb.ListDeliveriesRequest, context: object) -> pb.ListDeliveriesResponse:
         filters = (request.tenant_id, request.message_id, request.channel_id, request.part_state)
@@ -95,7 +98,7 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
         before = UUID(str(position[0])) if position else None
         found, further = await self._reading.page(_filter(request), before=before, limit=size)
         token = pages.encode("ListDeliveries", filters, (str(further),)) if further is not None else ""
-        shown = [delivery_message(delivery) for delivery in found]
+        shown = [delivery_message(delivery, self._waits.of(delivery)) for delivery in found]
         return pb.ListDeliveriesResponse(deliveries=shown, next_page_token=token)
 
     async def RetryDelivery(self, request: pb.RetryDeliveryRequest, context: object) -> pb.RetryDeliveryResponse:

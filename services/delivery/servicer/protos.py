@@ -4,13 +4,14 @@ from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from parley.common.v1 import content_pb2
+from parley.common.v1 import content_pb2, waiting_pb2
 from parley.delivery.v1 import channel_pb2, delivery_pb2
 
 from services.delivery.domain.attempts import Attempt
 from services.delivery.domain.channels import Channel
 from services.delivery.domain.outbox import Delivery
 from services.delivery.domain.parts import OPEN, Part
+from services.delivery.domain.waiting import Waiting
 
 
 def timestamp(moment: datetime | None) -> Timestamp | None:
@@ -43,8 +44,9 @@ def channel_message(channel: Channel) -> channel_pb2.Channel:
     )
 
 
-def delivery_message(delivery: Delivery) -> delivery_pb2.Delivery:
+def delivery_message(delivery: Delivery, waiting: Waiting | None = None) -> delivery_pb2.Delivery:
     return delivery_pb2.Delivery(
+        waiting=_waiting(waiting),
         delivery_id=str(delivery.delivery_id),
         tenant_id=delivery.tenant_id,
         channel_id=delivery.channel_id,
@@ -59,6 +61,17 @@ def delivery_message(delivery: Delivery) -> delivery_pb2.Delivery:
         delivered_at=timestamp(delivery.delivered_at),
         read_at=timestamp(delivery.read_at),
         trace_id=delivery.traceparent.split("-")[1] if delivery.traceparent else "",
+    )
+
+
+def _waiting(waiting: Waiting | None) -> waiting_pb2.Waiting | None:
+    if waiting is None:
+        return None
+    return waiting_pb2.Waiting(
+        reason=waiting_pb2.WaitReason.ValueType(waiting.reason),
+        until=moment(waiting.until),
+        detail=waiting.detail,
+        ahead=waiting.ahead,
     )
 
 
