@@ -129,6 +129,7 @@ class PostgresStatusStore:
         named = False
         async with self._pool.acquire() as conn, conn.transaction():
             target = await self._target(conn, channel.key, report)
+            place = (channel.tenant_id, channel.key, dedupe_key)
             kept = await conn.fetchval(
                 QUERIES["keep"],
                 channel.key,
@@ -137,7 +138,7 @@ class PostgresStatusStore:
                 report.external_id,
                 report.status,
                 as_time(report.at),
-                "" if target else without_phones(report.error),
+                None if target else self._sealing.early_error(place, without_phones(report.error)),
                 report.word,
                 target is not None,
             )
@@ -179,7 +180,9 @@ class PostgresStatusStore:
             if target is None:
                 return said
             rows = await conn.fetch(QUERIES["unmatched"], *key)
-            for _, ours, status, at, error, word in rows:
+            for dedupe_key, ours, status, at, clear, sealed, word in rows:
+                place = (target.delivery.tenant_id, key[0], dedupe_key)
+                error = self._sealing.open_early_error(place, clear, sealed)
                 report = Report(ProviderStatus(status), _milliseconds(at), key[1], ours, error, word)
                 more, target = await self._apply(conn, target, report)
                 said += more

@@ -1,9 +1,9 @@
 -- name: keep
 -- Keeps a status, once per key. One without a part is looked for again in ten seconds, if nobody finds it before.
 INSERT INTO delivery.statuses (
-    channel_key, dedupe_key, provider_message_id, external_id, status, at, error, word, matched, look_at
+    channel_key, dedupe_key, provider_message_id, external_id, status, at, error, sealed_error, word, matched, look_at
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, CASE WHEN NOT $9 THEN now() + interval '10 seconds' END)
+VALUES ($1, $2, $3, $4, $5, $6, '', $7, $8, $9, CASE WHEN NOT $9 THEN now() + interval '10 seconds' END)
 ON CONFLICT (channel_key, dedupe_key) DO NOTHING
 RETURNING true;
 
@@ -16,7 +16,7 @@ WHERE NOT status.matched;
 
 -- name: unmatched
 -- What was said of one message before its part was known, in its order.
-SELECT dedupe_key, external_id, status, at, error, word
+SELECT dedupe_key, external_id, status, at, error, sealed_error, word
 FROM delivery.statuses
 WHERE channel_key = $1 AND provider_message_id = $2 AND NOT matched
 ORDER BY at, status
@@ -38,7 +38,7 @@ RETURNING channel_key, provider_message_id, external_id, external_id <> '' OR EX
 
 -- name: matched
 -- Statuses have had their effect; what they said stands with the part.
-UPDATE delivery.statuses SET matched = true, error = '', look_at = NULL
+UPDATE delivery.statuses SET matched = true, error = '', sealed_error = NULL, look_at = NULL
 WHERE channel_key = $1 AND dedupe_key = ANY ($2::text[]);
 
 -- name: expire

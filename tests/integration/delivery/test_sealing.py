@@ -6,6 +6,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from parley.delivery.v1 import channel_pb2, delivery_pb2
 
@@ -105,3 +106,23 @@ async def test_channels_do_without_an_older_master_key_once_they_were_sealed_aga
         answer = await delivery.client.send_message(message("text"))
         await delivery.until_state(answer.delivery_id, SENT)
         assert [call.token for call in world.receiver.calls] == [TOKEN]
+
+
+async def test_what_a_provider_says_before_the_message_is_known_is_sealed(delivery: Delivery, world: World) -> None:
+    request = delivery_pb2.ReportStatusRequest(
+        tenant_id=TENANT,
+        channel_id=CHANNEL,
+        provider_message_id="1001",
+        status=delivery_pb2.PROVIDER_STATUS_FAILED,
+        at=Timestamp(seconds=1_800_000_000),
+        dedupe_key="early",
+        error=f"cannot send {SECRET}",
+    )
+    await delivery.as_("edge")[0].report_status(request)
+    async with asyncpg.create_pool(world.settings().database_url, min_size=1, max_size=1) as database:
+        assert await database.fetchval("SELECT count(*) FROM delivery.statuses WHERE NOT matched") == 1
+        assert await tables_with(SECRET, database, "delivery") == set()
+        answer = await delivery.client.send_message(message(SECRET))
+        dead = await delivery.until_state(answer.delivery_id, DEAD)
+        assert dead.parts[0].attempts[-1].error == "cannot send ***"
+        assert await tables_with(SECRET, database, "delivery") == set()
