@@ -191,6 +191,15 @@ class Ended:
 
 
 @dataclass(frozen=True)
+class Open:
+    """A form that waits for its person: what analytics learns when they never come back."""
+
+    step: str
+    message_count: int
+    started_at: datetime
+
+
+@dataclass(frozen=True)
 class TurnPlan:
     """What a turn decided. It is committed before any of it leaves the service."""
 
@@ -203,6 +212,8 @@ class TurnPlan:
     """Empty the messages namespace first (`/refresh`)."""
     orders: Sequence[OrderDraft] = ()
     ended: Ended | None = None
+    open: Open | None = None
+    """Set by forms, with the dialog that it tells of."""
     charge_quota: bool = False
     """Commit the turn's reservation; otherwise it is released."""
     usage: Usage = Usage()

@@ -24,6 +24,7 @@ from services.dialog.postgres.inbox import PostgresInbox
 from services.dialog.postgres.lanes import SCHEMA
 from services.dialog.postgres.reads import PostgresReads
 from services.dialog.postgres.sealing import Sealing
+from services.dialog.postgres.silence import PostgresSilence
 from services.dialog.postgres.stretches import PARTITIONS
 from services.dialog.postgres.tenants import PostgresTenants
 from services.dialog.postgres.turns import PostgresTurns
@@ -111,6 +112,9 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
             lambda: inbox.forget_dedupe_ids(runtime.clock.now()),
             every=settings.dialog_dedupe_sweep_seconds,
             soon=0.05,
+        ),
+        periodic(
+            "silent forms", PostgresSilence(database).sweep, every=settings.dialog_silence_sweep_seconds, soon=0.05
         ),
         periodic("partitions", make_partitions, every=600.0),
         periodic("request ids", lambda: requests.tidy(pool), every=3600.0),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from services.dialog.domain import Dialog, Ended
+from services.dialog.domain import Dialog, Ended, Open
 from services.dialog.flows.form_slots import Field
 
 INITIAL = "initial"
@@ -34,6 +34,10 @@ class State:
     def is_open(self) -> bool:
         """Whether something is being asked."""
         return self.step not in (INITIAL, COMPLETED)
+
+    def open(self) -> Open | None:
+        """What it waits for; None when nothing is asked."""
+        return Open(self.step, self.message_count, self.started_at) if self.is_open else None
 
     def ended(self, now: datetime, *, completed: bool = False) -> Ended:
         """What analytics learns when the dialog ends here."""

@@ -41,6 +41,7 @@ class PlanCommits:
             *columns([order for new in plans for order in _orders(new)], 11),
             *columns([_ended(new) for new in plans if new.ended], 9),
             *columns([(new.lease.lane_id, UUID(new.plan.contact_id)) for new in met if new.plan.contact_id], 2),
+            *columns([_standing(new) for new in plans if new.plan.decided.dialog is not None], 10),
         ]
         crashpoints.reach("dialog.before_plan_commit")
         rows = await or_fail_together(self._database.fetch(self._sql, *arguments))
@@ -113,4 +114,21 @@ def _ended(new: NewPlan) -> tuple[object, ...]:
         ended.dropoff_step,
         ended.message_count,
         ended.duration,
+    )
+
+
+def _standing(new: NewPlan) -> tuple[object, ...]:
+    """Where the dialog stands after a plan that changes it."""
+    opened, request = new.plan.decided.open, new.request
+    return (
+        new.lease.lane_id,
+        new.plan.turn_id,
+        request.tenant_id,
+        request.bot_id,
+        request.channel_id,
+        opened.step if opened else None,
+        opened.message_count if opened else 0,
+        opened.started_at if opened else None,
+        new.plan.dialog_ttl,
+        new.ended is not None,
     )

@@ -84,6 +84,41 @@ WITH held AS MATERIALIZED (
     UPDATE dialog.conversations AS known SET contact_id = new.contact_id
     FROM unnest($35::uuid[], $36::uuid[]) AS new (conversation_id, contact_id)
     WHERE known.conversation_id = new.conversation_id AND known.contact_id IS DISTINCT FROM new.contact_id
+), standing AS MATERIALIZED (
+    -- Where dialogs stand after these plans; `step` is NULL where no form waits for its person.
+    SELECT new.*, statement_timestamp() AS at FROM unnest(
+        $37::uuid[], $38::uuid[], $39::text[], $40::text[], $41::text[], $42::text[], $43::int[], $44::timestamptz[],
+        $45::float8[], $46::bool[]
+    ) AS new (
+        conversation_id, turn_id, tenant_id, bot_id, channel_id, step, message_count, started_at, ttl, ended
+    )
+    JOIN held ON held.lane_id = new.conversation_id
+), left_open AS (
+    -- Another dialog has begun in the place of one that nobody has ended.
+    INSERT INTO dialog.dialog_outcomes (
+        turn_id, tenant_id, bot_id, channel_id, conversation_id, completed, dropoff_step, message_count, duration,
+        ended_at
+    )
+    SELECT form.turn_id, form.tenant_id, form.bot_id, form.channel_id, form.conversation_id, false, form.step,
+        form.message_count, form.active_at - form.started_at, form.active_at
+    FROM standing JOIN dialog.open_forms AS form USING (conversation_id)
+    WHERE NOT standing.ended AND form.started_at IS DISTINCT FROM standing.started_at
+    ON CONFLICT (turn_id) DO NOTHING
+), closed AS (
+    DELETE FROM dialog.open_forms AS form USING standing
+    WHERE form.conversation_id = standing.conversation_id AND standing.step IS NULL
+), opened AS (
+    INSERT INTO dialog.open_forms AS form (
+        conversation_id, turn_id, tenant_id, bot_id, channel_id, step, message_count, started_at, active_at, ttl, due_at
+    )
+    SELECT conversation_id, turn_id, tenant_id, bot_id, channel_id, step, message_count, started_at, at,
+        make_interval(secs => ttl), date_trunc('minute', at + make_interval(secs => ttl)) + interval '2 minutes'
+    FROM standing WHERE step IS NOT NULL
+    ORDER BY conversation_id
+    ON CONFLICT (conversation_id) DO UPDATE SET
+        turn_id = excluded.turn_id, bot_id = excluded.bot_id, step = excluded.step,
+        message_count = excluded.message_count, started_at = excluded.started_at, active_at = excluded.active_at,
+        ttl = excluded.ttl, due_at = excluded.due_at
 )
 SELECT lane_id FROM held;
 
