@@ -62,6 +62,7 @@ class TenantClient(Client):
 
     create_tenant = Unary(tenant_pb2.CreateTenantRequest, tenant_pb2.CreateTenantResponse)
     get_tenant = Unary(tenant_pb2.GetTenantRequest, tenant_pb2.GetTenantResponse)
+    update_tenant = Unary(tenant_pb2.UpdateTenantRequest, tenant_pb2.UpdateTenantResponse)
     create_api_key = Unary(tenant_pb2.CreateApiKeyRequest, tenant_pb2.CreateApiKeyResponse)
     list_api_keys = Unary(tenant_pb2.ListApiKeysRequest, tenant_pb2.ListApiKeysResponse)
     revoke_api_key = Unary(tenant_pb2.RevokeApiKeyRequest, tenant_pb2.RevokeApiKeyResponse)

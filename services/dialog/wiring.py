@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from secrets import token_hex
 
-from parley.dialog.v1 import bot_pb2_grpc, dialog_pb2_grpc, order_pb2_grpc, tenant_pb2_grpc
+from parley.dialog.v1 import bot_pb2_grpc, dialog_pb2_grpc, order_pb2_grpc, tenant_pb2, tenant_pb2_grpc
 
 from parley_client.context import ContextClient
 from parley_client.delivery import ChannelClient, DeliveryClient
@@ -23,6 +23,7 @@ from services.dialog.postgres.database import Database
 from services.dialog.postgres.inbox import PostgresInbox
 from services.dialog.postgres.lanes import SCHEMA
 from services.dialog.postgres.reads import PostgresReads
+from services.dialog.postgres.retention import Days, plan
 from services.dialog.postgres.sealing import Sealing
 from services.dialog.postgres.silence import PostgresSilence
 from services.dialog.postgres.stretches import PARTITIONS
@@ -48,6 +49,7 @@ from services.runtime.crypto import Sealer
 from services.runtime.idempotency import Requests
 from services.runtime.lanes import Dispatcher, Fairness
 from services.runtime.periodic import periodic
+from services.runtime.retention import PAUSE, Retention
 from services.runtime.service import App, Background, Runtime
 from services.runtime.wakeups import Wakeups
 
@@ -100,9 +102,11 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
     messages = Messages(reads, inbox.retry, waker.wake)
     dialog = DialogServicer(submit, Chat(submit, reads, chats, bots, runtime.clock), messages)
     keeping = Bots(bots, ChannelPeer(ChannelClient(to_delivery)), check_flow, waker.wake)
-    tenants = Tenants(PostgresTenants(database), runtime.clock)
+    tenants = Tenants(PostgresTenants(database), kept_for(settings), runtime.clock)
 
     requests = Requests(SCHEMA)
+    days = Days(settings.retention_messages_days, settings.retention_journal_days)
+    retention = Retention(SCHEMA, pool, lambda: plan(database, days, runtime.clock.now()))
     background: list[Background] = [
         chats.listen,
         chats.look,
@@ -116,6 +120,7 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
         periodic(
             "silent forms", PostgresSilence(database).sweep, every=settings.dialog_silence_sweep_seconds, soon=0.05
         ),
+        periodic("retention", retention.look, every=settings.retention_every_seconds, soon=PAUSE),
         periodic("partitions", make_partitions, every=600.0),
         periodic("request ids", lambda: requests.tidy(pool), every=3600.0),
     ]
@@ -170,6 +175,16 @@ async def open_flows(runtime: Runtime, settings: DialogSettings) -> tuple[Flows,
     model = GuardedModel(opened)
     runtime.on_close(model.close)
     return make_flows(model), model.check
+
+
+def kept_for(settings: DialogSettings) -> tenant_pb2.Retention:
+    """For how long data is kept of which its tenant says nothing."""
+    return tenant_pb2.Retention(
+        messages_days=settings.retention_messages_days,
+        journal_days=settings.retention_journal_days,
+        deliveries_days=settings.retention_deliveries_days,
+        spans_days=settings.retention_spans_days,
+    )
 
 
 def nothing() -> None:

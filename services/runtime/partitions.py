@@ -108,7 +108,7 @@ class Partitions:
         )
         found = []
         for row in rows:
-            bound = _BOUND.search(row["bound"])
+            bound = _BOUND.search(row["bound"] or "")  # NULL: dropped since
             if bound:
                 found.append(Stretch(row["relname"], UUID(bound[1]) if bound[1] else None, UUID(bound[2])))
         return sorted(found, key=lambda each: each.end)
@@ -138,6 +138,17 @@ class Partitions:
         )
         await connection.execute(f"DROP TABLE {part}")
         return Dropped(stretch, rows, size, int(kept.split()[-1]))
+
+    async def trim_rest(self, connection: "Connection | PoolConnection", table: Table, before: UUID, limit: int) -> int:
+        """Delete up to `limit` rows of the rest that are older than an id and not needed; how many."""
+        rest = f"{self._schema}.{table.name}_rest"
+        deleted = await connection.execute(
+            f"DELETE FROM {rest} WHERE ctid = ANY (ARRAY(SELECT item.ctid FROM {rest} AS item"  # noqa: S608
+            f" WHERE item.{table.key} < $1 AND NOT ({table.kept}) LIMIT $2))",
+            before,
+            limit,
+        )
+        return int(deleted.split()[-1])
 
     async def _make(self, connection: "Connection | PoolConnection", table: Table, stretch: Stretch) -> bool:
         """Attached when it is complete, which locks the table for no writer; False when too much lies in the rest."""

@@ -28,6 +28,16 @@ class Settings(BaseSettings):
     """Further connections, for what operators read: lists, counts."""
     postgres_read_seconds: float = Field(default=3.0, gt=0)
     """How long such a read may take before PostgreSQL stops it."""
+    retention_messages_days: int = Field(default=400, ge=0)
+    """Days for which messages, their answers and ends of dialogs are kept; 0 for ever. A tenant may say otherwise."""
+    retention_journal_days: int = Field(default=30, ge=0)
+    """Days for which calls of models and tools are kept; 0 for ever. A tenant may say otherwise."""
+    retention_deliveries_days: int = Field(default=90, ge=0)
+    """Days for which deliveries are kept; 0 for ever. A tenant may say otherwise."""
+    retention_spans_days: int = Field(default=7, ge=0)
+    """Days for which traces are kept; 0 for ever. A tenant may say otherwise."""
+    retention_every_seconds: float = Field(default=3600.0, gt=0)
+    """Time between two looks for what is older than it is to be kept."""
 
     host: str = "127.0.0.1"
     """Address on which servers listen."""

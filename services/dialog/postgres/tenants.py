@@ -59,6 +59,10 @@ class PostgresTenants:
         return [(row["created_at"], _key(row)) for row in rows]
 
 
+RETENTION = tuple(field.name for field in tenant_pb2.Retention.DESCRIPTOR.fields)
+"""Columns of a tenant that say for how long its data is kept; NULL for the settings' word."""
+
+
 class _Rows:
     """Tenants and keys within a transaction."""
 
@@ -67,12 +71,20 @@ class _Rows:
         self._sql = sql
 
     async def insert(self, tenant: tenant_pb2.Tenant) -> tenant_pb2.Tenant:
-        values = (tenant.tenant_id, tenant.display_name, tenant.time_zone, tenant.default_region)
+        kept = [_days(tenant.retention, name) for name in RETENTION]
+        values = (tenant.tenant_id, tenant.display_name, tenant.time_zone, tenant.default_region, *kept)
         try:
             row = await self._connection.fetchrow(self._sql["insert"], *values)
         except asyncpg.UniqueViolationError:
             raise already_exists("tenant", tenant.tenant_id) from None
         assert row is not None
+        return _tenant(row)
+
+    async def keep(self, tenant_id: str, retention: tenant_pb2.Retention, fields: Sequence[str]) -> tenant_pb2.Tenant:
+        kept = [_days(retention, name) for name in RETENTION]
+        row = await self._connection.fetchrow(self._sql["keep"], tenant_id, fields, *kept)
+        if row is None:
+            raise not_found("TENANT_NOT_FOUND", "tenant", "tenant_id", tenant_id)
         return _tenant(row)
 
     async def insert_key(self, key: StoredKey) -> tenant_pb2.ApiKey:
@@ -101,7 +113,14 @@ def _tenant(row: asyncpg.Record) -> tenant_pb2.Tenant:
         default_region=row["default_region"],
     )
     tenant.created_at.FromDatetime(row["created_at"])
+    for name in RETENTION:
+        if row[name] is not None:
+            setattr(tenant.retention, name, row[name])
     return tenant
+
+
+def _days(retention: tenant_pb2.Retention, name: str) -> int | None:
+    return getattr(retention, name) if retention.HasField(name) else None  # type: ignore[arg-type]
 
 
 def _key(row: asyncpg.Record) -> tenant_pb2.ApiKey:

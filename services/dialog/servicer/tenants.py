@@ -25,6 +25,11 @@ class TenantServicer(tenant_pb2_grpc.TenantServiceServicer):
     async def GetTenant(self, request: tenant_pb2.GetTenantRequest, context: Rpc) -> tenant_pb2.GetTenantResponse:
         return await self._tenants.get(request)
 
+    async def UpdateTenant(
+        self, request: tenant_pb2.UpdateTenantRequest, context: Rpc
+    ) -> tenant_pb2.UpdateTenantResponse:
+        return await self._tenants.update(request)
+
     async def CreateApiKey(
         self, request: tenant_pb2.CreateApiKeyRequest, context: Rpc
     ) -> tenant_pb2.CreateApiKeyResponse:

@@ -39,6 +39,9 @@ class TenantRows(Protocol):
     async def insert(self, tenant: tenant_pb2.Tenant) -> tenant_pb2.Tenant:
         """Raises ALREADY_EXISTS."""
 
+    async def keep(self, tenant_id: str, retention: tenant_pb2.Retention, fields: Sequence[str]) -> tenant_pb2.Tenant:
+        """Change fields of its retention. Raises TENANT_NOT_FOUND."""
+
     async def insert_key(self, key: StoredKey) -> tenant_pb2.ApiKey:
         """Raises TENANT_NOT_FOUND."""
 
@@ -72,8 +75,10 @@ class TenantStore(Protocol):
 class Tenants:
     """The use cases of TenantService."""
 
-    def __init__(self, store: TenantStore, clock: Clock) -> None:
+    def __init__(self, store: TenantStore, defaults: tenant_pb2.Retention, clock: Clock) -> None:
+        """`defaults`: for how long data is kept of which nothing else is said."""
         self._store = store
+        self._defaults = defaults
         self._clock = clock
 
     async def create(self, request: tenant_pb2.CreateTenantRequest) -> tenant_pb2.CreateTenantResponse:
@@ -89,12 +94,30 @@ class Tenants:
             raise invalid_field("tenant.time_zone", "is not an IANA name, for example Asia/Bishkek") from None
 
         async def work(rows: TenantRows) -> tenant_pb2.CreateTenantResponse:
-            return tenant_pb2.CreateTenantResponse(tenant=await rows.insert(tenant))
+            return tenant_pb2.CreateTenantResponse(tenant=self._as_it_holds(await rows.insert(tenant)))
 
         return await self._store.once(request, tenant_pb2.CreateTenantResponse, "CreateTenant", work)
 
     async def get(self, request: tenant_pb2.GetTenantRequest) -> tenant_pb2.GetTenantResponse:
-        return tenant_pb2.GetTenantResponse(tenant=await self._store.get(request.tenant_id))
+        tenant = await self._store.get(request.tenant_id)
+        return tenant_pb2.GetTenantResponse(tenant=self._as_it_holds(tenant))
+
+    async def update(self, request: tenant_pb2.UpdateTenantRequest) -> tenant_pb2.UpdateTenantResponse:
+        """Raises TENANT_NOT_FOUND, and INVALID_FIELD for a path that cannot be changed."""
+        fields = _retention_fields(request.update_mask.paths)
+
+        async def work(rows: TenantRows) -> tenant_pb2.UpdateTenantResponse:
+            tenant = await rows.keep(request.tenant_id, request.tenant.retention, fields)
+            return tenant_pb2.UpdateTenantResponse(tenant=self._as_it_holds(tenant))
+
+        return await self._store.once(request, tenant_pb2.UpdateTenantResponse, "UpdateTenant", work)
+
+    def _as_it_holds(self, tenant: tenant_pb2.Tenant) -> tenant_pb2.Tenant:
+        retention = tenant_pb2.Retention()
+        retention.CopyFrom(self._defaults)
+        retention.MergeFrom(tenant.retention)
+        tenant.retention.CopyFrom(retention)
+        return tenant
 
     async def create_key(self, request: tenant_pb2.CreateApiKeyRequest) -> tenant_pb2.CreateApiKeyResponse:
         """The key is shown here and never again: the repeated call raises ALREADY_EXISTS."""
@@ -157,6 +180,19 @@ class Tenants:
         if not hmac.compare_digest(stored.secret_sha256, digest(secret)) or key.HasField("revoked_at"):
             return False
         return not key.HasField("expires_at") or key.expires_at.ToMicroseconds() > self._clock.now().timestamp() * 1e6
+
+
+def _retention_fields(paths: Sequence[str]) -> list[str]:
+    names = [field.name for field in tenant_pb2.Retention.DESCRIPTOR.fields]
+    fields: list[str] = []
+    for path in paths:
+        head, _, name = path.partition(".")
+        if head != "retention" or (name and name not in names):
+            raise invalid_field("update_mask", f"{path!r} cannot be changed; retention and its fields can")
+        fields += [name] if name else names
+    if not fields:
+        raise invalid_field("update_mask", "names no field")
+    return fields
 
 
 def digest(secret: str) -> bytes:

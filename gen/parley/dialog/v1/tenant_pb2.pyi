@@ -5,6 +5,7 @@ Tenants and their API keys."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -51,6 +52,7 @@ class Tenant(_message.Message):
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     DEFAULT_REGION_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Short name."""
     display_name: _builtins.str
@@ -63,6 +65,10 @@ class Tenant(_message.Message):
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was created. Written by the service."""
 
+    @_builtins.property
+    def retention(self) -> Global___Retention:
+        """For how long its data is kept. In responses every field is set, as it holds."""
+
     def __init__(
         self,
         *,
@@ -71,14 +77,66 @@ class Tenant(_message.Message):
         time_zone: _builtins.str = ...,
         default_region: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        retention: Global___Retention | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "retention", b"retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "default_region", b"default_region", "display_name", b"display_name", "tenant_id", b"tenant_id", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "default_region", b"default_region", "display_name", b"display_name", "retention", b"retention", "tenant_id", b"tenant_id", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Tenant: _TypeAlias = Tenant  # noqa: Y015
+
+@_typing.final
+class Retention(_message.Message):
+    """For how many days a tenant's data is kept at least; 0 for ever, and absent for as long as the settings say. What is
+    dropped in whole stretches may stay up to four weeks longer; what somebody waits for stays in any case.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGES_DAYS_FIELD_NUMBER: _builtins.int
+    JOURNAL_DAYS_FIELD_NUMBER: _builtins.int
+    DELIVERIES_DAYS_FIELD_NUMBER: _builtins.int
+    SPANS_DAYS_FIELD_NUMBER: _builtins.int
+    messages_days: _builtins.int
+    """Messages, their answers and what became of these."""
+    journal_days: _builtins.int
+    """Calls of models and tools, which a turn that goes on after a crash does not repeat."""
+    deliveries_days: _builtins.int
+    """Deliveries and the provider's ids of them."""
+    spans_days: _builtins.int
+    """Traces."""
+    def __init__(
+        self,
+        *,
+        messages_days: _builtins.int | None = ...,
+        journal_days: _builtins.int | None = ...,
+        deliveries_days: _builtins.int | None = ...,
+        spans_days: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_deliveries_days", b"_deliveries_days", "_journal_days", b"_journal_days", "_messages_days", b"_messages_days", "_spans_days", b"_spans_days", "deliveries_days", b"deliveries_days", "journal_days", b"journal_days", "messages_days", b"messages_days", "spans_days", b"spans_days"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deliveries_days", b"_deliveries_days", "_journal_days", b"_journal_days", "_messages_days", b"_messages_days", "_spans_days", b"_spans_days", "deliveries_days", b"deliveries_days", "journal_days", b"journal_days", "messages_days", b"messages_days", "spans_days", b"spans_days"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__deliveries_days: _TypeAlias = _typing.Literal["deliveries_days"]  # noqa: Y015
+    _WhichOneofArgType__deliveries_days: _TypeAlias = _typing.Literal["_deliveries_days", b"_deliveries_days"]  # noqa: Y015
+    _WhichOneofReturnType__journal_days: _TypeAlias = _typing.Literal["journal_days"]  # noqa: Y015
+    _WhichOneofArgType__journal_days: _TypeAlias = _typing.Literal["_journal_days", b"_journal_days"]  # noqa: Y015
+    _WhichOneofReturnType__messages_days: _TypeAlias = _typing.Literal["messages_days"]  # noqa: Y015
+    _WhichOneofArgType__messages_days: _TypeAlias = _typing.Literal["_messages_days", b"_messages_days"]  # noqa: Y015
+    _WhichOneofReturnType__spans_days: _TypeAlias = _typing.Literal["spans_days"]  # noqa: Y015
+    _WhichOneofArgType__spans_days: _TypeAlias = _typing.Literal["_spans_days", b"_spans_days"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__deliveries_days) -> _WhichOneofReturnType__deliveries_days | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__journal_days) -> _WhichOneofReturnType__journal_days | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__messages_days) -> _WhichOneofReturnType__messages_days | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__spans_days) -> _WhichOneofReturnType__spans_days | None: ...
+
+Global___Retention: _TypeAlias = Retention  # noqa: Y015
 
 @_typing.final
 class ApiKey(_message.Message):
@@ -241,6 +299,70 @@ class GetTenantResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetTenantResponse: _TypeAlias = GetTenantResponse  # noqa: Y015
+
+@_typing.final
+class UpdateTenantRequest(_message.Message):
+    """Request of UpdateTenant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """The tenant."""
+    request_id: _builtins.str
+    """Makes the call safe to repeat."""
+    @_builtins.property
+    def tenant(self) -> Global___Tenant:
+        """The new values."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Which fields change: `retention`, or fields of it such as `retention.messages_days`. One that is named and absent
+        goes back to the settings.
+        """
+
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        tenant: Global___Tenant | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "tenant", b"tenant", "tenant_id", b"tenant_id", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateTenantRequest: _TypeAlias = UpdateTenantRequest  # noqa: Y015
+
+@_typing.final
+class UpdateTenantResponse(_message.Message):
+    """Response of UpdateTenant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tenant(self) -> Global___Tenant:
+        """As stored."""
+
+    def __init__(
+        self,
+        *,
+        tenant: Global___Tenant | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateTenantResponse: _TypeAlias = UpdateTenantResponse  # noqa: Y015
 
 @_typing.final
 class CreateApiKeyRequest(_message.Message):

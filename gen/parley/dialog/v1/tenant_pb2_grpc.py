@@ -45,6 +45,11 @@ class TenantServiceStub:
                 request_serializer=parley_dot_dialog_dot_v1_dot_tenant__pb2.GetTenantRequest.SerializeToString,
                 response_deserializer=parley_dot_dialog_dot_v1_dot_tenant__pb2.GetTenantResponse.FromString,
                 _registered_method=True)
+        self.UpdateTenant = channel.unary_unary(
+                '/parley.dialog.v1.TenantService/UpdateTenant',
+                request_serializer=parley_dot_dialog_dot_v1_dot_tenant__pb2.UpdateTenantRequest.SerializeToString,
+                response_deserializer=parley_dot_dialog_dot_v1_dot_tenant__pb2.UpdateTenantResponse.FromString,
+                _registered_method=True)
         self.CreateApiKey = channel.unary_unary(
                 '/parley.dialog.v1.TenantService/CreateApiKey',
                 request_serializer=parley_dot_dialog_dot_v1_dot_tenant__pb2.CreateApiKeyRequest.SerializeToString,
@@ -80,6 +85,13 @@ class TenantServiceServicer:
 
     def GetTenant(self, request, context):
         """Returns a tenant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateTenant(self, request, context):
+        """Changes for how long a tenant's data is kept. What is too old then goes within hours.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,6 +137,11 @@ def add_TenantServiceServicer_to_server(servicer, server):
                     servicer.GetTenant,
                     request_deserializer=parley_dot_dialog_dot_v1_dot_tenant__pb2.GetTenantRequest.FromString,
                     response_serializer=parley_dot_dialog_dot_v1_dot_tenant__pb2.GetTenantResponse.SerializeToString,
+            ),
+            'UpdateTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTenant,
+                    request_deserializer=parley_dot_dialog_dot_v1_dot_tenant__pb2.UpdateTenantRequest.FromString,
+                    response_serializer=parley_dot_dialog_dot_v1_dot_tenant__pb2.UpdateTenantResponse.SerializeToString,
             ),
             'CreateApiKey': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateApiKey,
@@ -202,6 +219,33 @@ class TenantService:
             '/parley.dialog.v1.TenantService/GetTenant',
             parley_dot_dialog_dot_v1_dot_tenant__pb2.GetTenantRequest.SerializeToString,
             parley_dot_dialog_dot_v1_dot_tenant__pb2.GetTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.dialog.v1.TenantService/UpdateTenant',
+            parley_dot_dialog_dot_v1_dot_tenant__pb2.UpdateTenantRequest.SerializeToString,
+            parley_dot_dialog_dot_v1_dot_tenant__pb2.UpdateTenantResponse.FromString,
             options,
             channel_credentials,
             insecure,

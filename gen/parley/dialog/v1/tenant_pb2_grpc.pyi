@@ -20,6 +20,8 @@ class TenantServiceStub:
     """Creates a tenant. Needs a token for every tenant."""
     GetTenant: _aio.UnaryUnaryMultiCallable[_tenant_pb2.GetTenantRequest, _tenant_pb2.GetTenantResponse]
     """Returns a tenant."""
+    UpdateTenant: _aio.UnaryUnaryMultiCallable[_tenant_pb2.UpdateTenantRequest, _tenant_pb2.UpdateTenantResponse]
+    """Changes for how long a tenant's data is kept. What is too old then goes within hours."""
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_tenant_pb2.CreateApiKeyRequest, _tenant_pb2.CreateApiKeyResponse]
     """Makes an API key. The key itself is returned here and never again."""
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_tenant_pb2.ListApiKeysRequest, _tenant_pb2.ListApiKeysResponse]
@@ -47,6 +49,14 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_tenant_pb2.GetTenantRequest, _abc.Awaitable[_tenant_pb2.GetTenantResponse]],
     ) -> _abc.Awaitable[_tenant_pb2.GetTenantResponse]:
         """Returns a tenant."""
+
+    @_abc_1.abstractmethod
+    def UpdateTenant(
+        self,
+        request: _tenant_pb2.UpdateTenantRequest,
+        context: _aio.ServicerContext[_tenant_pb2.UpdateTenantRequest, _abc.Awaitable[_tenant_pb2.UpdateTenantResponse]],
+    ) -> _abc.Awaitable[_tenant_pb2.UpdateTenantResponse]:
+        """Changes for how long a tenant's data is kept. What is too old then goes within hours."""
 
     @_abc_1.abstractmethod
     def CreateApiKey(

@@ -1,0 +1,81 @@
+-- name: messages
+-- Up to $1 messages of tenant $2 that are older than $3 and wait for nothing, with all that belongs to them.
+WITH gone AS (
+    DELETE FROM dialog.messages WHERE tenant_id = $2 AND message_id = ANY (ARRAY(
+        SELECT item.message_id FROM dialog.messages AS item
+        WHERE item.tenant_id = $2 AND item.message_id < $3::uuid AND NOT EXISTS (
+            SELECT FROM dialog.lanes AS lane
+            WHERE lane.lane_id = item.conversation_id AND lane.pending > 0 AND item.seq > lane.done_seq
+        )
+        ORDER BY item.message_id LIMIT $1
+    ))
+    RETURNING conversation_id, message_id
+), answered AS (
+    DELETE FROM dialog.turns AS turn USING gone
+    WHERE turn.conversation_id = gone.conversation_id AND turn.message_id = gone.message_id
+    RETURNING turn.turn_id
+), replied AS (
+    DELETE FROM dialog.replies AS reply USING answered WHERE reply.turn_id = answered.turn_id
+), journaled AS (
+    DELETE FROM dialog.journal AS step USING answered WHERE step.turn_id = answered.turn_id
+)
+SELECT count(*) FROM gone;
+
+-- name: outcomes
+-- Up to $1 ends of dialogs of tenant $2 from before $3.
+WITH gone AS (
+    DELETE FROM dialog.dialog_outcomes WHERE turn_id = ANY (ARRAY(
+        SELECT turn_id FROM dialog.dialog_outcomes WHERE tenant_id = $2 AND ended_at < $3 ORDER BY ended_at LIMIT $1
+    ))
+    RETURNING 1
+)
+SELECT count(*) FROM gone;
+
+-- name: conversations
+-- Up to $1 conversations of tenant $2 that have been silent since $3.
+WITH gone AS (
+    DELETE FROM dialog.conversations AS known WHERE known.active_at < $3 AND known.conversation_id = ANY (ARRAY(
+        SELECT conversation_id FROM dialog.conversations AS silent
+        WHERE tenant_id = $2 AND active_at < $3
+            AND NOT EXISTS (SELECT FROM dialog.lanes WHERE lane_id = silent.conversation_id AND pending > 0)
+        ORDER BY active_at, conversation_id LIMIT $1
+    ))
+    RETURNING 1
+)
+SELECT count(*) FROM gone;
+
+-- name: journal
+-- Of the $2 journaled calls after $1, those of tenant $3 that are older than $4 and whose turn is over.
+WITH near AS MATERIALIZED (
+    SELECT turn_id, step, try, tenant_id FROM dialog.journal
+    WHERE turn_id >= $1 AND turn_id < $4::uuid ORDER BY turn_id, step, try LIMIT $2
+), gone AS (
+    DELETE FROM dialog.journal AS known USING near
+    WHERE (known.turn_id, known.step, known.try) = (near.turn_id, near.step, near.try) AND near.tenant_id = $3
+        AND NOT near.turn_id IN (
+            SELECT open.turn_id FROM dialog.lanes AS lane
+            JOIN dialog.turns AS open ON open.conversation_id = lane.lane_id AND open.last_seq > lane.done_seq
+            WHERE lane.pending > 0
+        )
+    RETURNING 1
+)
+SELECT
+    (SELECT count(*) FROM near) AS walked,
+    (SELECT turn_id FROM near ORDER BY turn_id DESC LIMIT 1) AS last,
+    (SELECT count(*) FROM gone) AS removed;
+
+-- name: lanes
+-- Of the $2 lanes after $1, those that have been silent since $3 and have nothing left: then a new one may begin at 1.
+WITH near AS MATERIALIZED (
+    SELECT lane_id FROM dialog.lanes WHERE lane_id > $1 ORDER BY lane_id LIMIT $2
+), gone AS (
+    DELETE FROM dialog.lanes AS lane USING near
+    WHERE lane.lane_id = near.lane_id AND lane.pending = 0 AND lane.lease_until IS NULL AND lane.updated_at < $3
+        AND NOT EXISTS (SELECT FROM dialog.messages AS message WHERE message.conversation_id = lane.lane_id)
+        AND NOT EXISTS (SELECT FROM dialog.turns AS turn WHERE turn.conversation_id = lane.lane_id)
+    RETURNING 1
+)
+SELECT
+    (SELECT count(*) FROM near) AS walked,
+    (SELECT lane_id FROM near ORDER BY lane_id DESC LIMIT 1) AS last,
+    (SELECT count(*) FROM gone) AS removed;

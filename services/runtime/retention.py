@@ -1,0 +1,149 @@
+"""Removes what is older than it is to be kept: in small steps, one process at a time, with word of what was removed."""
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from services.runtime.logs import get_logger
+from services.runtime.partitions import Partitions, Table, first_id
+
+if TYPE_CHECKING:
+    from services.runtime.postgres import Pool, PoolConnection
+
+log = get_logger(__name__)
+
+AT_ONCE = 500
+"""Rows that one step removes at most, but for a partition, which goes whole."""
+PAUSE = 0.2
+"""Seconds between two steps."""
+LOOKED_AT = 2_000
+"""Rows that one step looks at, where what is old has no index of its own."""
+
+
+class Step(NamedTuple):
+    """What a step did: rows removed, whether there is more to do, and where the next one goes on (None: from the
+    start)."""
+
+    removed: int
+    more: bool
+    reached: UUID | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Something that is tidied step by step, in a transaction each; a step gets where the one before ended."""
+
+    name: str
+    step: "Callable[[PoolConnection, UUID | None], Awaitable[Step]]"
+
+
+Plan = Callable[[], Awaitable[Sequence[Task]]]
+
+
+class Retention:
+    """Works through the tasks of one schema. What each has removed stands in `<schema>.upkeep` and in the log."""
+
+    def __init__(self, schema: str, pool: "Pool", plan: Plan) -> None:
+        self._schema = schema
+        self._pool = pool
+        self._plan = plan
+        self._left: deque[Task] = deque()
+        self._removed = 0
+
+    async def look(self) -> bool:
+        """One step; whether more are to be done now. Another process that is at it already is left alone."""
+        if not self._left:
+            self._left.extend(await self._plan())
+            self._removed = 0
+        if not self._left:
+            return False
+        task = self._left[0]
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                step = await self._take(connection, task)
+        except asyncpg.LockNotAvailableError:
+            log.info("a partition is kept a while longer: somebody reads the table, a backup maybe", task=task.name)
+            step = Step(0, more=False)
+        if step is None:
+            self._left.clear()
+            return False
+        self._removed += step.removed
+        if not step.more:
+            if self._removed:
+                log.info("removed what is older than it is kept", task=task.name, rows=self._removed, what=step.detail)
+            self._removed = 0
+            self._left.popleft()
+        return bool(self._left)
+
+    async def _take(self, connection: "PoolConnection", task: Task) -> Step | None:
+        lock = "SELECT pg_try_advisory_xact_lock(hashtextextended('parley retention ' || $1, 0))"
+        if not await connection.fetchval(lock, self._schema):
+            return None
+        query = f"SELECT reached FROM {self._schema}.upkeep WHERE task = $1"  # noqa: S608
+        step = await task.step(connection, await connection.fetchval(query, task.name))
+        await connection.execute(
+            f"INSERT INTO {self._schema}.upkeep AS known (task, reached, removed, detail) VALUES ($1, $2, $3, $4)"  # noqa: S608
+            " ON CONFLICT (task) DO UPDATE SET reached = excluded.reached, removed = known.removed + excluded.removed,"
+            " done_at = now(), detail = CASE WHEN excluded.detail = '' THEN known.detail ELSE excluded.detail END",
+            task.name,
+            step.reached,
+            step.removed,
+            step.detail,
+        )
+        return step
+
+
+def days_ago(now: datetime, days: int) -> datetime:
+    """Nothing is kept from before 1970."""
+    return now - min(timedelta(days=days), timedelta(seconds=now.timestamp()))
+
+
+def longest(days: Sequence[int]) -> int | None:
+    """Of so many days each; None when something is kept for ever (0), or nothing is known."""
+    return max(days) if days and 0 not in days else None
+
+
+def dropping(partitions: Partitions, table: Table, before: datetime) -> Sequence[Task]:
+    """Drop the stretches that ended before a time, and what of the rest is as old."""
+
+    async def drop(connection: "PoolConnection", _: UUID | None) -> Step:
+        dropped = await partitions.drop_oldest(connection, table, before)
+        if dropped is None:
+            return Step(0, more=False)
+        detail = f"{dropped.stretch.name}, about {dropped.rows} rows, {dropped.size} bytes; {dropped.kept} rows kept"
+        return Step(dropped.rows, True, detail=detail)
+
+    async def trim(connection: "PoolConnection", _: UUID | None) -> Step:
+        removed = await partitions.trim_rest(connection, table, first_id(before), AT_ONCE)
+        return Step(removed, removed == AT_ONCE)
+
+    return [Task(f"{table.name}: stretches", drop), Task(f"{table.name}: rest", trim)]
+
+
+def deleting(name: str, query: str, *arguments: object) -> Task:
+    """Run a statement that deletes up to $1 rows and returns how many, with further arguments, until it finds fewer."""
+
+    async def step(connection: "PoolConnection", _: UUID | None) -> Step:
+        removed = int(await connection.fetchval(query, AT_ONCE, *arguments) or 0)
+        return Step(removed, removed == AT_ONCE)
+
+    return Task(name, step)
+
+
+def walking(name: str, query: str, *arguments: object) -> Task:
+    """Run a statement that looks at the next $2 keys after $1 and deletes some: it returns `walked`, `last` and
+    `removed`."""
+
+    async def step(connection: "PoolConnection", reached: UUID | None) -> Step:
+        row = await connection.fetchrow(query, reached or UUID(int=0), LOOKED_AT, *arguments)
+        assert row is not None
+        more = row["walked"] == LOOKED_AT
+        return Step(row["removed"], more, row["last"] if more else None)
+
+    return Task(name, step)

@@ -1,0 +1,189 @@
+"""Nothing grows for ever: what is older than it is kept goes, and what somebody waits for stays."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from parley.dialog.v1 import dialog_pb2, tenant_pb2
+
+from services.dialog.postgres.database import Database
+from services.dialog.postgres.retention import Days, plan
+from services.dialog.postgres.sealing import Sealing
+from services.dialog.postgres.stretches import PARTITIONS
+from services.runtime.crypto import Sealer
+from services.runtime.partitions import first_id
+from services.runtime.retention import Retention
+from tests.integration.dialog.conftest import TENANT, World
+
+DEFAULTS = Days(400, 30)
+BY_HAND: dict[str, Any] = {"retention_messages_days": 0, "retention_journal_days": 0}
+"""What the process itself removes: nothing."""
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+async def dialog(world: World) -> World:
+    await world.start(**BY_HAND)
+    await world.prepare()
+    return world
+
+
+async def tidy(world: World, now: datetime = NOW, defaults: Days = DEFAULTS) -> None:
+    database = Database(world.database)
+    retention = Retention("dialog", world.database, lambda: plan(database, defaults, now))
+    while await retention.look():
+        pass
+
+
+async def age(world: World, message_id: str, days: int) -> UUID:
+    """Make a message, with what belongs to it, as old as that; its new id."""
+    old, turn, at = id_of(days), id_of(days), NOW - timedelta(days=days)
+    sealing = Sealing(Sealer(world.processes[0].runtime.keys))
+    async with world.database.acquire() as connection, connection.transaction():
+        found = await connection.fetchrow("SELECT * FROM dialog.messages WHERE message_id = $1", UUID(message_id))
+        assert found is not None
+        tenant_id, lane = found["tenant_id"], found["conversation_id"]
+        request = sealing.open_message(tenant_id, UUID(message_id), found["request"])
+        await connection.execute(
+            "UPDATE dialog.messages SET message_id = $2, received_at = $3, request = $4 WHERE message_id = $1",
+            UUID(message_id),
+            old,
+            at,
+            sealing.message(tenant_id, old, request),
+        )
+        answer = await connection.fetchrow("SELECT * FROM dialog.turns WHERE message_id = $1", UUID(message_id))
+        if answer is not None:
+            plan = sealing.plan(tenant_id, turn, sealing.open_plan(tenant_id, answer["turn_id"], answer["plan"]))
+            for table in ("replies", "journal"):
+                await connection.execute(
+                    f"UPDATE dialog.{table} SET turn_id = $2 WHERE turn_id = $1", answer["turn_id"], turn
+                )
+            await connection.execute(
+                "UPDATE dialog.turns SET message_id = $2, turn_id = $3, plan = $4 WHERE message_id = $1",
+                UUID(message_id),
+                old,
+                turn,
+                plan,
+            )
+        await connection.execute("UPDATE dialog.lanes SET updated_at = $2 WHERE lane_id = $1", lane, at)
+        await connection.execute("UPDATE dialog.conversations SET active_at = $2 WHERE conversation_id = $1", lane, at)
+    return old
+
+
+def id_of(days: int) -> UUID:
+    return UUID(int=first_id(NOW - timedelta(days=days)).int | (uuid4().int & (2**80 - 1)))
+
+
+async def counts(world: World) -> dict[str, int]:
+    tables = ("messages", "turns", "replies", "journal", "lanes", "conversations")
+    return {table: await world.database.fetchval(f"SELECT count(*) FROM dialog.{table}") for table in tables}
+
+
+async def stretch(world: World, days: int) -> None:
+    """A year of stretches, as a process makes them that has run so long."""
+    for table in PARTITIONS.tables:
+        await world.database.execute(f"DROP TABLE IF EXISTS dialog.{table.name}_first")
+    for old in range(days, -1, -5):
+        async with world.database.acquire() as connection, connection.transaction():
+            await PARTITIONS.make(connection, NOW - timedelta(days=old))
+
+
+async def answered(world: World, text: str, days: int, **fields: Any) -> UUID:
+    response = await world.submit(text, chat=text, **fields)
+    await world.ends(response.message_id)
+    return await age(world, response.message_id, days)
+
+
+async def test_old_stretches_go_whole_and_younger_ones_stay(dialog: World) -> None:
+    dialog.flow.model = True
+    await stretch(dialog, 470)
+    gone, old, young = [await answered(dialog, text, days) for text, days in (("a", 460), ("b", 100), ("c", 1))]
+    before = await counts(dialog)
+    await tidy(dialog)
+    left = {row["message_id"] for row in await dialog.database.fetch("SELECT message_id FROM dialog.messages")}
+    assert left == {old, young}
+    assert gone not in left
+    assert {table: before[table] - count for table, count in (await counts(dialog)).items()} == {
+        "messages": 1,
+        "turns": 1,
+        "replies": 1,
+        "journal": 2,  # that of "b" is older than 30 days
+        "lanes": 1,
+        "conversations": 1,
+    }
+    told = {row["task"]: row for row in await dialog.database.fetch("SELECT * FROM dialog.upkeep")}
+    assert "messages_2" in told["messages: stretches"]["detail"]
+    assert told["silent lanes"]["removed"] == 1
+    message = await dialog.message(str(old))
+    assert message.replies[0].content.text.endswith("b")
+
+
+async def test_a_tenant_may_keep_less_or_all(dialog: World) -> None:
+    await stretch(dialog, 470)
+    old = await answered(dialog, "old", 20)
+    response = await dialog.submit(tenant_id="forever", rejection=dialog_pb2.REJECTION_REASON_UNSUPPORTED)
+    forever = await age(dialog, response.message_id, 465)
+    await dialog.tenants.create_tenant(
+        tenant_pb2.CreateTenantRequest(
+            tenant=tenant_pb2.Tenant(tenant_id="forever", retention=tenant_pb2.Retention(messages_days=0)),
+            request_id="1",
+        )
+    )
+    await tidy(dialog)
+    assert (await counts(dialog))["messages"] == 2, "as one tenant keeps all, no stretch goes"
+    changed = await dialog.tenants.update_tenant(
+        tenant_pb2.UpdateTenantRequest(
+            tenant_id=TENANT,
+            tenant=tenant_pb2.Tenant(tenant_id=TENANT, retention=tenant_pb2.Retention(messages_days=7)),
+            update_mask=FieldMask(paths=["retention.messages_days"]),
+            request_id="2",
+        )
+    )
+    assert changed.tenant.retention.messages_days == 7
+    assert changed.tenant.retention.deliveries_days == 90, "as the settings say"
+    await tidy(dialog)
+    left = {row["message_id"] for row in await dialog.database.fetch("SELECT message_id FROM dialog.messages")}
+    assert left == {forever}
+    assert old not in left
+    assert (await counts(dialog))["turns"] == 0
+
+
+async def test_what_waits_outlives_its_time_and_is_answered(world: World) -> None:
+    world.flow.model = True
+    await world.start(dialog_workers=0, **BY_HAND)
+    await world.prepare()
+    await stretch(world, 470)
+    response = await world.submit("patient")
+    old = await age(world, response.message_id, 465)
+    await tidy(world)
+    await tidy(world, defaults=Days(3, 3))
+    assert await world.database.fetchval("SELECT message_id FROM dialog.messages") == old
+    await world.start(**BY_HAND)
+    assert (await world.ends(str(old))).replies[0].content.text == "1: model says patient"
+    await tidy(world, defaults=Days(3, 3))
+    assert (await counts(world))["messages"] == 0
+
+
+async def test_one_process_at_a_time_removes(dialog: World) -> None:
+    await stretch(dialog, 470)
+    await answered(dialog, "a", 460)
+    lock = "SELECT pg_advisory_lock(hashtextextended('parley retention dialog', 0))"
+    async with dialog.database.acquire() as other:
+        await other.execute(lock)
+        await tidy(dialog)
+        assert (await counts(dialog))["messages"] == 1
+        await other.execute(lock.replace("advisory_lock", "advisory_unlock"))
+    await tidy(dialog)
+    assert (await counts(dialog))["messages"] == 0
+
+
+async def test_a_person_who_comes_back_after_all_was_removed_is_answered(dialog: World) -> None:
+    await stretch(dialog, 470)
+    await answered(dialog, "a", 460)
+    await tidy(dialog)
+    assert (await counts(dialog))["lanes"] == 0
+    later = await dialog.submit("again", chat="a")
+    assert (await dialog.ends(later.message_id)).replies
