@@ -146,7 +146,10 @@ class RequestParser:
         lines = b"".join(b"%b: %b\r\n" % header for header in self._headers if header[0] in _FRAMING)
         self._parser = httptools.HttpRequestParser(self)
         self._declining = True
-        self._parser.feed_data(b"POST / HTTP/1.1\r\n" + lines + b"\r\n")
+        try:
+            self._parser.feed_data(b"POST / HTTP/1.1\r\n" + lines + b"\r\n")
+        except httptools.HttpParserError:
+            self._refuse(NOT_HTTP)
         self._declining = False
         if rest and not self.stopped:
             self.feed(rest)

@@ -415,11 +415,6 @@ async def test_a_crowd_of_bad_connections_takes_little_memory() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", SERVER, stdout=asyncio.subprocess.PIPE, env=environment
     )
-    assert process.stdout is not None
-    port = 0
-    while not port:
-        line = (await process.stdout.readline()).strip()
-        port = int(line) if line.isdigit() else 0
     kinds = (
         b"GET / HTTP/1.1\r\nX: ",  # a header without end
         b"POST /slow HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n",  # a body that nobody reads yet
@@ -438,6 +433,11 @@ async def test_a_crowd_of_bad_connections_takes_little_memory() -> None:
         writer.transport.abort()
 
     try:
+        assert process.stdout is not None
+        port = 0
+        while not port:
+            line = (await process.stdout.readline()).strip()
+            port = int(line) if line.isdigit() else 0
         measured = psutil.Process(process.pid)
         before = measured.memory_info().rss
         floods = asyncio.gather(*(flood(kinds[number % len(kinds)]) for number in range(400)))
