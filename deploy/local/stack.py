@@ -26,6 +26,7 @@ from deploy.local.welcome import welcome
 from parley_client.errors import CallError
 from parley_client.tokens import StaticToken
 from services.runtime.keys import Keys, ensure_keys
+from services.runtime.periodic import periodic
 from services.runtime.rotation import locked
 
 START_WITHIN = 60.0
@@ -106,9 +107,11 @@ class Stack:
 
     async def keep_token_fresh(self) -> None:
         """Until it is cancelled."""
-        while True:
-            await asyncio.sleep(TOKEN_RENEWAL)
+
+        async def renew() -> None:
             self.renew_token()
+
+        await periodic("the operator's token", renew, every=TOKEN_RENEWAL)(asyncio.Event())
 
     def write_state(self) -> None:
         """Write `stack.json`, which the command line reads."""

@@ -20,6 +20,7 @@ from parley_client.errors import CallError, from_status
 from services.delivery.usecases.ports import OutcomeStore, Said
 from services.runtime.crashpoints import reach
 from services.runtime.logs import describe, get_logger
+from services.runtime.periodic import periodic
 
 log = get_logger(__name__)
 
@@ -66,7 +67,7 @@ class OutcomeReporter:
     async def run(self, stop: asyncio.Event) -> None:
         """Tells until `stop` is set, then tells what is in memory."""
         stopping = asyncio.create_task(stop.wait())
-        sweeping = asyncio.create_task(self._sweep_often())
+        sweeping = asyncio.ensure_future(periodic("outcomes", self._sweep_table, every=self._sweep)(stop))
         try:
             while not stop.is_set():
                 woken = asyncio.create_task(self._woken.wait())
@@ -88,15 +89,10 @@ class OutcomeReporter:
             if not await self._tell(batch):
                 self._waiting.clear()  # they are in the table; dialog is away, and memory is dear
 
-    async def _sweep_often(self) -> None:
-        while True:
-            await asyncio.sleep(self._sweep)
-            try:
-                while batch := await self._store.older(timedelta(seconds=self._age), BATCH):
-                    if not await self._tell(batch) or len(batch) < BATCH:
-                        break
-            except Exception as error:
-                log.warning("outcomes cannot be read", error=describe(error))
+    async def _sweep_table(self) -> None:
+        while batch := await self._store.older(timedelta(seconds=self._age), BATCH):
+            if not await self._tell(batch) or len(batch) < BATCH:
+                break
 
     async def _tell(self, batch: Sequence[Said]) -> bool:
         """False when dialog or the store is away."""

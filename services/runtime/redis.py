@@ -87,8 +87,7 @@ class WaitingCluster(RedisCluster):
 
     async def aclose(self) -> None:
         if self._learning is not None and not self._learning.done():
-            self._learning.cancel()
-            await asyncio.wait({self._learning})
+            await asyncio.wait({self._learning})  # others wait for it, and redis-py closes itself now and then
         await super().aclose()
 
 
