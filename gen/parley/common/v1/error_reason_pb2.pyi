@@ -37,7 +37,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INVALID_FORM: _ErrorReason.ValueType  # 5
     """A form definition is not valid; the message names the line or key. INVALID_ARGUMENT. Metadata: `field`."""
     ERROR_REASON_INVALID_TOKEN: _ErrorReason.ValueType  # 20
-    """The call has no token, or one that is malformed, expired, or for another audience. UNAUTHENTICATED."""
+    """The call has no token, or one that is malformed, expired, revoked, for longer than is allowed, or for another
+    audience. UNAUTHENTICATED.
+    """
     ERROR_REASON_INVALID_API_KEY: _ErrorReason.ValueType  # 21
     """The API key is unknown, revoked or expired. UNAUTHENTICATED."""
     ERROR_REASON_METHOD_NOT_ALLOWED: _ErrorReason.ValueType  # 22
@@ -145,7 +147,9 @@ ERROR_REASON_TOO_LARGE: ErrorReason.ValueType  # 4
 ERROR_REASON_INVALID_FORM: ErrorReason.ValueType  # 5
 """A form definition is not valid; the message names the line or key. INVALID_ARGUMENT. Metadata: `field`."""
 ERROR_REASON_INVALID_TOKEN: ErrorReason.ValueType  # 20
-"""The call has no token, or one that is malformed, expired, or for another audience. UNAUTHENTICATED."""
+"""The call has no token, or one that is malformed, expired, revoked, for longer than is allowed, or for another
+audience. UNAUTHENTICATED.
+"""
 ERROR_REASON_INVALID_API_KEY: ErrorReason.ValueType  # 21
 """The API key is unknown, revoked or expired. UNAUTHENTICATED."""
 ERROR_REASON_METHOD_NOT_ALLOWED: ErrorReason.ValueType  # 22
