@@ -14,6 +14,7 @@ from parley.dialog.v1 import dialog_pb2
 from parley_client.delivery import DeliveryClient
 from parley_client.dialog import DialogClient
 from parley_client.errors import CallError
+from parley_client.tracing import links_from
 from services.edge.bodies import Bodies
 from services.edge.channels import ChannelMirror, Entry
 from services.edge.guesses import Guesses
@@ -50,7 +51,10 @@ class Chat2DeskWebhook:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with _tracer.start_as_current_span(
-            "POST /webhooks/chat2desk/{channel_id}", kind=SpanKind.SERVER, record_exception=False
+            "POST /webhooks/chat2desk/{channel_id}",
+            kind=SpanKind.SERVER,
+            links=_links(scope),
+            record_exception=False,
         ) as span:
             try:
                 response = await self._answer(scope, receive)
@@ -108,6 +112,12 @@ async def submit(
         span.set_attribute("parley.message_id", answer.message_id)
         span.set_attribute("parley.duplicate", answer.duplicate)
     return answer
+
+
+def _links(scope: Scope) -> list[trace.Link]:
+    """To the sender's own span, should it send one: its trace is not ours to write into."""
+    given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), "")
+    return links_from(given)
 
 
 def _shown_secrets(scope: Scope) -> list[str | None]:

@@ -568,7 +568,11 @@ async def test_a_callers_trace_context_is_linked_and_not_continued(edge: Edge, m
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
     foreign = f"00-{0xABC:032x}-{0xDEF:016x}-01"
     await edge.chat({"telegram_id": 5, "message": "hi"}, traceparent=foreign)
-    span = next(span for span in recorded if span.name == "POST /v1/chat/send")
-    assert span.trace_id != (0xABC).to_bytes(16)
-    assert not span.parent_span_id
-    assert [link.span_id for link in span.links] == [(0xDEF).to_bytes(8)]
+    hook = {"X-Webhook-Secret": SECRET, "traceparent": foreign}
+    async with edge.http.post(f"{edge.url}/webhooks/chat2desk/c2d", data=json.dumps(inbox()), headers=hook) as response:
+        assert response.status == 200
+    for name in ("POST /v1/chat/send", "POST /webhooks/chat2desk/{channel_id}"):
+        span = next(span for span in recorded if span.name == name)
+        assert span.trace_id != (0xABC).to_bytes(16)
+        assert not span.parent_span_id
+        assert [link.span_id for link in span.links] == [(0xDEF).to_bytes(8)]
