@@ -14,7 +14,10 @@ UNKNOWN_ZONE = "UTC"
 MOST_RULES = 8
 """Rules that may match one resource of a tenant; a reservation names them all."""
 MOST_EXACT = 1000
-"""Windows of at most so many units keep the time of each; larger ones count by sixtieths of the window."""
+"""Windows of at most so many units keep the time of each; larger ones count by sixtieths of the window.
+
+The scripts note one unit more of a reservation (`MOST`), so that a million under a rule that only watches cost no more.
+"""
 
 
 class Scope(IntEnum):

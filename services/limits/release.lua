@@ -5,6 +5,7 @@
 -- the window's length (ms); whether its holds have an expiry of their own (1/0).
 
 local BUCKETS = 60
+local MOST = 1001 -- as in reserve.lua
 local name, units, at = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local record = redis.call('GET', KEYS[1])
 if record and string.sub(record, 1, 1) == 'c' then return 0 end
@@ -21,7 +22,7 @@ for line = 1, tonumber(ARGV[4]) do
     elseif record then -- without its record nobody can tell whether the units are still there
         local held = redis.call('ZREM', holds, name .. ':' .. units .. ':' .. at) == 1
         if kind == 'e' then
-            for n = 1, units do redis.call('ZREM', counter, name .. ':' .. at .. ':' .. n) end
+            for n = 1, math.min(units, MOST) do redis.call('ZREM', counter, name .. ':' .. at .. ':' .. n) end
         elseif held or not own_expiry then
             local bucket = math.floor(tonumber(at) / math.ceil(length / BUCKETS))
             if redis.call('HEXISTS', counter, bucket) == 1 then redis.call('HINCRBY', counter, bucket, -units) end

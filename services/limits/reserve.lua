@@ -17,6 +17,7 @@
 
 local BUCKETS = 60
 local SHORTEST = 60000
+local MOST = 1001 -- units that an exact window notes of one reservation: more than any such window's limit
 local now, hold, epoch, items = unpack(cmsgpack.unpack(ARGV[1]))
 if now == 0 then
     local time = redis.call('TIME')
@@ -47,7 +48,7 @@ local function expire_window_holds(line)
     for _, member in ipairs(gone) do
         local name, units, at = string.match(member, '^([^:]+):(%d+):(%d+)$')
         if line.kind == 'e' then
-            for n = 1, tonumber(units) do redis.call('ZREM', line.key, name .. ':' .. at .. ':' .. n) end
+            for n = 1, math.min(tonumber(units), MOST) do redis.call('ZREM', line.key, name .. ':' .. at .. ':' .. n) end
         else
             redis.call('HINCRBY', line.key, math.floor(tonumber(at) / line.size), -tonumber(units))
         end
@@ -157,7 +158,7 @@ local function take(line, item, expires)
         return
     end
     if line.kind == 'e' then
-        for n = 1, item.units do redis.call('ZADD', line.key, item.at, item.key .. ':' .. item.at .. ':' .. n) end
+        for n = 1, math.min(item.units, MOST) do redis.call('ZADD', line.key, item.at, item.key .. ':' .. item.at .. ':' .. n) end
         if line.used == item.units then line.reset = item.at + line.length end
     else
         local bucket = math.floor(item.at / line.size)

@@ -31,6 +31,7 @@ RULES = Rules(
         window_rule("tight", "mixed", 2),
         window_rule("watch", "watched", 1, shadow=True),
         window_rule("real", "watched", 3),
+        window_rule("look", "only-watched", 5, shadow=True),
     ]
 )
 
@@ -153,6 +154,17 @@ async def test_a_slot_is_good_for_all_windows_or_none_is_taken(made: Stores) -> 
     assert (later.granted, later.wait.seconds) == (True, 60)
     never = await made.reserve("r3", resource="mixed", units=3, max_wait=3600)
     assert (never.granted, never.refused_by) == (False, "tight")
+
+
+async def test_a_million_units_under_a_rule_that_only_watches_are_counted_as_too_many(made: Stores) -> None:
+    """Each was a line of its own in Redis, which served nobody else for a second."""
+    begun = monotonic()
+    answer = await made.reserve("r", resource="only-watched", units=1_000_000)
+    assert answer.granted
+    assert monotonic() - begun < 0.5
+    assert answer.statuses[0].used >= MOST_EXACT
+    await made.release(answer.reservation_id)
+    assert (await made.reserve("r2", resource="only-watched")).statuses[0].used == 1
 
 
 async def test_a_shadow_rule_counts_and_never_refuses(made: Stores) -> None:
