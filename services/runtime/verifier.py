@@ -96,7 +96,7 @@ class Verifier:
         token_id = claims.get("jti", "")
         longest = LONGEST if token_id else LONGEST_UNNAMED
         if claims["exp"] - self._time() > longest + LEEWAY:
-            raise invalid_token("The token holds for too long (90 days are allowed, without an id one): make a new one.")
+            raise invalid_token("The token holds for too long (90 days at most, without an id one): make a new one.")
         try:
             revoked = bool(token_id) and token_id in self._keys.revoked
         except KeyMissing:
