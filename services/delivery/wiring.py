@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from services.delivery.domain.channels import Provider as ProviderKind
 from services.delivery.domain.retry import RetryPolicy
 from services.delivery.outcomes import OutcomeReporter
 from services.delivery.postgres.channels import PostgresChannelStore
+from services.delivery.postgres.gates import PostgresGateStore
 from services.delivery.postgres.outcomes import PostgresOutcomeStore
 from services.delivery.postgres.reading import PostgresReadStore
 from services.delivery.postgres.resealing import reseal
@@ -56,6 +58,8 @@ SOON = 0.2
 TIDY = 3600.0
 GATHER = 0.02
 """Seconds between two claims under load: lanes that are claimed together share all batches that follow."""
+GATES = "gates"
+"""Told on the channels' topic: breakers and pauses have changed, and no channel."""
 LONGEST_TIMER = 60.0
 """A lane that is due later than this is found by the poll."""
 
@@ -113,14 +117,25 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
             await mirror.refresh()
         return marked
 
+    gate_store = PostgresGateStore(pool)
     gates = Gates(
         BreakerPolicy(
             failures=settings.delivery_breaker_failures,
             first_open=settings.delivery_breaker_seconds,
             probe=settings.delivery_timeout_seconds + 5.0,
-        )
+        ),
+        gate_store,
+        runtime.clock,
+        told=lambda: channels_heard.publish(GATES),
+        poll=lambda: channels_heard.patience(settings.delivery_channel_poll_seconds),
     )
-    releases = Releases(gates, work_store.due_now, lambda: dispatcher.wake())
+    await gates.refresh()
+
+    def released() -> None:
+        dispatcher.wake()
+        lanes_heard.publish()
+
+    releases = Releases(gates, work_store.due_now, released)
     runtime.on_close(releases.close)
     mirror.subscribe(releases.changed)
     worker = Worker(
@@ -178,7 +193,13 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
         await lanes_heard.listen(stop, lambda _: dispatcher.wake(), dispatcher.wake)
 
     async def hear_channels(stop: asyncio.Event) -> None:
-        await channels_heard.listen(stop, lambda _: mirror.nudge(), mirror.nudge)
+        def heard(items: Sequence[str]) -> None:
+            if GATES in items:
+                gates.nudge()
+            if any(item != GATES for item in items):
+                mirror.nudge()
+
+        await channels_heard.listen(stop, heard, lambda: heard((GATES, "")))
 
     async def make_partitions() -> None:
         async with pool.acquire() as connection, connection.transaction():
@@ -203,12 +224,14 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
         background=[
             work,
             mirror.run,
+            gates.run,
             hear_lanes,
             hear_channels,
             statuses.run,
             periodic("statuses", statuses.look, every=LOOK, soon=SOON),
             periodic("partitions", make_partitions, every=TIDY / 6),
             periodic("old statuses", statuses.expire, every=TIDY, soon=SOON),
+            periodic("gates", gate_store.expire, every=TIDY),
             periodic("request ids", channel_store.expire, every=TIDY),
             periodic("older master keys", lambda: reseal(pool, sealer), every=TIDY),
         ],

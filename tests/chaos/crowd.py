@@ -54,17 +54,27 @@ class Customer:
     twice: bool = False
     """Whether the provider sends each webhook twice at the same time."""
     person: Person = field(init=False)
+    delivered: str = ""
+    """The delivery whose part the provider has reported as delivered."""
 
     def __post_init__(self) -> None:
         self.person = Person(self.stack)
 
     async def write(self) -> None:
-        """Returns when every line is acknowledged."""
+        """Returns when every line is acknowledged, and what became of the first reply."""
         for line in SCRIPT:
             message_id = f"{self.person.client_id}-{next(_numbers)}"
             sends = [self.person.send(line, message_id, PATIENCE) for _ in range(2 if self.twice else 1)]
             ids = set(await asyncio.gather(*sends))
             assert len(ids) == 1, f"one webhook became the messages {ids}"
+        await self._report(time.monotonic() + PATIENCE)
+
+    async def _report(self, end: float) -> None:
+        """The provider says that the first reply was delivered."""
+        while not (calls := await self._calls(1)):
+            assert time.monotonic() < end, self._say("there is no first reply")
+        await self.person.report(calls[0], "delivered", PATIENCE)
+        self.delivered = calls[0]["body"]["external_id"].partition(".")[0]
 
     async def check(self) -> Beyond:
         """That every line is answered, in order, and with one order."""
@@ -92,6 +102,9 @@ class Customer:
         orders = (await _patiently(lambda: self.stack.orders.list_orders(request))).orders
         assert len(orders) == 1, self._say(f"{len(orders)} orders")
         parts = [await self._part(message) for message in messages]
+        told = delivery_pb2.GetDeliveryRequest(tenant_id="demo", delivery_id=self.delivered)
+        reply = (await _patiently(lambda: self.stack.delivery.get_delivery(told))).delivery
+        assert reply.HasField("delivered_at"), self._say(f"a status is lost: {reply}")
         return {step for step, part in enumerate(parts) if part.possibly_duplicate}
 
     async def _calls(self, count: int) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -26,15 +27,19 @@ class Person:
 
     async def post(self, text: str, message_id: str = "") -> tuple[int, dict[str, Any]]:
         """Send a webhook: the status and the body of the answer."""
-        hook = {
-            "hook_type": "inbox",
-            "type": "from_client",
-            "message_id": message_id or f"{self.client_id}-{next(_numbers)}",
-            "client_id": self.client_id,
-            "text": text,
-            "transport": "whatsapp",
-            "client": {"id": self.client_id, "name": "Айгуль"},
-        }
+        return await self._hook(
+            {
+                "hook_type": "inbox",
+                "type": "from_client",
+                "message_id": message_id or f"{self.client_id}-{next(_numbers)}",
+                "client_id": self.client_id,
+                "text": text,
+                "transport": "whatsapp",
+                "client": {"id": self.client_id, "name": "Айгуль"},
+            }
+        )
+
+    async def _hook(self, hook: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         secret = self.secret or self.mesh.demo["chat2desk"]["secret"]
         url = f"{self.mesh.edge}/webhooks/chat2desk/{self.channel_id}"
         async with self.mesh.http.post(url, json=hook, headers={"X-Webhook-Secret": secret}) as response:
@@ -43,15 +48,31 @@ class Person:
     async def send(self, text: str, message_id: str = "", seconds: float = 90.0) -> str:
         """Send a webhook as a provider does: again and again until it is taken. The message's id."""
         message_id = message_id or f"{self.client_id}-{next(_numbers)}"
+        body = await self._until_taken(lambda: self.post(text, message_id), seconds)
+        self.message_ids.append(body["message_id"])
+        return str(body["message_id"])
+
+    async def report(self, call: dict[str, Any], word: str, seconds: float = 90.0) -> None:
+        """Send the status of a reply that the provider took in this call, until it is taken."""
+        hook = {
+            "hook_type": "outbox_status",
+            "message_id": call["message_id"],
+            "external_id": call["body"]["external_id"],
+            "status": word,
+        }
+        await self._until_taken(lambda: self._hook(hook), seconds)
+
+    async def _until_taken(
+        self, post: Callable[[], Awaitable[tuple[int, dict[str, Any]]]], seconds: float
+    ) -> dict[str, Any]:
         async with asyncio.timeout(seconds):
             while True:
                 try:
-                    status, body = await self.post(text, message_id)
+                    status, body = await post()
                 except (aiohttp.ClientError, OSError):
                     status, body = 0, {}
                 if status == 200:
-                    self.message_ids.append(body["message_id"])
-                    return str(body["message_id"])
+                    return body
                 if status not in (0, 500, 503):
                     raise AssertionError(f"{status}: {body}")
                 await asyncio.sleep(0.1)

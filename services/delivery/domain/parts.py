@@ -119,7 +119,8 @@ def failed(part: Part, failure: Failure, now: int, policy: RetryPolicy, chance: 
     if failure.kind is FailureKind.FATAL or failure.rate_limited:
         wait = 0.0
         if failure.rate_limited:
-            wait = policy.rate_limit_delay if failure.retry_after is None else failure.retry_after
+            named = policy.rate_limit_delay if failure.retry_after is None else failure.retry_after
+            wait = max(named, policy.rate_limit_least)
         tries = part.tries - 1
         return msgspec.structs.replace(
             ended,

@@ -32,6 +32,8 @@ class RetryPolicy:
     """A part of unknown outcome waits at least so long for a status that says what came of it."""
     rate_limit_delay: float = 5.0
     """Wait after a 429 that names no time."""
+    rate_limit_least: float = 1.0
+    """Wait after a 429 at least, whatever time it names; its channel waits longer each time in a row."""
 
 
 def delay_after(policy: RetryPolicy, tries: int, chance: float) -> float | None:

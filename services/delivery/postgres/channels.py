@@ -9,6 +9,7 @@ import asyncpg
 from google.protobuf.message import Message
 
 from services.delivery.domain.channels import Channel, ChannelValues, Deleted, Provider
+from services.delivery.postgres.gates import QUERIES as GATES
 from services.delivery.postgres.sending import QUERIES as OUTBOX
 from services.kernel.errors import already_exists, not_found
 from services.runtime.crypto import CannotOpen, Sealer
@@ -116,6 +117,7 @@ class ChannelEdits:
         if row is None:
             raise not_found("CHANNEL_NOT_FOUND", "channel", "channel_id", channel_id)
         channel = self._read.channel(row)
+        await self._conn.execute(GATES["clear"], channel.key)
         if channel.sends:
             await self._conn.execute(OUTBOX["due_now"], channel.key)
         return channel
@@ -125,6 +127,7 @@ class ChannelEdits:
         key = await self._conn.fetchval(QUERIES["delete"], tenant_id, channel_id)
         if key is None:
             raise not_found("CHANNEL_NOT_FOUND", "channel", "channel_id", channel_id)
+        await self._conn.execute(GATES["clear"], key)
         await self._conn.execute(OUTBOX["due_now"], key)
 
     def _seal(self, tenant_id: str, channel_id: str, what: str, secret: str) -> bytes:

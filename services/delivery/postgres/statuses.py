@@ -74,7 +74,9 @@ class PostgresStatusStore:
 
     async def report(self, channel: Channel, report: Report, dedupe_key: str) -> bool:
         """Keeps a status and lets it take effect, now or when its part is known. True when it was kept before."""
+        reach("delivery.before_status")
         kept, placed = await retry_deadlocks(lambda: self._take(channel, report, dedupe_key))
+        reach("delivery.after_status")
         if not (kept and placed):
             await self._settle((channel.key, report.provider_message_id))
         return not kept
@@ -120,7 +122,6 @@ class PostgresStatusStore:
     async def _settle_early(self, ids: Sequence[Key]) -> None:
         keys, names = [key for key, _ in ids], [name for _, name in ids]
         for row in await self._pool.fetch(QUERIES["early"], keys, names) if ids else ():
-            reach("delivery.before_early_status")
             await self._settle(tuple(row))
 
     async def _take(self, channel: Channel, report: Report, dedupe_key: str) -> tuple[bool, bool]:

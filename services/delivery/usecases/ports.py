@@ -1,6 +1,6 @@
 """What the use cases need of stores and of other services."""
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol, TypeVar
@@ -101,6 +101,32 @@ class Rates(Protocol):
 
     async def ask(self, channel: Channel, resource: str) -> Grant:
         """One call's worth. Never raises, and never takes longer than a second."""
+
+
+class Shut(msgspec.Struct, frozen=True):
+    """Why calls should spare a channel. Seconds from now, negative when they are over; None for not at all.
+
+    `open_for`: until its breaker lets a probe through, after so many `openings` in a row. `paused_for`: until the pause
+    is over that the provider has asked for, the latest of so many `pauses` in a row.
+    """
+
+    open_for: float | None
+    openings: int
+    paused_for: float | None
+    pauses: int
+
+
+class GateStore(Protocol):
+    """What all processes know of channels that calls should spare."""
+
+    async def read(self) -> Mapping[int, Shut]:
+        """By the channel's key; a channel that is well is not there."""
+
+    async def write(self, channel_key: int, shut: Shut | None) -> None:
+        """None: it is well again."""
+
+    async def probe(self, channel_key: int, seconds: float) -> bool:
+        """Whether the caller is the one who makes the probe, for which he has so many seconds."""
 
 
 class Channels(Protocol):

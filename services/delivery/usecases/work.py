@@ -121,13 +121,13 @@ class Worker:
             return (part.due - now) / 1000
         if not channel.sends:
             return PARKED
-        return self._gates.of(channel.key).wait(now / 1000)
+        return self._gates.wait(channel.key)
 
     async def _send(self, visit: Visit, index: int, channel: Channel, guard: Guard) -> Ended | None:
         """One call, if the channel's rate allows it now. None: go on with the next part."""
         provider = self._providers[channel.provider]
         wait = await self._slot(visit, index, channel, provider)
-        wait = wait or self._gates.of(channel.key).admit(self._now() / 1000)
+        wait = wait or await self._gates.admit(channel.key)
         if wait > 0:
             return await self._put_off(visit, wait)
         await guard.ensure(provider.timeout + MARGIN)
@@ -185,7 +185,7 @@ class Worker:
     async def _came_of_it(self, visit: Visit, index: int, channel: Channel, result: Sent | Failure) -> Ended | None:
         """Stores the result and what follows from it. None: go on with the next part."""
         now, chance = self._now(), self._chance()
-        parked = await self._learn(channel, result, now)
+        parked = await self._learn(channel, result)
         number = len(visit.parts[index].attempts) - 1
         begun = visit.parts[index].attempts[number].started
         for _ in range(CONFLICTS):
@@ -212,21 +212,18 @@ class Worker:
         else:
             visit.set(index, parts.failed(part, result, now, self._policy, chance, number))
 
-    async def _learn(self, channel: Channel, result: Sent | Failure, now: int) -> float:
+    async def _learn(self, channel: Channel, result: Sent | Failure) -> float:
         """What the result says of the channel. Returns for how long its parts are parked."""
-        gate = self._gates.of(channel.key)
         if isinstance(result, Sent) or result.kind is FailureKind.TERMINAL:
-            if gate.answered():
+            if self._gates.answered(channel.key):
                 self._recovered(channel.key)
         elif result.kind is FailureKind.FATAL:
             reason = f"HTTP {result.http_status}: {result.error}" if result.http_status else result.error
             return PARKED if await self._broken(channel, reason) else 1.0
         elif result.rate_limited:
-            pause = self._policy.rate_limit_delay if result.retry_after is None else result.retry_after
-            gate.answered()
-            gate.pause(now / 1000 + pause)
+            return self._gates.limited(channel.key, result.retry_after)
         else:
-            gate.failed(now / 1000)
+            self._gates.failed(channel.key)
         return 0.0
 
     async def _put_off(self, visit: Visit, wait: float) -> Ended:

@@ -300,6 +300,63 @@ async def test_an_open_breaker_spares_the_provider_and_costs_no_tries(world: Wor
             assert len(sent.parts[0].attempts) <= 4
 
 
+@pytest.mark.parametrize("redis", ["there", "away"])
+async def test_a_breaker_that_one_process_opened_holds_for_all_and_one_finds_out(world: World, redis: str) -> None:
+    """DLV-5. The second process has never called; while Redis is away it hears a little later."""
+    settings: dict[str, object] = {
+        "delivery_breaker_failures": 3,
+        "delivery_breaker_seconds": 6.0,
+        "delivery_channel_poll_seconds": 0.2,
+    }
+    if redis == "away":
+        settings["redis_url"] = "unix:///nowhere/redis.sock"
+    async with world.serving(**settings) as first:
+        await first.create_channel()
+        world.receiver.fail(503, times=10**6)
+        stuck = await first.client.send_message(message("stuck"))
+        await until(lambda: _gates(world))
+        calls = len(world.receiver.calls)
+        async with world.serving(**settings) as second:
+            others = [await second.client.send_message(message("x", chat=f"chat-{n}")) for n in range(10)]
+            await asyncio.sleep(1.0)
+            assert len(world.receiver.calls) == calls, "nobody calls while it is open"
+            answered = asyncio.Event()
+
+            async def probe(call: Call) -> web.StreamResponse | None:
+                await answered.wait()
+                return world.receiver.ok()
+
+            world.receiver.answer = probe
+            await until(lambda: len(world.receiver.calls) > calls)
+            await asyncio.sleep(1.0)
+            assert len(world.receiver.calls) == calls + 1, "one call finds out"
+            answered.set()
+            for answer in (stuck, *others):
+                await second.until_state(answer.delivery_id, SENT)
+            assert not await _gates(world)
+
+
+async def _gates(world: World) -> bool:
+    """Whether processes share that something is amiss."""
+    connection = await asyncpg.connect(world.settings().database_url)
+    try:
+        return bool(await connection.fetchval("SELECT count(*) FROM delivery.gates"))
+    finally:
+        await connection.close()
+
+
+async def test_a_429_that_names_no_wait_at_all_is_no_loop(delivery: Delivery, world: World) -> None:
+    """DLV-2."""
+    world.receiver.fail(429, times=10**6, **{"Retry-After": "0"})
+    answer = await delivery.client.send_message(message("text"))
+    await delivery.client.send_message(message("other", chat="chat-2"))
+    await asyncio.sleep(4.0)
+    assert len(world.receiver.calls) <= 6, "after 0, 1 and 3 s, by two conversations"
+    world.receiver.answer = None
+    sent = await delivery.until_state(answer.delivery_id, SENT)
+    assert len(sent.parts[0].attempts) == 2
+
+
 async def test_a_part_that_fails_for_too_long_no_longer_holds_its_conversation(world: World) -> None:
     settings = {"delivery_patience_seconds": 0.3, "delivery_breaker_failures": 1000}
     async with world.serving(**settings) as delivery:
