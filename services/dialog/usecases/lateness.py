@@ -1,9 +1,12 @@
 """How long a person waits for an answer while the model's endpoint is away, and what they hear when that is over."""
 
+import random
 from collections.abc import Mapping
 from typing import Any
 
 from services.dialog import texts
+from services.dialog.domain import DecisionError
+from services.dialog.retry import TooLate, TryAgain, after_failure
 from services.dialog.turns import Claimed
 from services.dialog.usecases.begun import Begun
 from services.dialog.usecases.journal import TurnJournal
@@ -30,7 +33,17 @@ class Lateness:
         self._clock = clock
         self._answer_within = answer_within
 
-    def left(self, claimed: Claimed, begun: Begun) -> float:
+    async def after(self, claimed: Claimed, begun: Begun, guard: Guard, error: DecisionError) -> TryAgain | None:
+        """When a turn whose decision failed is tried again; None when it is given up. Who gets an answer late has been
+        told so. Raises NotNow and LeaseLost."""
+        jitter = random.random()  # noqa: S311 - no secret
+        what = after_failure(error, claimed.lease.attempts, left=self._left(claimed, begun), jitter=jitter)
+        if isinstance(what, TooLate) and self._answers_late(claimed, begun):
+            await self._tell(claimed, begun, guard)
+            return TryAgain(what.delay, counted=False)
+        return what if isinstance(what, TryAgain) else None
+
+    def _left(self, claimed: Claimed, begun: Begun) -> float:
         """Seconds until the time for an answer is over."""
         bot = claimed.bot
         assert bot is not None
@@ -39,13 +52,13 @@ class Lateness:
             within = min(within, FOR_A_CALLER)
         return within + bot.debounce.total_seconds() - self._age(claimed, begun)
 
-    def answers_late(self, claimed: Claimed, begun: Begun) -> bool:
+    def _answers_late(self, claimed: Claimed, begun: Begun) -> bool:
         """Whether an answer still comes when the time for it is over."""
         return claimed.bot is not None and claimed.bot.answer_late and self._age(claimed, begun) < LATEST
 
-    async def tell(self, claimed: Claimed, begun: Begun, guard: Guard) -> None:
+    async def _tell(self, claimed: Claimed, begun: Begun, guard: Guard) -> None:
         """Send the error message before an answer that comes late, once a turn: it is a step of its journal. Who waits
-        for the reply of a call hears of it otherwise. Raises NotNow and LeaseLost."""
+        for the reply of a call hears of it otherwise."""
         last = begun.last
         if last.chat:
             return

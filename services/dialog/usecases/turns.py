@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from services.dialog.domain import Bot, DecisionError, FailureKind, Known, TurnInput
-from services.dialog.retry import ATTEMPTS, GiveUp, TooLate, TryAgain, after_failure
+from services.dialog.retry import ATTEMPTS, TryAgain
 from services.dialog.turns import Claimed, Failure, Finish, Frozen, NewPlan, Outcome, Plan, State, Waiting, error_text
 from services.dialog.usecases import spans
 from services.dialog.usecases.begun import Begun, given_up, messages_of
@@ -119,28 +119,16 @@ class RunTurn:
         try:
             return self._new_plan(claimed, begun, await self._decide.decide(claimed, begun, guard))
         except DecisionError as error:
-            what = await self._after(claimed, begun, guard, error)
-            if isinstance(what, TryAgain):
-                await self._failed(claimed, error, what)
+            again = await self._lateness.after(claimed, begun, guard, error)
+            if again is not None:
+                await self._failed(claimed, error, again)
                 return None
             failure = Failure(error.reason, str(error), fatal=error.kind is FailureKind.FATAL)
             return self._new_plan(claimed, begun, given_up(begun, failure))
 
-    async def _after(
-        self, claimed: Claimed, begun: Begun, guard: Guard, error: DecisionError
-    ) -> TryAgain | TooLate | GiveUp:
-        """What follows a failed decision. Who gets an answer late has been told so."""
-        jitter = random.random()  # noqa: S311 - no secret
-        left = self._lateness.left(claimed, begun)
-        what = after_failure(error, claimed.lease.attempts, left=left, jitter=jitter)
-        if isinstance(what, TooLate) and self._lateness.answers_late(claimed, begun):
-            await self._lateness.tell(claimed, begun, guard)
-            return TryAgain(what.delay, counted=False)
-        return what
-
-    async def _failed(self, claimed: Claimed, error: DecisionError, what: TryAgain) -> None:
-        head, delay = claimed.head, what.delay
-        attempts = claimed.lease.attempts - (not what.counted)
+    async def _failed(self, claimed: Claimed, error: DecisionError, again: TryAgain) -> None:
+        head, delay = claimed.head, again.delay
+        attempts = claimed.lease.attempts - (not again.counted)
         log.warning(
             "a decision failed",
             message_id=str(head.message_id),

@@ -384,3 +384,21 @@ async def test_a_redis_that_hangs_costs_its_budget_once(mortal: Stores, own_redi
     assert (await mortal.reserve("r0")).granted
     assert (await mortal.reserve("r1")).granted
     assert loop.time() - started < 30, "Redis hangs for a minute and a half"
+
+
+@pytest.mark.parametrize("with_redis", [True, False])
+async def test_lim_2_what_was_given_back_can_be_held_anew_under_the_same_request_id(
+    mortal: Stores, own_redis: EmbeddedRedis, with_redis: bool
+) -> None:
+    """A message has one request id, however often it is tried."""
+    if not with_redis:
+        await asyncio.to_thread(own_redis.kill)
+    for _ in range(3):
+        held, again = await mortal.reserve("message"), await mortal.reserve("message")
+        assert held.granted and again.granted
+        assert held.statuses[0].used == again.statuses[0].used == 1
+        await mortal.release(held.reservation_id)
+    last = await mortal.reserve("message")
+    await mortal.commit(last.reservation_id)
+    await mortal.commit(last.reservation_id)
+    assert (await mortal.reserve("another")).statuses[0].used == 2

@@ -5,8 +5,9 @@ from datetime import timedelta
 
 import pytest
 
+from services.dialog.domain import Open
 from services.dialog.flows.form_schema import FORMS, load_form
-from tests.support.talk import Talk, form_talk
+from tests.support.talk import START, Talk, form_talk
 
 ADDRESS, PHONE, BOTTLES, CONFIRMATION = (
     "waiting_address",
@@ -469,3 +470,18 @@ async def test_forms_never_need_the_model() -> None:
     await talk.say("да")
     assert not any(plan.charge_quota for plan in talk.plans)
     assert all(len(plan.replies) == 1 and plan.replies[0] for plan in talk.plans)
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_ops_6_a_form_tells_what_it_waits_for_in_case_nobody_ever_answers(step: str) -> None:
+    talk = await at(step)
+    began = START + timedelta(seconds=10)
+    assert talk.plans[-1].open == Open(step, len(talk.plans), began)
+
+
+@pytest.mark.parametrize("last", ["да", "/cancel"])
+async def test_a_form_that_is_over_waits_for_nothing(last: str) -> None:
+    talk = await at(CONFIRMATION)
+    await talk.say(last)
+    assert talk.plans[-1].open is None
+    assert len(talk.ended) == 1
