@@ -8,8 +8,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from parley.delivery.v1 import channel_pb2_grpc, delivery_pb2_grpc
+from parley.dialog.v1 import tenant_pb2
 
-from parley_client.dialog import DialogClient
+from parley_client.dialog import DialogClient, TenantClient
+from parley_client.errors import NotFound
 from parley_client.limits import LimitsClient
 from services.delivery.domain.channels import Channel
 from services.delivery.domain.channels import Provider as ProviderKind
@@ -20,6 +22,7 @@ from services.delivery.postgres.gates import PostgresGateStore
 from services.delivery.postgres.outcomes import PostgresOutcomeStore
 from services.delivery.postgres.reading import PostgresReadStore
 from services.delivery.postgres.resealing import reseal
+from services.delivery.postgres.retention import plan
 from services.delivery.postgres.retrying import PostgresRetryStore
 from services.delivery.postgres.sealing import Sealing
 from services.delivery.postgres.sending import PostgresSendStore
@@ -46,6 +49,7 @@ from services.runtime.egress import Egress
 from services.runtime.lanes import Dispatcher, Fairness, Found, Lanes, Room
 from services.runtime.logs import get_logger
 from services.runtime.periodic import periodic
+from services.runtime.retention import PAUSE, Retention
 from services.runtime.service import App, Runtime
 from services.runtime.wakeups import Wakeups
 
@@ -86,7 +90,8 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
     mirror = ChannelMirror(channel_store, poll=lambda: channels_heard.patience(settings.delivery_channel_poll_seconds))
     await mirror.refresh()
 
-    reporter = OutcomeReporter(DialogClient(runtime.connect("dialog")), PostgresOutcomeStore(pool))
+    to_dialog = runtime.connect("dialog")
+    reporter = OutcomeReporter(DialogClient(to_dialog), PostgresOutcomeStore(pool))
     holder = f"{socket.gethostname()}:{os.getpid()}"
     statuses = PostgresStatusStore(pool, sealing, said=reporter.said, due=lambda: dispatcher.wake())
     work_store = PostgresWorkStore(pool, lanes, sealing, holder=holder, said=reporter.said, named=statuses.named)
@@ -201,6 +206,19 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
 
         await channels_heard.listen(stop, heard, lambda: heard((GATES, "")))
 
+    tenants = TenantClient(to_dialog)
+
+    async def days_of(tenant_id: str) -> int | None:
+        try:
+            found = await tenants.get_tenant(tenant_pb2.GetTenantRequest(tenant_id=tenant_id))
+        except NotFound:
+            return None
+        return found.tenant.retention.deliveries_days
+
+    retention = Retention(
+        "delivery", pool, lambda: plan(pool, days_of, settings.retention_deliveries_days, runtime.clock.now())
+    )
+
     async def make_partitions() -> None:
         async with pool.acquire() as connection, connection.transaction():
             await PARTITIONS.make(connection, runtime.clock.now())
@@ -229,6 +247,7 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
             hear_channels,
             statuses.run,
             periodic("statuses", statuses.look, every=LOOK, soon=SOON),
+            periodic("retention", retention.look, every=settings.retention_every_seconds, soon=PAUSE),
             periodic("partitions", make_partitions, every=TIDY / 6),
             periodic("old statuses", statuses.expire, every=TIDY, soon=SOON),
             periodic("gates", gate_store.expire, every=TIDY),

@@ -1,0 +1,138 @@
+"""Deliveries do not grow for ever: old ones go, and what is still to be sent or told stays."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from services.delivery.postgres.retention import plan
+from services.delivery.postgres.stretches import PARTITIONS
+from services.runtime.partitions import first_id
+from services.runtime.retention import Retention
+from tests.integration.delivery.conftest import DEAD, SENT, TENANT, Delivery, World, message
+
+NOW = datetime.now(UTC)
+TABLES = ("deliveries", "provider_ids", "dead", "lanes", "dedupe")
+
+
+async def tidy(pool: "asyncpg.Pool[asyncpg.Record]", days: dict[str, int], default: int = 90) -> None:
+    async def days_of(tenant_id: str) -> int | None:
+        return days.get(tenant_id)
+
+    retention = Retention("delivery", pool, lambda: plan(pool, days_of, default, NOW))
+    while await retention.look():
+        pass
+
+
+async def age(connection: "asyncpg.Connection[asyncpg.Record]", delivery_id: str, days: int) -> str:
+    """Make a delivery, with what belongs to it, as old as that; its new id. Its text is stored in clear again, as the
+    seal is of the id."""
+    old = UUID(int=first_id(NOW - timedelta(days=days)).int | (uuid4().int & (2**80 - 1)))
+    at = NOW - timedelta(days=days)
+    lane = await connection.fetchval(
+        "UPDATE delivery.deliveries SET delivery_id = $2, created_at = $3, sealed_text = NULL WHERE delivery_id = $1"
+        " RETURNING lane_id",
+        UUID(delivery_id),
+        old,
+        at,
+    )
+    for table in ("provider_ids", "dead", "outcomes", "dedupe"):
+        await connection.execute(
+            f"UPDATE delivery.{table} SET delivery_id = $2 WHERE delivery_id = $1", UUID(delivery_id), old
+        )
+    await connection.execute("UPDATE delivery.dedupe SET created_at = $2 WHERE delivery_id = $1", old, at)
+    await connection.execute("UPDATE delivery.lanes SET updated_at = $2 WHERE lane_id = $1", lane, at)
+    return str(old)
+
+
+async def counts(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:
+    return {table: await connection.fetchval(f"SELECT count(*) FROM delivery.{table}") for table in TABLES}
+
+
+async def stretch(connection: "asyncpg.Connection[asyncpg.Record]", days: int) -> None:
+    for table in PARTITIONS.tables:
+        await connection.execute(f"DROP TABLE IF EXISTS delivery.{table.name}_first")
+    for old in range(days, -1, -5):
+        async with connection.transaction():
+            await PARTITIONS.make(connection, NOW - timedelta(days=old))
+
+
+async def sent(service: Delivery, chat: str, state: int = SENT) -> str:
+    response = await service.client.send_message(message("text", chat, request_id=f"{chat}/0"))
+    await service.until_state(response.delivery_id, state)
+    return response.delivery_id
+
+
+@pytest.fixture
+async def connection(postgres_url: str, world: World) -> "asyncpg.Connection[asyncpg.Record]":
+    async with world.serving():
+        pass  # the tables are there
+    connection = await asyncpg.connect(postgres_url)
+    await stretch(connection, 120)
+    return connection
+
+
+async def test_old_deliveries_go_with_all_that_belongs_to_them(
+    world: World, connection: "asyncpg.Connection[asyncpg.Record]", postgres_url: str
+) -> None:
+    pool = await asyncpg.create_pool(postgres_url, min_size=1, max_size=2)
+    async with world.serving(retention_deliveries_days=0) as service:
+        await service.create_channel()
+        await age(connection, await sent(service, "gone"), 110)
+        world.receiver.fail(400)
+        await age(connection, await sent(service, "dead", DEAD), 110)
+        month = await age(connection, await sent(service, "month"), 40)
+        await sent(service, "new")
+        await tidy(pool, {TENANT: 90})
+        assert await counts(connection) == {"deliveries": 2, "provider_ids": 2, "dead": 0, "lanes": 2, "dedupe": 1}
+        await tidy(pool, {TENANT: 30})
+        assert await counts(connection) == {"deliveries": 1, "provider_ids": 2, "dead": 0, "lanes": 1, "dedupe": 1}
+        assert month not in {
+            str(row[0]) for row in await connection.fetch("SELECT delivery_id FROM delivery.deliveries")
+        }
+        again = await service.client.send_message(message("text", "new", request_id="new/0"))
+        assert again.duplicate
+    await pool.close()
+    await connection.close()
+
+
+async def test_what_is_still_to_be_sent_outlives_its_time(
+    world: World, connection: "asyncpg.Connection[asyncpg.Record]", postgres_url: str
+) -> None:
+    pool = await asyncpg.create_pool(postgres_url, min_size=1, max_size=2)
+    async with world.serving(retention_deliveries_days=0, delivery_first_delay_seconds=5.0) as service:
+        await service.create_channel()
+        world.receiver.fail(500)
+        response = await service.client.send_message(message("text", "waits"))
+        while not world.receiver.calls:
+            await service.get(response.delivery_id)
+    old = await age(connection, response.delivery_id, 110)
+    await tidy(pool, {TENANT: 90})
+    await tidy(pool, {TENANT: 3}, default=3)
+    assert (await counts(connection))["deliveries"] == 1
+    async with world.serving(retention_deliveries_days=0) as service:
+        await service.until_state(old, SENT)
+    await tidy(pool, {TENANT: 3}, default=3)
+    assert (await counts(connection))["deliveries"] == 0
+    await pool.close()
+    await connection.close()
+
+
+async def test_tenants_that_cannot_be_asked_lose_nothing(
+    world: World, connection: "asyncpg.Connection[asyncpg.Record]", postgres_url: str
+) -> None:
+    pool = await asyncpg.create_pool(postgres_url, min_size=1, max_size=2)
+    async with world.serving(retention_deliveries_days=0) as service:
+        await service.create_channel()
+        await age(connection, await sent(service, "old"), 110)
+
+    async def away(tenant_id: str) -> int | None:
+        raise OSError("dialog is away")
+
+    retention = Retention("delivery", pool, lambda: plan(pool, away, 90, NOW))
+    with pytest.raises(OSError, match="away"):
+        await retention.look()
+    assert (await counts(connection))["deliveries"] == 1
+    await pool.close()
+    await connection.close()
