@@ -8,12 +8,19 @@ import pytest
 
 from services.delivery.postgres.retention import plan
 from services.delivery.postgres.stretches import PARTITIONS
+from services.runtime import partitions
 from services.runtime.partitions import first_id
 from services.runtime.retention import Retention
 from tests.integration.delivery.conftest import DEAD, SENT, TENANT, Delivery, World, message
 
 NOW = datetime.now(UTC)
 TABLES = ("deliveries", "provider_ids", "dead", "lanes", "dedupe")
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine nobody gives way too early."""
+    monkeypatch.setattr(partitions, "_LOCK_TIMEOUT", "SET LOCAL lock_timeout = '20s'")
 
 
 async def tidy(pool: "asyncpg.Pool[asyncpg.Record]", days: dict[str, int], default: int = 90) -> None:

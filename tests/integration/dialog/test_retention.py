@@ -13,6 +13,7 @@ from services.dialog.postgres.database import Database
 from services.dialog.postgres.retention import Days, plan
 from services.dialog.postgres.sealing import Sealing
 from services.dialog.postgres.stretches import PARTITIONS
+from services.runtime import partitions
 from services.runtime.crypto import Sealer
 from services.runtime.partitions import first_id
 from services.runtime.retention import Retention
@@ -29,6 +30,12 @@ async def dialog(world: World) -> World:
     await world.start(**BY_HAND)
     await world.prepare()
     return world
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine nobody gives way too early."""
+    monkeypatch.setattr(partitions, "_LOCK_TIMEOUT", "SET LOCAL lock_timeout = '20s'")
 
 
 async def tidy(world: World, now: datetime = NOW, defaults: Days = DEFAULTS) -> None:
