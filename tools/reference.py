@@ -72,14 +72,14 @@ def rpc_page(files: list[Comments]) -> str:
     for comments in files:
         for number, service in enumerate(comments.file.service):
             parts.append(f"\n## {comments.file.package}.{service.name}\n\n{comments.at(6, number)}\n\n")
-            parts.append("| RPC | does | callers |\n|---|---|---|\n")
+            parts.append("| RPC | does | callers | request of at most |\n|---|---|---|---|\n")
             for index, method in enumerate(service.method):
                 stream = "stream of " if method.server_streaming else ""
                 request, response = method.input_type.rpartition(".")[2], method.output_type.rpartition(".")[2]
                 parts.append(
                     f"| `{method.name}`<br>[{request}](#{anchor(comments, request)}) → {stream}"
                     f"[{response}](#{anchor(comments, response)}) | {comments.at(6, number, 2, index)} "
-                    f"| {callers(method)} |\n"
+                    f"| {callers(method)} | {size(method)} |\n"
                 )
     parts.append("\n## Messages\n")
     for comments in files:
@@ -98,6 +98,13 @@ def contents(files: list[Comments]) -> str:
         for service in comments.file.service
     ]
     return "".join(lines)
+
+
+def size(method: descriptor_pb2.MethodDescriptorProto) -> str:
+    if method.name.startswith("Batch"):
+        return "8 MiB"
+    kilobytes = (method.options.Extensions[access_pb2.max_request_bytes] or 65_536) // 1024
+    return f"{kilobytes // 1024} MiB" if kilobytes >= 1024 else f"{kilobytes} KiB"
 
 
 def callers(method: descriptor_pb2.MethodDescriptorProto) -> str:
