@@ -59,7 +59,7 @@ class TelemetryServiceServicer:
     """
 
     def GetTrace(self, request, context):
-        """Returns the spans of one trace, by start time.
+        """Returns the tenant's own spans of one trace, by start time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

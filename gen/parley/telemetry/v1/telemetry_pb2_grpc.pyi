@@ -19,7 +19,7 @@ class TelemetryServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetTrace: _aio.UnaryUnaryMultiCallable[_telemetry_pb2.GetTraceRequest, _telemetry_pb2.GetTraceResponse]
-    """Returns the spans of one trace, by start time."""
+    """Returns the tenant's own spans of one trace, by start time."""
     FindTraces: _aio.UnaryUnaryMultiCallable[_telemetry_pb2.FindTracesRequest, _telemetry_pb2.FindTracesResponse]
     """Finds traces, newest first."""
     GetStats: _aio.UnaryUnaryMultiCallable[_telemetry_pb2.GetStatsRequest, _telemetry_pb2.GetStatsResponse]
@@ -36,7 +36,7 @@ class TelemetryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _telemetry_pb2.GetTraceRequest,
         context: _aio.ServicerContext[_telemetry_pb2.GetTraceRequest, _abc.Awaitable[_telemetry_pb2.GetTraceResponse]],
     ) -> _abc.Awaitable[_telemetry_pb2.GetTraceResponse]:
-        """Returns the spans of one trace, by start time."""
+        """Returns the tenant's own spans of one trace, by start time."""
 
     @_abc_1.abstractmethod
     def FindTraces(
