@@ -170,6 +170,13 @@ class CoalescedCall(Generic[Req, Res]):
         """Returns when no call is under way."""
         await self._coalescer.drain()
 
+    async def _one_by_one(self, items: list[_Item]) -> Sequence[Res | Exception]:
+        """A batch that failed as a whole, again: what one of them has broken, the others need not bear."""
+        results: list[Res | Exception] = []
+        for item in items:
+            results += [too_late()] if item.expires <= monotonic() else await self._send([item])
+        return results
+
     async def _send(self, items: list[_Item]) -> Sequence[Res | Exception]:
         latest = max(item.expires for item in items)
         request = batch_of(self._batch, items, latest)
@@ -183,6 +190,8 @@ class CoalescedCall(Generic[Req, Res]):
                 half = len(items) // 2
                 first, second = await asyncio.gather(self._send(items[:half]), self._send(items[half:]))
                 return [*first, *second]
+            if len(items) > 1 and error.code in _ALONE:
+                return await self._one_by_one(items)
             return [error] * len(items)
         results = response.results
         if len(results) != len(items):
@@ -191,6 +200,10 @@ class CoalescedCall(Generic[Req, Res]):
             )
             return [lost] * len(items)
         return [result.response if result.HasField("response") else from_status(result.error) for result in results]
+
+
+_ALONE = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INVALID_ARGUMENT})
+"""What one item may have caused for the whole batch. Items have request ids, so that none is done twice."""
 
 
 def batch_of(batch: Any, items: Sequence[_Item], latest: float) -> Any:

@@ -98,7 +98,7 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
     ttl = timedelta(seconds=settings.delivery_lease_seconds)
 
     def stored() -> None:
-        if dispatcher.running >= settings.delivery_concurrency:
+        if dispatcher.busy:
             lanes_heard.publish()  # this process has its hands full; others may be idle
         dispatcher.wake()
 

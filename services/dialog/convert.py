@@ -38,10 +38,11 @@ def bot_to_proto(bot: Bot) -> bot_pb2.Bot:
             field.FromDatetime(at)
     if isinstance(bot.flow, AssistantSettings):
         _assistant_to_proto(bot.flow, made.assistant)
-    elif bot.flow.definition_yaml:
-        made.form.definition_yaml = bot.flow.definition_yaml
-    else:
-        made.form.form_id = bot.flow.form_id
+    elif isinstance(bot.flow, FormSettings):
+        if bot.flow.definition_yaml:
+            made.form.definition_yaml = bot.flow.definition_yaml
+        else:
+            made.form.form_id = bot.flow.form_id
     return made
 
 

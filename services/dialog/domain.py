@@ -71,12 +71,26 @@ class AssistantSettings:
 
 
 @dataclass(frozen=True)
+class UnknownFlow:
+    """A flow, or a way to write one, that this version does not know: a newer one has stored it.
+
+    `settings` are the bot's as stored, so that they are kept when the bot is enabled or disabled here.
+    """
+
+    name: str
+    settings: str
+
+
+FlowSettings = FormSettings | AssistantSettings | UnknownFlow
+
+
+@dataclass(frozen=True)
 class Bot:
     """What answers. Empty texts mean the flow's or the language's own."""
 
     tenant_id: str
     bot_id: str
-    flow: FormSettings | AssistantSettings
+    flow: FlowSettings
     locale: str = "en"
     display_name: str = ""
     start_message: str = ""
@@ -99,7 +113,7 @@ class Bot:
     @property
     def asks_model(self) -> bool:
         """Whether its turns ask a model, as a rule."""
-        return not isinstance(self.flow, FormSettings)
+        return isinstance(self.flow, AssistantSettings)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from parley_client.limits import LimitsClient
 from services.dialog.domain import Known
 from services.dialog.snapshots import known_from, save_of
 from services.dialog.turns import Plan, Refused, Reserved
-from services.dialog.usecases.ports import Never, NotNow
+from services.dialog.usecases.ports import Faulty, Never, NotNow
 from services.kernel.clock import Clock
 
 TIMEOUT = 4.0
@@ -44,11 +44,24 @@ _NEVER = frozenset(
 )
 
 
-def tell(error: CallError) -> NoReturn:
-    """Raise what a failed call means for a turn: it can never work, or it may work later."""
+_NOT_NOW = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.UNAUTHENTICATED,  # keys are being changed
+    }
+)
+
+
+def tell(error: CallError, service: str) -> NoReturn:
+    """Raise what a failed call means for a turn: it can never work, it may work later, or the service is at fault."""
     if error.code in _NEVER:
         raise Never(error.reason or error.code.name, error.message) from error
-    raise NotNow(str(error)) from error
+    what = f"{service}: {error}"
+    raise (NotNow(what) if error.code in _NOT_NOW else Faulty(what)) from error
 
 
 class ContextPeer:
@@ -64,13 +77,13 @@ class ContextPeer:
         try:
             return known_from(await self._client.get_context(request, timeout=TIMEOUT))
         except CallError as error:
-            tell(error)
+            tell(error, "context")
 
     async def save(self, tenant_id: str, conversation_id: UUID, plan: Plan) -> int:
         try:
             return (await self._client.save_context(save_of(tenant_id, conversation_id, plan), timeout=TIMEOUT)).version
         except CallError as error:
-            tell(error)
+            tell(error, "context")
 
 
 class QuotaPeer:
@@ -94,7 +107,7 @@ class QuotaPeer:
         try:
             answer = await self._client.reserve(call, timeout=TIMEOUT)
         except CallError as error:
-            tell(error)
+            tell(error, "limits")
         if answer.granted:
             today = (status.remaining for status in answer.statuses if status.daily and not status.shadow)
             return Reserved(answer.reservation_id, min(today, default=None))
@@ -107,14 +120,14 @@ class QuotaPeer:
         try:
             await self._client.commit(request, timeout=TIMEOUT)
         except CallError as error:
-            tell(error)
+            tell(error, "limits")
 
     async def release(self, tenant_id: str, reservation_id: str) -> None:
         request = limits_pb2.ReleaseRequest(tenant_id=tenant_id, reservation_id=reservation_id)
         try:
             await self._client.release(request, timeout=TIMEOUT)
         except CallError as error:
-            tell(error)
+            tell(error, "limits")
 
 
 class DeliveryPeer:
@@ -159,7 +172,7 @@ class DeliveryPeer:
         try:
             return UUID((await self._client.send_message(call, timeout=TIMEOUT)).delivery_id)
         except CallError as error:
-            tell(error)
+            tell(error, "delivery")
 
 
 class ChannelPeer:

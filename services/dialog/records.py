@@ -4,10 +4,10 @@ Plans and inputs are MessagePack with a version in front: a process can carry ou
 are only added, at the end and with a default.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -16,12 +16,14 @@ from services.dialog.domain import (
     AssistantSettings,
     Bot,
     Dialog,
+    FlowSettings,
     FormSettings,
     HistoryEntry,
     Inbound,
     Known,
     TurnInput,
     TurnPlan,
+    UnknownFlow,
 )
 from services.dialog.turns import Failure, Outcome, Plan, Refused
 
@@ -54,6 +56,9 @@ class _InputsRecord(msgspec.Struct, array_like=True, frozen=True):
     default_region: str
 
 
+Record = TypeVar("Record", _PlanRecord, _InputsRecord)
+
+
 class _BotRecord(msgspec.Struct, omit_defaults=True, frozen=True):
     """What a bot's owner sets. Times in seconds."""
 
@@ -70,6 +75,10 @@ class _BotRecord(msgspec.Struct, omit_defaults=True, frozen=True):
     owner: str = ""
     answer_within: float | None = None
     answer_late: bool = False
+
+
+class NewerRecord(ValueError):
+    """A row that a newer version has written: this one cannot read it, and that one can."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -102,7 +111,9 @@ def pack_plan(plan: Plan) -> bytes:
 
 
 def unpack_plan(packed: bytes, *, turn_id: UUID, first_seq: int, last_seq: int) -> Plan:
-    record = _decode_plan(packed)
+    record = _read(_decode_plan, packed, "a plan")
+    if record.outcome not in list(Outcome):
+        raise NewerRecord(f"a plan with the outcome {record.outcome}")
     decided = TurnPlan(
         replies=record.replies,
         dialog=record.dialog,
@@ -138,8 +149,10 @@ def pack_inputs(inputs: TurnInput) -> bytes:
 
 
 def unpack_inputs(packed: bytes, turn_id: UUID) -> TurnInput:
-    record = _decode_inputs(packed)
+    record = _read(_decode_inputs, packed, "inputs")
     bot = bot_of(record.bot["tenant_id"], record.bot["bot_id"], record.bot["settings"])
+    if isinstance(bot.flow, UnknownFlow):
+        raise NewerRecord(f"inputs with the flow {bot.flow.name!r}")
     return TurnInput(
         turn_id=str(turn_id),
         bot=replace(bot, revision=record.bot["revision"]),
@@ -153,6 +166,8 @@ def unpack_inputs(packed: bytes, turn_id: UUID) -> TurnInput:
 def settings_of(bot: Bot) -> str:
     """A bot's settings as JSON; what the service itself keeps of a bot (enabled, revision, times) is not in it."""
     flow = bot.flow
+    if isinstance(flow, UnknownFlow):
+        return flow.settings
     record = _BotRecord(
         form=flow if isinstance(flow, FormSettings) else None,
         assistant=flow if isinstance(flow, AssistantSettings) else None,
@@ -172,10 +187,15 @@ def settings_of(bot: Bot) -> str:
 
 
 def bot_of(tenant_id: str, bot_id: str, settings: str) -> Bot:
-    """A bot as `settings_of` has written it, enabled and unbroken."""
-    record = _decode_bot(settings)
-    flow = record.form or record.assistant
-    assert flow is not None, "a bot has a flow"
+    """A bot as `settings_of` has written it, enabled and unbroken. A flow that cannot be read is an `UnknownFlow`."""
+    try:
+        record = _decode_bot(settings)
+    except msgspec.DecodeError as error:
+        return Bot(tenant_id, bot_id, UnknownFlow(f"unreadable: {error}", settings))
+    flow: FlowSettings | None = record.form or record.assistant
+    if flow is None:
+        unknown = sorted(set(from_json(settings)) - set(_BotRecord.__struct_fields__))
+        flow = UnknownFlow(unknown[0] if unknown else "", settings)
     return Bot(
         tenant_id=tenant_id,
         bot_id=bot_id,
@@ -192,6 +212,29 @@ def bot_of(tenant_id: str, bot_id: str, settings: str) -> Bot:
         answer_late=record.answer_late,
         owner=record.owner,
     )
+
+
+def _read(decode: Callable[[bytes], Record], packed: bytes, what: str) -> Record:
+    """A record of a version that is known here. Raises NewerRecord, and msgspec.DecodeError for a damaged one."""
+    try:
+        record = decode(packed)
+    except msgspec.DecodeError:
+        if _version(packed) > _VERSION:
+            raise NewerRecord(f"{what} of version {_version(packed)}") from None
+        raise
+    if record.version > _VERSION:
+        raise NewerRecord(f"{what} of version {record.version}")
+    return record
+
+
+def _version(packed: bytes) -> int:
+    """The version of a record with other fields than are known; 0 of what is no record."""
+    try:
+        fields = msgspec.msgpack.decode(packed)
+    except msgspec.DecodeError:
+        return 0
+    first = fields[0] if isinstance(fields, list) and fields else 0
+    return first if isinstance(first, int) else 0
 
 
 def plain_json(value: Mapping[str, Any]) -> str:

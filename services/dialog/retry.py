@@ -16,6 +16,16 @@ LATE = 30.0
 """Seconds at least between two looks of a turn whose time for an answer is over."""
 
 
+FAULTS = 10
+"""Times in a row that a turn may meet a fault of the services that it needs before it is decided."""
+OUTAGES = 5
+"""Waits for a service that is away count up to here: they make delays grow, and use up no patience with faults."""
+LONGEST_DELAY = 15.0
+"""Seconds that a lane waits at most for services that it needs: when they are back, it should be soon."""
+LEFT_TO_NEWER = 2
+"""Times that a lane which only a newer version can read is left to it."""
+
+
 @dataclass(frozen=True)
 class TryAgain:
     """The message keeps its place; its lane is due after `delay`. Only a `counted` attempt is one of the three."""
@@ -74,3 +84,19 @@ def after_failure(
     if (spared and left <= 0) or asked_for > max(left, LATE):
         return TooLate(timedelta(seconds=max(delay, LATE)))
     return TryAgain(timedelta(seconds=min(delay, left) if spared else delay), counted=not spared)
+
+
+def after_trouble(delays: int, *, fault: bool, jitter: float = 0.5) -> tuple[timedelta, int]:
+    """When a lane is due again that was put off `delays` times in a row before this time, and its new count.
+
+    delay = 2^delays s, at most 15 s, varied by up to 20 % either way:
+
+    >>> after_trouble(0, fault=False)
+    (datetime.timedelta(seconds=1), 1)
+    >>> after_trouble(7, fault=False)
+    (datetime.timedelta(seconds=15), 5)
+    >>> after_trouble(7, fault=True)
+    (datetime.timedelta(seconds=15), 8)
+    """
+    delay = min(2.0 ** min(delays, 10), LONGEST_DELAY) * (1 + SPREAD * (2 * jitter - 1))
+    return timedelta(seconds=delay), delays + 1 if fault else min(delays + 1, OUTAGES)

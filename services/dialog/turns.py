@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Any
 from uuid import UUID
@@ -151,6 +151,17 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A leased lane whose first message, open turn or bot cannot be read. `newer`: a newer version may read it."""
+
+    lease: Lease
+    message_id: UUID
+    why: str
+    newer: bool
+    chat: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class NewPlan:
     """A plan to commit under a lane's fence, with the rows that go along."""
 
@@ -191,11 +202,30 @@ class Finish:
     turn_id: UUID | None
     message_ids: Sequence[UUID]
     state: State
-    attempts: int
+    attempts: int | None
+    """Decisions that were begun; None leaves what the message says."""
     last_error: str = ""
     terminal_reason: str = ""
     replies: Sequence[SentReply] = ()
     data_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PutOff:
+    """The end of a lease with nothing done: its lane is due again after `due_in`.
+
+    `counted` makes it an attempt. `delays` is how often in a row the lane was put off by now. What is None or empty
+    leaves what the message says.
+    """
+
+    lease: Lease
+    message_ids: Sequence[UUID]
+    due_in: timedelta
+    delays: int
+    counted: bool = False
+    state: State | None = None
+    attempts: int | None = None
+    last_error: str = ""
 
 
 @dataclass(frozen=True, slots=True)

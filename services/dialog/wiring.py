@@ -18,7 +18,7 @@ from services.dialog.model import open_model
 from services.dialog.model.guarded import GuardedModel
 from services.dialog.peers import ChannelPeer, ContextPeer, DeliveryPeer, QuotaPeer
 from services.dialog.postgres.answered import PostgresAnswered
-from services.dialog.postgres.bots import PostgresBots
+from services.dialog.postgres.bots import Awakenings, PostgresBots
 from services.dialog.postgres.database import Database
 from services.dialog.postgres.inbox import PostgresInbox
 from services.dialog.postgres.lanes import SCHEMA
@@ -43,6 +43,7 @@ from services.dialog.usecases.lateness import Lateness
 from services.dialog.usecases.messages import Messages
 from services.dialog.usecases.submit import Submit
 from services.dialog.usecases.tenants import Tenants
+from services.dialog.usecases.trouble import Trouble
 from services.dialog.usecases.turns import RunTurn, asks_model
 from services.dialog.worker import Waker
 from services.runtime.crypto import Sealer
@@ -55,6 +56,8 @@ from services.runtime.wakeups import Wakeups
 
 Flows = Callable[[Bot], Flow]
 
+AWAKENINGS = 5.0
+"""Seconds between two looks for bots whose lanes are to be woken beyond the first few."""
 GATHER = 0.02
 """Seconds between two claims under load: turns that are claimed together share all batches that follow."""
 
@@ -77,7 +80,7 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
     reads = PostgresReads(database, await runtime.reads(), sealing)
     turns = PostgresTurns(database, sealing, process, timedelta(seconds=settings.dialog_lease_seconds))
     chats = RedisChats(redis, settings.redis_prefix, process, PostgresAnswered(database))
-    waker = Waker(Wakeups(redis, settings.redis_prefix, "dialog"), settings.dialog_workers)
+    waker = Waker(Wakeups(redis, settings.redis_prefix, "dialog"))
 
     contexts = ContextPeer(ContextClient(runtime.connect("context")))
     quota = QuotaPeer(LimitsClient(runtime.connect("limits")), runtime.clock)
@@ -96,7 +99,8 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
     )
     effects = Effects(contexts, deliveries, quota)
     lateness = Lateness(turns, deliveries, runtime.clock, settings.dialog_answer_seconds)
-    run_turn = RunTurn(turns, decide, effects, lateness, chats, runtime.clock, waker.wake_later)
+    trouble = Trouble(turns, chats, waker.wake_later, waker.leave)
+    run_turn = RunTurn(turns, decide, effects, lateness, chats, runtime.clock, trouble)
 
     submit = Submit(inbox, waker.wake)
     messages = Messages(reads, inbox.retry, waker.wake)
@@ -121,6 +125,7 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
             "silent forms", PostgresSilence(database).sweep, every=settings.dialog_silence_sweep_seconds, soon=0.05
         ),
         periodic("retention", retention.look, every=settings.retention_every_seconds, soon=PAUSE),
+        periodic("awakenings", Awakenings(database, waker.wake).step, every=AWAKENINGS, soon=0.02),
         periodic("partitions", make_partitions, every=600.0),
         periodic("request ids", lambda: requests.tidy(pool), every=3600.0),
     ]

@@ -31,6 +31,8 @@ BATCH_ITEMS = "parley.batch.items"
 """On an item's span: how many items its RPC carried."""
 
 log = get_logger(__name__)
+_SHARED = frozenset({Kind.UNAVAILABLE, Kind.DEADLINE, Kind.EXHAUSTED})
+"""Failures that every item of a batch would meet again."""
 _EXPIRED = ParleyError(Kind.DEADLINE, "DEADLINE_EXCEEDED", "The call's deadline passed before it was begun.")
 
 
@@ -48,7 +50,8 @@ async def run_items(
     """Handle a batch's good items together and give every item its result.
 
     `method` is the RPC that an item stands for, `/parley.limits.v1.LimitsService/Reserve`. If `handle` fails as a
-    whole, all its items fail with that.
+    whole, it is asked again item by item, so that one bad item fails alone; but not when a store is away or the time is
+    up: then each item would only wait for that again.
     """
     who = caller()
     opening, most = _Opening(method, len(request.items), who), _most_bytes(method)
@@ -62,14 +65,8 @@ async def run_items(
             outcomes[index] = refused
     try:
         if items:
-            for item, outcome in zip(items, await _call(handle, items), strict=True):
+            for item, outcome in zip(items, await _outcomes(handle, items, method), strict=True):
                 outcomes[item.index] = outcome
-    except Exception as error:
-        failure = to_parley_error(error)
-        if failure is not error:
-            log.error("batch failed", method=method, reason=failure.reason, items=len(items), exc_info=error)
-        for item in items:
-            outcomes[item.index] = failure
     finally:
         for item in items:
             if item.span is not None:
@@ -82,6 +79,25 @@ def _most_bytes(path: str) -> int:
     """What the method takes that an item stands for."""
     service, _, name = path.lstrip("/").partition("/")
     return max_request_bytes(Default().FindServiceByName(service).methods_by_name[name])
+
+
+async def _outcomes(handle: Handle, items: list[_Item], method: str) -> Sequence[Any]:
+    """A response or an exception for each item."""
+    try:
+        outcomes = await _call(handle, items)
+        if len(outcomes) != len(items):
+            raise RuntimeError(f"{len(outcomes)} outcomes for {len(items)} items")
+        return outcomes
+    except Exception as error:
+        failure = to_parley_error(error)
+        if failure is not error:
+            log.error("batch failed", method=method, reason=failure.reason, items=len(items), exc_info=error)
+        if len(items) == 1 or failure.kind in _SHARED:
+            return [failure] * len(items)
+    outcomes = []
+    for item in items:
+        outcomes += await _outcomes(handle, [item], method)
+    return outcomes
 
 
 def _refuse(item: Any, who: Caller, most: int) -> ParleyError | None:

@@ -54,7 +54,11 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class Queued(msgspec.Struct, frozen=True):
-    """A delivery as its worker reads it. `revision` is that of `parts`."""
+    """A delivery as its worker reads it. `revision` is that of `parts`.
+
+    `fault` says why it cannot be read, "" when it can; then it can only be given up. `kept`: not even its parts can be
+    read, so that they stay as they are stored.
+    """
 
     delivery_id: UUID
     tenant_id: str
@@ -69,6 +73,8 @@ class Queued(msgspec.Struct, frozen=True):
     tracestate: str
     revision: int
     parts: Parts
+    fault: str = ""
+    kept: bool = False
 
     def part_text(self, index: int) -> str:
         return part_text(self.text, self.cuts, index)

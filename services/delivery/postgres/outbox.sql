@@ -95,7 +95,7 @@ WITH new AS MATERIALIZED (
     )
 ), done AS (
     UPDATE delivery.deliveries AS delivery
-    SET state = new.state, tries = new.tries, parts = new.parts::json, sent_at = new.sent_at,
+    SET state = new.state, tries = new.tries, parts = coalesce(new.parts::json, delivery.parts), sent_at = new.sent_at,
         revision = delivery.revision + 1
     FROM new
     WHERE delivery.tenant_id = new.tenant_id AND delivery.delivery_id = new.delivery_id

@@ -11,7 +11,7 @@ import asyncpg
 
 from services.delivery.domain import deliveries
 from services.delivery.domain.outbox import Delivery
-from services.delivery.domain.parts import OPEN, PartState
+from services.delivery.domain.parts import OPEN, PartState, killed
 from services.delivery.domain.waiting import Place
 from services.delivery.postgres.sealing import Sealing
 from services.delivery.usecases.ports import Filter, Stats
@@ -105,14 +105,18 @@ class PostgresReadStore:
 
 
 def delivery_of(row: asyncpg.Record, sealing: Sealing) -> Delivery:
-    """From the columns of COLUMNS, and of its place if they were read. A text that does not open leaves the rest to be
-    seen and worked with."""
+    """From the columns of COLUMNS, and of its place if they were read. What cannot be read leaves the rest to be seen
+    and worked with."""
     values = dict(row)
     place = _place(values) if "lane_done_seq" in values else None
     cuts, stored = values.pop("cuts"), values.pop("parts")
     count = 1 if cuts is None else len(cuts) // 2
-    parts = deliveries.from_json(stored, count)
     delivery_id = values["delivery_id"]
+    try:
+        parts = deliveries.from_json(stored, count)
+    except Exception as error:
+        log.error("stored parts cannot be read", delivery_id=str(delivery_id), error=describe(error), alert=True)
+        parts = tuple(killed(part) for part in deliveries.fresh(count))
     try:
         text = sealing.open_text(values["tenant_id"], delivery_id, values.pop("text"), values.pop("sealed_text"))
     except CannotOpen as error:

@@ -17,6 +17,7 @@ from services.delivery.postgres.sending import QUERIES
 from services.delivery.usecases.ports import Change, Claimed, Record, Said, Started
 from services.runtime.crashpoints import reach
 from services.runtime.lanes import Append, Connection, Found, Held, Lanes, Lease, Room
+from services.runtime.logs import describe
 from services.runtime.postgres import retry_deadlocks
 
 if TYPE_CHECKING:
@@ -183,9 +184,19 @@ class PostgresWorkStore:
 
 
 def queued(row: Sequence[Any], sealing: Sealing) -> Queued:
-    """From the columns that `waiting` and `read` select. Raises `CannotOpen`."""
+    """From the columns that `waiting` and `read` select. One that cannot be read says so, and its neighbours go on."""
     delivery_id, tenant_id, seq, key, chat_id, message_id, index, clear, sealed, *rest = row
-    cuts, parent, state, revision, parts = rest
+    cuts, parent, state, revision, stored = rest
+    count = 1 if cuts is None else len(cuts) // 2
+    text, fault, kept = "", "", False
+    try:
+        text = sealing.open_text(tenant_id, delivery_id, clear, sealed)
+    except Exception as error:
+        fault = f"its text: {describe(error)}"
+    try:
+        parts = deliveries.from_json(stored, count)
+    except Exception as error:
+        parts, fault, kept = deliveries.fresh(count), f"its parts: {describe(error)}", True
     return Queued(
         delivery_id,
         tenant_id,
@@ -194,12 +205,14 @@ def queued(row: Sequence[Any], sealing: Sealing) -> Queued:
         chat_id,
         message_id,
         index,
-        sealing.open_text(tenant_id, delivery_id, clear, sealed),
+        text,
         None if cuts is None else tuple(cuts),
         parent,
         state,
         revision,
-        deliveries.from_json(parts, 1 if cuts is None else len(cuts) // 2),
+        parts,
+        fault,
+        kept,
     )
 
 
@@ -235,7 +248,7 @@ def _row(change: Change) -> tuple[object, ...]:
         change.revision,
         state,
         deliveries.tries(parts),
-        deliveries.to_json(parts),
+        None if delivery.kept else deliveries.to_json(parts),
         datetime.fromtimestamp(deliveries.last_sent(parts) / 1000, UTC) if finished else None,
         delivery.channel_key,
         part,

@@ -8,7 +8,7 @@ from services.delivery.domain import deliveries, parts
 from services.delivery.domain.channels import Channel
 from services.delivery.domain.channels import Provider as ProviderKind
 from services.delivery.domain.failures import Failure, FailureKind
-from services.delivery.domain.parts import Part, PartState
+from services.delivery.domain.parts import OPEN, Part, PartState
 from services.delivery.domain.retry import RetryPolicy
 from services.delivery.providers.base import Outbound, Provider, Sent
 from services.delivery.usecases import spans
@@ -86,6 +86,11 @@ class Worker:
         return bool(left)
 
     async def _deliver(self, visit: Visit, guard: Guard) -> Ended:
+        if visit.delivery.fault:  # a dead letter; the lane goes on
+            for position, part in enumerate(visit.parts):
+                if part.state in OPEN:
+                    visit.set(position, parts.killed(part))
+            return await self._over(visit, f"UNREADABLE: {visit.delivery.fault}")
         while (index := deliveries.head(visit.parts)) is not None:
             part = visit.parts[index]
             if part.state is PartState.STARTED:

@@ -3,11 +3,12 @@
 from collections import OrderedDict
 from collections.abc import Callable
 
-from services.dialog.domain import AssistantSettings, Bot, Flow, FormSettings
+from services.dialog.domain import Bot, Flow, FlowSettings, FormSettings, UnknownFlow
 from services.dialog.flows.assistant import AssistantFlow
 from services.dialog.flows.form import FormFlow
 from services.dialog.flows.form_schema import LoadedForm, load_bundled_form, load_form
 from services.dialog.model import Model
+from services.kernel.errors import Kind, ParleyError
 
 KEPT = 512
 """Flows of bots that are kept ready; the least recently used goes first."""
@@ -37,7 +38,7 @@ def make_flows(model: Model, *, kept: int = KEPT) -> Callable[[Bot], Flow]:
     return flow_for
 
 
-def check_flow(settings: FormSettings | AssistantSettings) -> None:
+def check_flow(settings: FlowSettings) -> None:
     """Raise ParleyError INVALID_FORM (the message names the key) or FORM_NOT_FOUND."""
     if isinstance(settings, FormSettings):
         _load(settings)
@@ -46,6 +47,8 @@ def check_flow(settings: FormSettings | AssistantSettings) -> None:
 def _make(bot: Bot, model: Model) -> Flow:
     if isinstance(bot.flow, FormSettings):
         return FormFlow(_load(bot.flow), bot.locale)
+    if isinstance(bot.flow, UnknownFlow):
+        raise ParleyError(Kind.PRECONDITION, "UNREADABLE", f"The flow {bot.flow.name!r} is not known to this version.")
     return AssistantFlow(bot.flow, model)
 
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Response = TypeVar("Response", bound=Message)
 
+STEP = 500
+"""Parked lanes that are woken in one transaction."""
+
 
 class PostgresBots:
     """Reads bots, and opens transactions on them."""
@@ -44,6 +47,32 @@ class PostgresBots:
 
     async def list(self, tenant_id: str, after: str, limit: int) -> Sequence[Bot]:
         return [bot_from(row) for row in await self._database.fetch(self._sql["list"], tenant_id, after, limit)]
+
+
+class Awakenings:
+    """Wakes the lanes of bots that were enabled or deleted, in steps: so many lanes are a long transaction."""
+
+    def __init__(self, database: Database, woken: Callable[[], None]) -> None:
+        self._database = database
+        self._sql = load("bots")
+        self._woken = woken
+
+    async def step(self) -> bool:
+        """One step for one bot; whether more is to be done. What one process leaves, any other goes on with."""
+
+        async def work(connection: "PoolConnection") -> bool:
+            row = await connection.fetchrow(self._sql["next_awakening"])
+            if row is None:
+                return False
+            woken = await connection.fetchval(self._sql["wake"], row["tenant_id"], row["bot_id"], STEP)
+            if woken < STEP:
+                await connection.execute(self._sql["end_awakening"], row["tenant_id"], row["bot_id"])
+            return True
+
+        more = await self._database.transaction(work)
+        if more:
+            self._woken()
+        return more
 
 
 class _Rows:
@@ -75,7 +104,11 @@ class _Rows:
         await self._connection.execute(self._sql["delete"], tenant_id, bot_id)
 
     async def wake_lanes(self, tenant_id: str, bot_id: str) -> None:
-        await self._connection.execute(self._sql["wake_lanes"], tenant_id, bot_id)
+        if await self._connection.fetchval(self._sql["wake"], tenant_id, bot_id, STEP) == STEP:
+            await self._connection.execute(self._sql["note_awakening"], tenant_id, bot_id)
+
+    async def let_sleep(self, tenant_id: str, bot_id: str) -> None:
+        await self._connection.execute(self._sql["end_awakening"], tenant_id, bot_id)
 
 
 def _found(row: asyncpg.Record | None, bot_id: str) -> Bot:

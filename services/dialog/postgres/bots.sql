@@ -20,16 +20,20 @@ RETURNING *;
 -- name: delete
 DELETE FROM dialog.bots WHERE tenant_id = $1 AND bot_id = $2;
 
--- name: wake_lanes
--- Makes lanes due whose first message waits for this bot. The bot's row is locked, so that a lane which is being parked
--- just now either sees the bot enabled or is seen here.
-WITH parked AS MATERIALIZED (
-    SELECT lane.lane_id FROM dialog.lanes AS lane
-    JOIN dialog.messages AS head ON head.conversation_id = lane.lane_id AND head.seq = lane.done_seq + 1
-    WHERE lane.due_at > statement_timestamp() AND lane.lease_until IS NULL
-        AND lane.tenant_id = $1 AND head.bot_id = $2 AND head.state = 1
-    ORDER BY lane.lane_id
-    FOR UPDATE OF lane
+-- name: wake
+-- Makes up to $3 lanes due that are parked for a bot, and counts them. The bot's row is locked, so that a lane which is
+-- being parked just now either sees what became of the bot or is seen here or later.
+WITH woken AS (
+    {wake}
 )
-UPDATE dialog.lanes SET due_at = statement_timestamp()
-WHERE lane_id = ANY (ARRAY(SELECT lane_id FROM parked)) AND lease_until IS NULL AND pending > 0;
+SELECT count(*)::int FROM woken;
+
+-- name: note_awakening
+INSERT INTO dialog.awakenings (tenant_id, bot_id) VALUES ($1, $2) ON CONFLICT DO NOTHING;
+
+-- name: next_awakening
+-- Whoever has locked one is at it.
+SELECT tenant_id, bot_id FROM dialog.awakenings ORDER BY noted_at LIMIT 1 FOR UPDATE SKIP LOCKED;
+
+-- name: end_awakening
+DELETE FROM dialog.awakenings WHERE tenant_id = $1 AND bot_id = $2;

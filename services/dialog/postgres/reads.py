@@ -108,10 +108,10 @@ class PostgresReads:
             body = self._sealing.open_message(row["tenant_id"], row["message_id"], row["request"])
             _add_body(message, dialog_pb2.SubmitMessageRequest.FromString(body))
             plan = self._plan_of(row)
-        except CannotOpen as error:
+        except Exception as error:
             about = {"message_id": message.message_id, "tenant_id": message.tenant_id}
-            log.error("a stored message cannot be opened", **about, error=describe(error), alert=True)
-            message.last_error = UNREADABLE
+            log.error("a stored message cannot be read", **about, error=describe(error), alert=True)
+            message.last_error = UNREADABLE if isinstance(error, CannotOpen) else f"UNREADABLE: {describe(error)}"
             return message, None
         if plan is not None:
             _add_turn(message, row, plan, known)

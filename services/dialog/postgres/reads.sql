@@ -135,11 +135,14 @@ LEFT JOIN LATERAL (
 ORDER BY active_at DESC, conversation_id DESC;
 
 -- name: queue_stats
--- Counts busy lanes and messages in trouble, up to $2 of each; both have indexes that hold nothing else. The oldest is
--- looked for among the 100 lanes that have been due the longest. {of} narrows it to tenant $1.
+-- Counts busy lanes, parked ones, and messages in trouble, up to $2 of each; all have indexes that hold nothing else. The
+-- oldest is looked for among the 100 lanes that have been due the longest. {of} narrows it to tenant $1.
 WITH busy AS MATERIALIZED (
-    SELECT lane_id, pending, done_seq, lease_until, due_at FROM dialog.lanes
-    WHERE due_at IS NOT NULL AND {of} ORDER BY due_at LIMIT $2
+    (SELECT lane_id, pending, done_seq, lease_until, due_at FROM dialog.lanes
+        WHERE due_at IS NOT NULL AND {of} ORDER BY due_at LIMIT $2)
+    UNION ALL
+    (SELECT lane_id, pending, done_seq, lease_until, due_at FROM dialog.lanes
+        WHERE parked IS NOT NULL AND {of} LIMIT $2)
 ), failed AS MATERIALIZED (
     SELECT conversation_id FROM dialog.messages WHERE trouble = 4 AND {of} LIMIT $2
 ), first AS (

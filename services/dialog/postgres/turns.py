@@ -6,26 +6,25 @@ from uuid import UUID
 
 import asyncpg
 
-from parley.dialog.v1.dialog_pb2 import SubmitMessageRequest
-
 from parley_client.coalesce import Coalescer
-from services.dialog.postgres.bots_cache import BotCache
+from services.dialog.postgres.claims import ClaimReader
 from services.dialog.postgres.database import Database, columns, or_fail_together
 from services.dialog.postgres.lanes import LANES, load
 from services.dialog.postgres.plans import PlanCommits
 from services.dialog.postgres.sealing import Sealing
-from services.dialog.records import from_json, pack_inputs, plain_json, unpack_inputs, unpack_plan
-from services.dialog.turns import Claimed, Finish, Frozen, NewPlan, Plan, StepBegun, StepDone, Waiting
+from services.dialog.records import from_json, pack_inputs, plain_json
+from services.dialog.turns import Claimed, Finish, NewPlan, Plan, PutOff, StepBegun, StepDone, Unreadable, Waiting
 from services.dialog.usecases.ports import FrozenTurn, StepEnd
 from services.kernel.errors import ParleyError
-from services.runtime.lanes import Found, Held, Lease, LeaseLost, Room
+from services.runtime.lanes import Found, Held, Lease, LeaseLost, Room, Settle
 from services.runtime.logs import get_logger
 
 log = get_logger(__name__)
 
+CROWD = 500
+"""Lanes of a disabled bot that are parked beside those that were claimed."""
 TOGETHER = 20
 """Messages that one turn answers at most."""
-_PLANNED = 2
 
 
 class PostgresTurns:
@@ -38,50 +37,54 @@ class PostgresTurns:
         self._sealing = sealing
         self._holder = holder
         self._ttl = ttl
-        self._bots = BotCache(database, self._sql["read_bots"])
+        self._reader = ClaimReader(database, sealing, self._sql)
         self._plans = PlanCommits(database, self._sql["commit_plans"], sealing)
-        self._finishes: Coalescer[tuple[Finish, timedelta | None], int] = Coalescer(
-            self._finish, max_in_flight=2, key=lambda item: item[0].lease.lane_id, isolate=True
+        self._finishes: Coalescer[Finish | PutOff, int] = Coalescer(
+            self._finish, max_in_flight=2, key=lambda item: item.lease.lane_id, isolate=True
         )
 
-    async def claim(self, room: Room) -> Found[Claimed]:
-        """Lease lanes that are due, as many as there is room for."""
+    async def claim(self, room: Room) -> Found[Claimed | Unreadable]:
+        """Lease lanes that are due, as many as there is room for. Lanes that wait for a disabled bot are parked."""
         found = await self._database.run(
             lambda connection: LANES.claim(connection, holder=self._holder, room=room, ttl=self._ttl)
         )
         if not found.items:
             return Found((), found.more, found.walked)
         try:
-            return Found(await self._read_claimed(found.items), found.more, found.walked)
+            read, empty = await self._reader.read(found.items)
+            sleeping = [item for item in read if _sleeps(item)]
+            if sleeping or empty:
+                await self._put_aside(sleeping, empty)
+                read = [item for item in read if not _sleeps(item)]
         except Exception:
             await self.release(found.items, timedelta(0))  # if this fails too, the leases run out
             raise
+        return Found(read, found.more, found.walked, again=found.more and len(read) < len(found.items))
 
-    async def _read_claimed(self, leases: Sequence[Lease]) -> Sequence[Claimed]:
-        read = await self._database.fetch(
-            self._sql["read_claimed"], [lease.lane_id for lease in leases], [lease.done_seq for lease in leases]
-        )
-        rows = {row["lane_id"]: row for row in read}
-        stamps = [((row["tenant_id"], row["bot_id"]), row["stamp"]) for row in read if row["stamp"] is not None]
-        bots = await self._bots.get(stamps)
-        claimed = []
-        for lease in leases:
-            row = rows.get(lease.lane_id)
-            if row is None:
-                log.error("a lane has no first message", lane_id=str(lease.lane_id), done_seq=lease.done_seq)
-                continue
-            known = bots.get((row["tenant_id"], row["bot_id"])) if row["stamp"] is not None else None
-            claimed.append(
-                Claimed(
-                    lease=lease,
-                    head=self._waiting(row),
-                    bot=known.bot if known else None,
-                    default_region=known.default_region if known else "",
-                    time_zone=known.time_zone if known else "",
-                    open_turn=self._open_turn(row),
-                )
+    async def _put_aside(self, sleeping: "Sequence[Claimed | Unreadable]", empty: Sequence[Lease]) -> None:
+        """Let lanes wait for their disabled bots: each of enabling and parking sees what the other did, because both
+        lock the bot's row first. A lane whose first message is not there goes on after it."""
+        lanes = [(item.lease, item.bot) for item in sleeping if isinstance(item, Claimed) and item.bot is not None]
+        keys = [(bot.tenant_id, bot.bot_id) for _, bot in lanes]
+
+        async def work(connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]") -> None:
+            rows = await connection.fetch(self._sql["lock_disabled"], *columns(sorted(set(keys)), 2))
+            disabled = {tuple(row) for row in rows}
+            # All at once and in order, whatever then becomes of each.
+            await LANES.hold(connection, [*(lease.held for lease, _ in lanes), *(lease.held for lease in empty)])
+            parked = [(lease, key[1]) for (lease, _), key in zip(lanes, keys, strict=True) if key in disabled]
+            await LANES.park(connection, [lease for lease, _ in parked], [bot_id for _, bot_id in parked])
+            awake = [lease for (lease, _), key in zip(lanes, keys, strict=True) if key not in disabled]
+            await LANES.release(connection, awake, due_in=timedelta(0))
+            await LANES.settle(connection, [Settle(lease.lane_id, lease.fence, 1) for lease in empty])
+            for key in sorted(disabled):
+                await connection.execute(self._sql["park_more"], *key, CROWD)
+
+        await self._database.transaction(work)
+        for lease in empty:
+            log.error(
+                "a message in a lane is not there", lane_id=str(lease.lane_id), done_seq=lease.done_seq, alert=True
             )
-        return claimed
 
     async def renew(self, leases: Sequence[Held], ttl: timedelta) -> Collection[UUID]:
         return await self._database.run(lambda connection: LANES.renew(connection, leases, ttl))
@@ -96,7 +99,7 @@ class PostgresTurns:
         if last <= head.seq:
             return [head]
         rows = await self._database.fetch(self._sql["read_waiting"], claimed.lease.lane_id, head.seq, last)
-        return [head, *map(self._waiting, rows)]
+        return [head, *self._reader.readable(rows)]
 
     async def commit_plan(self, new: NewPlan) -> None:
         """Raises LeaseLost."""
@@ -104,42 +107,32 @@ class PostgresTurns:
 
     async def finish(self, item: Finish) -> int:
         """End a turn; how many messages wait in its lane. Raises LeaseLost."""
-        return await self._finishes.submit((item, None))
+        return await self._finishes.submit(item)
 
-    async def fail(self, item: Finish, due_in: timedelta) -> None:
-        """Let a lane go with nothing done, the attempt counted. Raises LeaseLost."""
-        await self._finishes.submit((item, due_in))
+    async def put_off(self, item: PutOff) -> None:
+        """Let a lane go with nothing done, and say why. Raises LeaseLost."""
+        await self._finishes.submit(item)
 
-    async def _finish(self, items: list[tuple[Finish, timedelta | None]]) -> Sequence[int | Exception]:
+    async def _finish(self, items: "list[Finish | PutOff]") -> Sequence[int | Exception]:
         settles, messages, replies = [], [], []
-        for item, due_in in items:
+        for item in items:
             lease = item.lease
             lane = lease.lane_id
-            done, attempts = (len(item.message_ids), 0) if due_in is None else (0, item.attempts)
-            delay = None if due_in is None else due_in.total_seconds()
-            settles.append((lane, lease.fence, done, delay, attempts, item.data_version, 0))
+            settles.append((lane, lease.fence, *_settled(item)))
+            reason = ""
+            if isinstance(item, Finish):
+                reason = item.terminal_reason
+                for index, reply in enumerate(item.replies):
+                    replies.append((lane, item.turn_id, index, reply.delivery_id, reply.state, reply.error))
             for message_id in item.message_ids:
-                end = (item.state, item.attempts, item.last_error, item.terminal_reason)
+                end = (item.state, item.attempts, item.last_error, reason)
                 messages.append((lane, lease.tenant_id, message_id, *end))
-            for index, reply in enumerate(item.replies):
-                replies.append((lane, item.turn_id, index, reply.delivery_id, reply.state, reply.error))
         arguments = [*columns(settles, 7), *columns(messages, 7), *columns(replies, 6)]
         rows = await or_fail_together(self._database.fetch(self._sql["finish"], *arguments))
         if isinstance(rows, ParleyError):
             return [rows] * len(items)
         pending: dict[UUID, int] = {row["lane_id"]: row["pending"] for row in rows}
-        return [pending.get(item.lease.lane_id, lost(item.lease)) for item, _ in items]
-
-    async def park(self, claimed: Claimed, due_in: timedelta) -> None:
-        """Let a lane wait for its disabled bot. Enabling it makes the lane due: each sees what the other did, because
-        both lock the bot's row first."""
-        head = claimed.head.request
-
-        async def work(connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]") -> None:
-            enabled = await connection.fetchval(self._sql["lock_bot"], head.tenant_id, head.bot_id)
-            await LANES.release(connection, [claimed.lease], due_in=timedelta(0) if enabled else due_in)
-
-        await self._database.transaction(work)
+        return [pending.get(item.lease.lane_id, lost(item.lease)) for item in items]
 
     async def begin_step(
         self, claimed: Claimed, frozen: FrozenTurn, step: str, request_sha256: bytes
@@ -183,29 +176,22 @@ class PostgresTurns:
     async def mark_broken(self, tenant_id: str, bot_id: str, revision: int, reason: str) -> None:
         await self._database.fetch(self._sql["mark_broken"], tenant_id, bot_id, revision, reason)
 
-    def _waiting(self, row: asyncpg.Record) -> Waiting:
-        tenant_id, message_id = row["tenant_id"], row["message_id"]
-        return Waiting(
-            message_id=message_id,
-            seq=row["seq"],
-            request=SubmitMessageRequest.FromString(self._sealing.open_message(tenant_id, message_id, row["request"])),
-            received_at=row["received_at"],
-            age=row["age"],
-            chat=row["chat"],
-            traceparent=row["traceparent"],
-            tracestate=row["tracestate"],
-        )
 
-    def _open_turn(self, row: asyncpg.Record) -> Plan | Frozen | None:
-        turn_id = row["turn_id"]
-        if turn_id is None:
-            return None
-        first_seq, last_seq = row["first_seq"], row["last_seq"]
-        if row["state"] == _PLANNED:
-            plan = self._sealing.open_plan(row["tenant_id"], turn_id, row["plan"])
-            return unpack_plan(plan, turn_id=turn_id, first_seq=first_seq, last_seq=last_seq)
-        inputs = self._sealing.open_inputs(row["tenant_id"], turn_id, row["inputs"])
-        return Frozen(turn_id, first_seq, last_seq, unpack_inputs(inputs, turn_id))
+def _sleeps(item: Claimed | Unreadable) -> bool:
+    """Whether a lane waits for its disabled bot. What was decided before is still carried out."""
+    return isinstance(item, Claimed) and item.bot is not None and not (item.bot.enabled or _is_planned(item))
+
+
+def _is_planned(item: Claimed) -> bool:
+    return isinstance(item.open_turn, Plan)
+
+
+def _settled(item: Finish | PutOff) -> tuple[int, float | None, int, int | None, int]:
+    """What becomes of the lane: messages done, seconds until it is due, attempts, version of its data, delays."""
+    if isinstance(item, Finish):
+        return len(item.message_ids), None, 0, item.data_version, 0
+    attempts = item.lease.attempts if item.counted else item.lease.attempts - 1
+    return 0, item.due_in.total_seconds(), attempts, None, item.delays
 
 
 def lost(lease: Lease) -> LeaseLost:

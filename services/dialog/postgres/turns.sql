@@ -128,7 +128,10 @@ WITH settled AS (
     {settle}
 ), done AS (
     UPDATE dialog.messages AS message SET
-        state = item.state, attempts = item.attempts, terminal_reason = item.terminal_reason,
+        state = coalesce(item.state, message.state), terminal_reason = item.terminal_reason,
+        attempts = coalesce(
+            item.attempts, CASE WHEN item.state IN (3, 5) THEN greatest(message.attempts, 1) ELSE message.attempts END
+        ),
         last_error = CASE WHEN item.last_error = '' THEN message.last_error ELSE item.last_error END,
         last_error_at = CASE WHEN item.last_error = '' THEN message.last_error_at ELSE statement_timestamp() END,
         completed_at = CASE WHEN item.state IN (3, 5) THEN statement_timestamp() END
@@ -179,8 +182,31 @@ UPDATE dialog.journal SET
     model = $7, input_tokens = $8, output_tokens = $9, price_micros_usd = $10
 WHERE turn_id = $1 AND step = $2 AND try = $3;
 
--- name: lock_bot
-SELECT enabled FROM dialog.bots WHERE tenant_id = $1 AND bot_id = $2 FOR SHARE;
+-- name: lock_disabled
+-- Those of the bots that are disabled, for as long as the transaction lasts: enabling one waits for it.
+SELECT tenant_id, bot_id FROM dialog.bots
+WHERE NOT enabled AND (tenant_id, bot_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+ORDER BY tenant_id, bot_id
+FOR SHARE;
+
+-- name: park_more
+-- Parks up to $3 more lanes that are due and whose first message waits for the same disabled bot, which is locked. A turn
+-- that was planned is still carried out.
+UPDATE dialog.lanes SET parked = $2, due_at = NULL, losses = 0, updated_at = statement_timestamp()
+WHERE lane_id = ANY (ARRAY(
+    SELECT lane.lane_id
+    FROM dialog.lanes AS lane
+    JOIN dialog.messages AS head ON head.conversation_id = lane.lane_id AND head.seq = lane.done_seq + 1
+    WHERE lane.tenant_id = $1 AND lane.share = $2 AND lane.due_at > '-infinity' AND lane.lease_until IS NULL
+        AND lane.due_at <= statement_timestamp() AND head.bot_id = $2
+        AND NOT EXISTS (
+            SELECT FROM dialog.turns AS turn
+            WHERE turn.conversation_id = lane.lane_id AND turn.last_seq > lane.done_seq AND turn.state = 2
+        )
+    ORDER BY lane.due_at
+    LIMIT $3
+    FOR UPDATE OF lane SKIP LOCKED
+));
 
 -- name: mark_broken
 -- Unless the bot was changed since the turn was decided.

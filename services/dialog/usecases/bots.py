@@ -10,8 +10,8 @@ from google.protobuf.message import Message
 from parley.dialog.v1 import bot_pb2
 
 from services.dialog.convert import bot_from_proto, bot_to_proto
-from services.dialog.domain import AssistantSettings, Bot, FormSettings
-from services.kernel.errors import FieldViolation, Kind, ParleyError, invalid_field
+from services.dialog.domain import Bot, FlowSettings, UnknownFlow
+from services.kernel.errors import FieldViolation, Kind, ParleyError, invalid_field, wrong_state
 from services.runtime import pages
 from services.runtime.validation import check
 
@@ -51,7 +51,10 @@ class BotRows(Protocol):
     async def delete(self, tenant_id: str, bot_id: str) -> None: ...
 
     async def wake_lanes(self, tenant_id: str, bot_id: str) -> None:
-        """Make lanes due that wait for this bot."""
+        """Make the first lanes due that wait for this bot, and note that the others are to be woken too."""
+
+    async def let_sleep(self, tenant_id: str, bot_id: str) -> None:
+        """Wake no more of its lanes."""
 
 
 class BotStore(Protocol):
@@ -84,7 +87,7 @@ class Bots:
         self,
         store: BotStore,
         channels: Channels,
-        check_flow: Callable[[FormSettings | AssistantSettings], None],
+        check_flow: Callable[[FlowSettings], None],
         wake: Callable[[], None],
     ) -> None:
         """`check_flow` raises INVALID_FORM or FORM_NOT_FOUND; `wake` tells workers that lanes may be due."""
@@ -134,9 +137,12 @@ class Bots:
         async def work(rows: BotRows) -> bot_pb2.DeleteBotResponse:
             await rows.lock(request.tenant_id, request.bot_id)
             await rows.delete(request.tenant_id, request.bot_id)
+            await rows.wake_lanes(request.tenant_id, request.bot_id)  # nobody will answer: each is a dead letter now
             return bot_pb2.DeleteBotResponse()
 
-        return await self._store.once(request, bot_pb2.DeleteBotResponse, "DeleteBot", work)
+        response = await self._store.once(request, bot_pb2.DeleteBotResponse, "DeleteBot", work)
+        self._wake()
+        return response
 
     async def enable(self, request: bot_pb2.EnableBotRequest) -> bot_pb2.EnableBotResponse:
         async def work(rows: BotRows) -> bot_pb2.EnableBotResponse:
@@ -152,11 +158,12 @@ class Bots:
     async def disable(self, request: bot_pb2.DisableBotRequest) -> bot_pb2.DisableBotResponse:
         async def work(rows: BotRows) -> bot_pb2.DisableBotResponse:
             bot = await rows.lock(request.tenant_id, request.bot_id)
+            await rows.let_sleep(request.tenant_id, request.bot_id)
             return bot_pb2.DisableBotResponse(bot=bot_to_proto(await rows.write(replace(bot, enabled=False))))
 
         return await self._store.once(request, bot_pb2.DisableBotResponse, "DisableBot", work)
 
-    async def _check(self, flow: FormSettings | AssistantSettings) -> None:
+    async def _check(self, flow: FlowSettings) -> None:
         """In a thread: compiling the largest form takes longer than others on the loop should wait."""
         await asyncio.to_thread(self._check_flow, flow)
 
@@ -191,7 +198,12 @@ def check_path(path: str) -> None:
 
 
 def merged(bot: Bot, request: bot_pb2.UpdateBotRequest) -> Bot:
-    """The bot after a change. Raises INVALID_FIELD when it would not be valid then."""
+    """The bot after a change. Raises INVALID_FIELD when it would not be valid then, and WRONG_STATE for one that a
+    newer version has stored: its settings would be lost."""
+    if isinstance(bot.flow, UnknownFlow):
+        raise wrong_state(
+            f"The flow {bot.flow.name!r} is not known to this version, so the bot stays as it is.", "unknown"
+        )
     changed = bot_to_proto(bot)
     request.update_mask.MergeMessage(request.bot, changed, replace_message_field=True, replace_repeated_field=True)
     invalid = check(changed)

@@ -10,12 +10,29 @@ from parley.common.v1.identity_pb2 import Sender
 from parley.dialog.v1.dialog_pb2 import Message, SubmitMessageRequest
 
 from services.dialog.domain import Known, Previews, TurnInput
-from services.dialog.turns import Claimed, Finish, NewPlan, Plan, Refused, Reserved, StepBegun, StepDone, Waiting
+from services.dialog.turns import (
+    Claimed,
+    Finish,
+    NewPlan,
+    Plan,
+    PutOff,
+    Refused,
+    Reserved,
+    StepBegun,
+    StepDone,
+    Unreadable,
+    Waiting,
+)
 from services.runtime.lanes import Found, Held, Lease, Room
 
 
 class NotNow(Exception):
     """A service or store that a turn needs is away; later it may work. Nothing was decided."""
+
+
+class Faulty(NotNow):
+    """A service answers with a fault of its own, INTERNAL for one. It may pass, so it is tried again; but what never
+    passes is given up after a while."""
 
 
 class Never(Exception):
@@ -58,7 +75,7 @@ class Inbox(Protocol):
 class Turns(Protocol):
     """The worker's store."""
 
-    async def claim(self, room: Room) -> Found[Claimed]: ...
+    async def claim(self, room: Room) -> Found[Claimed | Unreadable]: ...
 
     async def renew(self, leases: Sequence[Held], ttl: timedelta) -> Collection[UUID]: ...
 
@@ -74,11 +91,8 @@ class Turns(Protocol):
     async def finish(self, item: Finish) -> int:
         """End a turn and the lease; how many messages wait in the lane. Raises LeaseLost."""
 
-    async def fail(self, item: Finish, due_in: timedelta) -> None:
-        """End the lease with nothing done: the message is FAILED and tried again. Raises LeaseLost."""
-
-    async def park(self, claimed: Claimed, due_in: timedelta) -> None:
-        """Let a lane wait for its disabled bot, unless that has been enabled meanwhile."""
+    async def put_off(self, item: PutOff) -> None:
+        """End the lease with nothing done. Raises LeaseLost."""
 
     async def begin_step(
         self, claimed: Claimed, frozen: "FrozenTurn", step: str, request_sha256: bytes

@@ -1,13 +1,23 @@
 """One turn from its claim to its end: decide once, commit the plan, carry it out, finish."""
 
-import random
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from services.dialog.domain import Bot, DecisionError, FailureKind, Known, TurnInput
-from services.dialog.retry import ATTEMPTS, TryAgain
-from services.dialog.turns import Claimed, Failure, Finish, Frozen, NewPlan, Outcome, Plan, State, Waiting, error_text
+from services.dialog.turns import (
+    Claimed,
+    Failure,
+    Finish,
+    Frozen,
+    NewPlan,
+    Outcome,
+    Plan,
+    State,
+    Unreadable,
+    Waiting,
+    error_text,
+)
 from services.dialog.usecases import spans
 from services.dialog.usecases.begun import Begun, given_up, messages_of
 from services.dialog.usecases.decide import Decide
@@ -15,22 +25,18 @@ from services.dialog.usecases.effects import Effects
 from services.dialog.usecases.lateness import Lateness
 from services.dialog.usecases.patience import until_stored
 from services.dialog.usecases.ports import Chats, Never, NotNow, Turns
+from services.dialog.usecases.trouble import Trouble, killed_too_many, too_many_faults, why
 from services.kernel.clock import Clock
-from services.kernel.errors import Kind, ParleyError
+from services.kernel.errors import ParleyError
 from services.kernel.ids import uuid7
 from services.runtime import crashpoints
-from services.runtime.lanes import Guard
+from services.runtime.lanes import Guard, LeaseLost
 from services.runtime.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 log = get_logger(__name__)
-
-PARKED_FOR = timedelta(minutes=1)
-"""How often a lane that waits for its disabled bot is looked at; enabling the bot wakes it at once."""
-AWAY_FOR = 1.0
-"""Seconds after which a turn is begun again whose context or quota could not be asked. No attempt is counted."""
 
 
 class RunTurn:
@@ -45,19 +51,20 @@ class RunTurn:
         lateness: Lateness,
         chats: Chats,
         clock: Clock,
-        wake: "Callable[[float], None]",
+        trouble: Trouble,
     ) -> None:
-        """`wake` tells the dispatcher after how many seconds a lane will be due."""
         self._turns = turns
         self._decide = decide
         self._effects = effects
         self._lateness = lateness
         self._chats = chats
         self._clock = clock
-        self._wake = wake
+        self._trouble = trouble
 
-    async def __call__(self, claimed: Claimed, guard: Guard) -> bool:
+    async def __call__(self, claimed: Claimed | Unreadable, guard: Guard) -> bool:
         """Work on a lane; whether more waits in it now. Raises LeaseLost."""
+        if isinstance(claimed, Unreadable):
+            return await self._trouble.unreadable(claimed)
         head = claimed.head
         crashpoints.reach("dialog.after_claim")
         with spans.consumer("process inbox", head.traceparent, head.tracestate) as span:
@@ -65,11 +72,32 @@ class RunTurn:
                 span.set_attributes(_attributes(claimed))
             try:
                 return await self._run(claimed, guard)
-            except (NotNow, ParleyError) as error:
-                if isinstance(error, ParleyError) and error.kind is not Kind.UNAVAILABLE:
-                    raise
-                log.warning("a turn waits", message_id=str(head.message_id), error=str(error))
-                return await self._later(claimed, AWAY_FOR * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
+            except LeaseLost:
+                raise
+            except Exception as error:
+                return await self._put_off(claimed, why(error), guard)
+
+    async def _put_off(self, claimed: Claimed, error: NotNow, guard: Guard) -> bool:
+        """The turn waits; a fault that stays is told to the person, and the message is a dead letter."""
+        planned = isinstance(claimed.open_turn, Plan)
+        if planned or not too_many_faults(claimed, error):
+            await self._trouble.waits(claimed, error, planned=planned)
+            return False
+        failure = Failure("INTERNAL", str(error))
+        try:
+            if claimed.bot is not None:
+                begun = await self._unknown(claimed, claimed.bot)
+                new = self._new_plan(claimed, begun, given_up(begun, failure))
+                return await self._carry_out(claimed, await self._commit(claimed, begun, new), begun.messages, guard)
+        except LeaseLost:
+            raise
+        except Exception as again:
+            log.error("a turn cannot be given up in good order", lane_id=str(claimed.lease.lane_id), exc_info=again)
+        head, text = claimed.head, error_text(failure.reason, failure.message)
+        attempts = claimed.lease.attempts
+        return await self._trouble.dead(
+            claimed.lease, [head.message_id], failure.reason, text, chat=head.chat, attempts=attempts
+        )
 
     async def _run(self, claimed: Claimed, guard: Guard) -> bool:
         bot = claimed.bot
@@ -78,14 +106,12 @@ class RunTurn:
             return await self._carry_out(claimed, claimed.open_turn, messages, guard)
         if bot is None:
             return await self._without_bot(claimed)
-        if not bot.enabled:
-            await self._turns.park(claimed, PARKED_FOR)
-            return False
         early = bot.debounce.total_seconds() - claimed.head.age
         if early > 0 and claimed.lease.attempts == 1:
-            return await self._later(claimed, early)
+            await self._trouble.later(claimed, early)
+            return False
         # What has killed three workers may have done so anywhere: nothing more is tried with it.
-        given_up_now = claimed.lease.attempts > ATTEMPTS
+        given_up_now = killed_too_many(claimed)
         try:
             begun = await (self._unknown(claimed, bot) if given_up_now else self._decide.begin(claimed, bot))
             new = await self._decided(claimed, begun, guard)
@@ -113,68 +139,43 @@ class RunTurn:
 
     async def _decided(self, claimed: Claimed, begun: Begun, guard: Guard) -> NewPlan | None:
         """The turn's plan; None when it failed and is tried again later."""
-        if claimed.lease.attempts > ATTEMPTS:
-            failure = Failure("INTERNAL", f"the worker was lost {ATTEMPTS} times")
+        if killed_too_many(claimed):
+            failure = Failure("INTERNAL", f"the worker was lost {claimed.lease.losses} times")
             return self._new_plan(claimed, begun, given_up(begun, failure))
         try:
             return self._new_plan(claimed, begun, await self._decide.decide(claimed, begun, guard))
         except DecisionError as error:
             again = await self._lateness.after(claimed, begun, guard, error)
             if again is not None:
-                await self._failed(claimed, error, again)
+                await self._trouble.failed(claimed, error, again)
                 return None
             failure = Failure(error.reason, str(error), fatal=error.kind is FailureKind.FATAL)
             return self._new_plan(claimed, begun, given_up(begun, failure))
 
-    async def _failed(self, claimed: Claimed, error: DecisionError, again: TryAgain) -> None:
-        head, delay = claimed.head, again.delay
-        attempts = claimed.lease.attempts - (not again.counted)
-        log.warning(
-            "a decision failed",
-            message_id=str(head.message_id),
-            reason=error.reason,
-            attempts=attempts,
-            delay=delay.total_seconds(),
-        )
-        spans.failed(error.reason)
-        item = Finish(
-            lease=claimed.lease,
-            turn_id=None,
-            message_ids=[head.message_id],
-            state=State.FAILED,
-            attempts=attempts,
-            last_error=error_text(error.reason, error),
-        )
-        await until_stored(lambda: self._turns.fail(item, delay))
-        crashpoints.reach("dialog.after_model_failure")
-        self._wake(delay.total_seconds())
-
-    async def _later(self, claimed: Claimed, seconds: float) -> bool:
-        """Let the lane go for a while; no attempt is counted."""
-        await until_stored(lambda: self._turns.release([claimed.lease], timedelta(seconds=seconds)))
-        self._wake(seconds)
-        return False
-
     async def _without_bot(self, claimed: Claimed) -> bool:
         """Nobody can answer: a dead letter, which can be retried once the bot exists."""
         head = claimed.head
-        spans.failed("BOT_NOT_FOUND")
-        log.error("a message has no bot", message_id=str(head.message_id), bot_id=head.request.bot_id)
         error = f"BOT_NOT_FOUND: There is no bot {head.request.bot_id!r}."
-        return await self._finish(
-            Finish(
-                lease=claimed.lease,
-                turn_id=None,
-                message_ids=[head.message_id],
-                state=State.TERMINAL,
-                attempts=claimed.lease.attempts,
-                last_error=error,
-                terminal_reason="BOT_NOT_FOUND",
-            ),
-            [head],
+        attempts = claimed.lease.attempts
+        return await self._trouble.dead(
+            claimed.lease, [head.message_id], "BOT_NOT_FOUND", error, chat=head.chat, attempts=attempts
         )
 
     async def _carry_out(self, claimed: Claimed, plan: Plan, messages: "Sequence[Waiting]", guard: Guard) -> bool:
+        """Carry out a committed plan and finish. What stops that is waited for; nothing is decided again."""
+        # The message keeps the number of decisions that were begun for it, whatever carrying out the plan takes.
+        attempts = None if isinstance(claimed.open_turn, Plan) else claimed.lease.attempts
+        try:
+            return await self._effects_and_end(claimed, plan, messages, guard, attempts)
+        except LeaseLost:
+            raise
+        except Exception as error:
+            await self._trouble.waits(claimed, why(error), planned=True, attempts=attempts)
+            return False
+
+    async def _effects_and_end(
+        self, claimed: Claimed, plan: Plan, messages: "Sequence[Waiting]", guard: Guard, attempts: int | None
+    ) -> bool:
         last = messages[-1]
         for other in messages[1:]:
             spans.link(other.traceparent, other.tracestate)
@@ -189,7 +190,7 @@ class RunTurn:
                 turn_id=plan.turn_id,
                 message_ids=[message.message_id for message in messages],
                 state=State.TERMINAL if failure else State.COMPLETED,
-                attempts=claimed.lease.attempts,
+                attempts=attempts,
                 last_error=error_text(failure.reason, failure.message) if failure else done.error,
                 terminal_reason=failure.reason if failure else "",
                 replies=done.replies,
@@ -234,8 +235,10 @@ class RunTurn:
         return Begun(turn_id, messages, inputs, now)
 
 
-def asks_model(claimed: Claimed) -> bool:
+def asks_model(claimed: Claimed | Unreadable) -> bool:
     """Whether the work on a lane will likely ask a model, and so be long; not when a plan has to be carried out."""
+    if isinstance(claimed, Unreadable):
+        return False
     return not isinstance(claimed.open_turn, Plan) and claimed.bot is not None and claimed.bot.asks_model
 
 

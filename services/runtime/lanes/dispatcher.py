@@ -99,6 +99,11 @@ class Dispatcher(Generic[T]):
         """How many lanes are worked on."""
         return len(self._running)
 
+    @property
+    def busy(self) -> bool:
+        """Whether there is more to do than this process takes now: others may have room for it."""
+        return self._left or self._shares.free <= 0
+
     def bar(self, share: Share, seconds: float) -> None:
         """Takes no lane of that share for a while: other processes may know better what to do with it."""
         loop = asyncio.get_running_loop()
@@ -165,7 +170,7 @@ class Dispatcher(Generic[T]):
         """When to claim next. What is left is for the next free place, or for at once when none is taken."""
         self._shares.looked(found.walked or ("", ""))
         self._left = found.more
-        if found.walked is not None or (found.more and not self._running):
+        if found.again or found.walked is not None or (found.more and not self._running):
             self._woken.set()
 
     def _start(self, item: T, guard: Guard) -> None:

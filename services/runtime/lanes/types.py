@@ -94,11 +94,13 @@ class Found(Generic[T]):
     """What a claim came back with. `more`: lanes that are due were left, since others held them or their share is full.
 
     `walked` is the share up to which it has looked beyond the oldest lanes; None when it looked at all there are.
+    `again`: some of what was leased needs no place after all, so that another claim should follow.
     """
 
     items: Sequence[T]
     more: bool = False
     walked: Share | None = None
+    again: bool = False
 
 
 class LeaseLost(Exception):

@@ -457,3 +457,25 @@ async def test_without_limits_no_window_holds_more_calls_than_the_pace_allows(wo
         for first, begin in enumerate(times):
             within = sum(begin <= time <= begin + 2.0 for time in times[first:])
             assert within <= 3 + 2.0 * 5 + 1, "a burst of three, five a second, and one on the edge"
+
+
+@pytest.mark.parametrize("column", ["sealed_text = '\\xffff'", "parts = '[[99]]'"])
+async def test_a_delivery_that_cannot_be_read_is_a_dead_letter_and_its_neighbours_go_on(
+    delivery: Delivery, world: World, column: str
+) -> None:
+    disable = channel_pb2.DisableChannelRequest(tenant_id=TENANT, channel_id=CHANNEL, request_id="disable")
+    await delivery.as_("operator")[1].disable_channel(disable)
+    bad = await delivery.client.send_message(message("bad", "chat-1"))
+    behind = await delivery.client.send_message(message("behind", "chat-1"))
+    other = await delivery.client.send_message(message("other", "chat-2"))
+    connection = await asyncpg.connect(world.settings().database_url)
+    await connection.execute(f"UPDATE delivery.deliveries SET {column} WHERE delivery_id = $1", bad.delivery_id)
+    await enable(delivery)
+    for good in (behind, other):
+        await delivery.until_state(good.delivery_id, SENT)
+    dead = await delivery.until_state(bad.delivery_id, DEAD)
+    assert dead.delivery_id == bad.delivery_id
+    letters = await connection.fetchval("SELECT count(*) FROM delivery.dead WHERE delivery_id = $1", bad.delivery_id)
+    assert letters == 1
+    assert {call.text for call in world.receiver.calls} == {"behind", "other"}
+    await connection.close()

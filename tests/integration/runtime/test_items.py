@@ -12,7 +12,7 @@ from parley.dialog.v1 import dialog_pb2, dialog_pb2_grpc
 
 from parley_client.channel import Connection, connect
 from parley_client.tokens import StaticToken
-from services.kernel.errors import not_found
+from services.kernel.errors import not_found, storage_unavailable
 from services.runtime.keys import Keys, make_token, tokens_of
 from services.runtime.service import Running
 from tests.integration.runtime.conftest import MESSAGE_ID, SERVICE, Scripted, Spans
@@ -102,6 +102,33 @@ async def test_when_the_batch_fails_all_its_items_fail(delivery: Connection, ser
 
     servicer.record = handle
     assert await record(delivery, item(), item(tenant_id="BAD")) == ["INTERNAL", "INVALID_ARGUMENT"]
+
+
+async def test_a_batch_that_fails_as_a_whole_is_handled_item_by_item(delivery: Connection, servicer: Scripted) -> None:
+    """One row that does not open, one text that cannot be stored: it fails alone."""
+    sizes: list[int] = []
+
+    async def handle(requests: Sequence[Any]) -> list[Any]:
+        sizes.append(len(requests))
+        if any(each.error == "poison" for each in requests):
+            raise ValueError("does not open")
+        return await accept(requests)
+
+    servicer.record = handle
+    assert await record(delivery, item(), item("poison"), item("missing")) == ["OK", "INTERNAL", "NOT_FOUND"]
+    assert sizes == [3, 1, 1, 1]
+
+
+async def test_a_batch_whose_store_is_away_is_not_handled_again(delivery: Connection, servicer: Scripted) -> None:
+    sizes: list[int] = []
+
+    async def handle(requests: Sequence[Any]) -> list[Any]:
+        sizes.append(len(requests))
+        raise storage_unavailable("Postgres")
+
+    servicer.record = handle
+    assert await record(delivery, item(), item()) == ["UNAVAILABLE", "UNAVAILABLE"]
+    assert sizes == [2]
 
 
 async def test_each_recorded_item_has_its_own_span_in_its_own_trace(

@@ -17,7 +17,7 @@ from services.dialog.domain import Dialog, HistoryEntry, TurnPlan
 from services.dialog.peers import tell
 from services.dialog.snapshots import known_from, plain_struct, save_of, set_struct, set_time
 from services.dialog.turns import Outcome, Plan
-from services.dialog.usecases.ports import Never, NotNow
+from services.dialog.usecases.ports import Faulty, Never, NotNow
 
 NOW = datetime(2026, 11, 21, 9, 30, 0, 123456, UTC)
 JSON = st.recursive(
@@ -79,7 +79,7 @@ def test_a_save_that_clears_replaces_the_history() -> None:
         (grpc.StatusCode.DEADLINE_EXCEEDED, NotNow),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, NotNow),
         (grpc.StatusCode.ABORTED, NotNow),
-        (grpc.StatusCode.INTERNAL, NotNow),
+        (grpc.StatusCode.INTERNAL, Faulty),
         (grpc.StatusCode.UNAUTHENTICATED, NotNow),
         (grpc.StatusCode.NOT_FOUND, Never),
         (grpc.StatusCode.INVALID_ARGUMENT, Never),
@@ -88,5 +88,6 @@ def test_a_save_that_clears_replaces_the_history() -> None:
     ],
 )
 def test_a_failed_call_may_work_later_or_never(code: grpc.StatusCode, means: type[Exception]) -> None:
-    with pytest.raises(means):
-        tell(CLASSES[code](code, "no"))
+    with pytest.raises(NotNow if means is not Never else Never) as raised:
+        tell(CLASSES[code](code, "no"), "context")
+    assert type(raised.value) is means

@@ -109,6 +109,26 @@ async def test_a_failed_batch_fails_each_of_its_items(connection: Connection, li
     assert len(limits.batches) == 1, "a refusal of the service is not tried again"
 
 
+async def test_a_batch_that_meets_a_fault_is_repeated_item_by_item(
+    connection: Connection, limits: ScriptedLimits
+) -> None:
+    async def stumble(context: Context) -> None:
+        items = limits.batches[-1].items
+        if any(item.request.request_id == "poison" for item in items):
+            await context.abort(grpc.StatusCode.INTERNAL, "a fault")
+
+    limits.behave = stumble
+    client = LimitsClient(connection)
+    calls = [client.reserve(reserve(name)) for name in ("r1", "poison", "r2")]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(result) for result in results] == [
+        limits_pb2.ReserveResponse,
+        errors.Internal,
+        limits_pb2.ReserveResponse,
+    ]
+    assert [len(batch.items) for batch in limits.batches] == [3, 1, 1, 1]
+
+
 async def test_a_batch_too_large_for_one_message_goes_in_parts(connection: Connection, limits: ScriptedLimits) -> None:
     client = LimitsClient(connection)
     answers = await asyncio.gather(*(client.reserve(reserve(f"r{n}", units=1_000_000)) for n in range(16)))

@@ -104,6 +104,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The call's deadline passed before the work was done. DEADLINE_EXCEEDED."""
     ERROR_REASON_READ_TOO_LONG: _ErrorReason.ValueType  # 107
     """A list or a count took too long and was stopped; narrow it down by its filters. DEADLINE_EXCEEDED."""
+    ERROR_REASON_UNREADABLE: _ErrorReason.ValueType  # 119
+    """What is stored cannot be read: it is damaged, or a newer version wrote it. FAILED_PRECONDITION."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 120
     """A fault of ours; the message has no details and the log has the trace id. INTERNAL."""
     ERROR_REASON_INVALID_SIGNATURE: _ErrorReason.ValueType  # 140
@@ -214,6 +216,8 @@ ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 106
 """The call's deadline passed before the work was done. DEADLINE_EXCEEDED."""
 ERROR_REASON_READ_TOO_LONG: ErrorReason.ValueType  # 107
 """A list or a count took too long and was stopped; narrow it down by its filters. DEADLINE_EXCEEDED."""
+ERROR_REASON_UNREADABLE: ErrorReason.ValueType  # 119
+"""What is stored cannot be read: it is damaged, or a newer version wrote it. FAILED_PRECONDITION."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 120
 """A fault of ours; the message has no details and the log has the trace id. INTERNAL."""
 ERROR_REASON_INVALID_SIGNATURE: ErrorReason.ValueType  # 140
