@@ -46,6 +46,7 @@ class FakeDialog(dialog_pb2_grpc.DialogServiceServicer, tenant_pb2_grpc.TenantSe
     chats: list[dialog_pb2.ChatRequest] = field(default_factory=list)
     error: ParleyError | None = None
     stats: int = 0
+    abandoned: int = 0
 
     async def BatchSubmitMessage(self, request: Any, context: Any) -> dialog_pb2.BatchSubmitMessageResponse:
         async def handle(requests: list[dialog_pb2.SubmitMessageRequest]) -> list[Any]:
@@ -74,6 +75,11 @@ class FakeDialog(dialog_pb2_grpc.DialogServiceServicer, tenant_pb2_grpc.TenantSe
         if self.error:
             raise self.error
         yield dialog_pb2.ChatResponse(delta=dialog_pb2.ChatResponse.Delta(text="Hel"))
+        if request.content.text == "wait":
+            try:
+                await asyncio.sleep(60)
+            finally:
+                self.abandoned += 1
         yield dialog_pb2.ChatResponse(reset=dialog_pb2.ChatResponse.Reset())
         yield dialog_pb2.ChatResponse(
             final=dialog_pb2.ChatResponse.Final(
@@ -321,6 +327,22 @@ async def test_who_goes_away_in_the_middle_is_no_error(edge: Edge, capfd: pytest
     said = capfd.readouterr()
     assert "failed" not in said.out + said.err and "Traceback" not in said.out + said.err
     assert (await edge.hook())[0] == 200
+
+
+async def test_who_goes_away_in_the_middle_of_a_stream_is_no_error(
+    edge: Edge, capfd: pytest.CaptureFixture[str]
+) -> None:
+    body = b'{"user_id": "u", "message": "wait"}'
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(edge.url.rpartition(":")[2]))
+    head = f"POST /v1/chat/stream HTTP/1.1\r\nX-API-KEY: good\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    await asyncio.wait_for(reader.readuntil(b"event: delta"), 30)
+    writer.transport.abort()
+    async with asyncio.timeout(30):
+        while not edge.dialog.abandoned:  # nobody goes on asking for whom nobody waits
+            await asyncio.sleep(0.02)
+    said = capfd.readouterr()
+    assert "failed" not in said.out + said.err and "Traceback" not in said.out + said.err
 
 
 async def test_a_channel_of_another_kind_is_a_404(edge: Edge) -> None:
