@@ -5,22 +5,16 @@ of an attribute.
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status, TracesData
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from services.telemetry.domain import Piece
+from services.telemetry.wire import TENANT, attribute, moment, stored_text, tenant_of, traces_data
 
-TENANT = "parley.tenant_id"
 _TENANT_BYTES = TENANT.encode()
 _ERROR = Status.STATUS_CODE_ERROR
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LONGEST_TEXT = 256
 
 
 class Gathered:
@@ -86,7 +80,7 @@ class Gathered:
         piece = Piece(
             trace_id=trace_id,
             tenant_id=next(iter(self.tenants), ""),
-            name=_text(self.name),
+            name=stored_text(self.name),
             started_at=moment(self.started),
             ended_at=moment(max(self.started, self.ended)),
             span_count=self.span_count,
@@ -133,7 +127,7 @@ class Gathering:
         """
         refused = 0
         for resource_spans in request.resource_spans:
-            service = _text(_attribute(resource_spans.resource.attributes, "service.name"))
+            service = stored_text(attribute(resource_spans.resource.attributes, "service.name"))
             for scope in resource_spans.scope_spans:
                 for span in scope.spans:
                     refused += not self._add(span, service, now, tenants)
@@ -202,68 +196,3 @@ def is_too_much(request: ExportTraceServiceRequest) -> bool:
 def count(request: ExportTraceServiceRequest) -> int:
     """How many spans an export has."""
     return sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
-
-
-_OUTSIDE = "outside"
-_OUTSIDE_SCOPE = ScopeSpans(scope=InstrumentationScope(name=_OUTSIDE)).SerializeToString()
-
-
-def traces_data(scopes: Mapping[str, list[bytes]], *, outside: bool = False) -> bytes:
-    """A serialised TracesData of serialised spans by service; `outside`: a tenant's own service sent them.
-
-    The spans are put in place as they are, by the wire format: field 2 of ScopeSpans, a length, the bytes.
-    """
-    found = []
-    for service, spans in scopes.items():
-        resource = Resource()
-        resource.attributes.add(key="service.name").value.string_value = service
-        parts: list[bytes] = [_OUTSIDE_SCOPE] if outside else []
-        for raw in spans:
-            parts += (b"\x12", varint(len(raw)), raw)
-        scope = b"".join(parts)
-        content = ResourceSpans(resource=resource).SerializeToString() + b"\x12" + varint(len(scope)) + scope
-        found += [b"\x0a", varint(len(content)), content]
-    return b"".join(found)
-
-
-def is_outside(scope: ScopeSpans) -> bool:
-    """Whether a tenant's own service sent these spans: they are that tenant's, whatever they say."""
-    return scope.scope.name == _OUTSIDE
-
-
-def tenant_of(span: Span) -> str:
-    """The tenant that a span names; empty when it names none."""
-    return _text(_attribute(span.attributes, TENANT))
-
-
-def read(spans: bytes) -> TracesData:
-    """The spans of a piece."""
-    return TracesData.FromString(spans)
-
-
-@lru_cache(maxsize=8192)
-def varint(value: int) -> bytes:
-    """A number as protobuf writes it."""
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def moment(nanoseconds: int) -> datetime:
-    """A time of OTLP; the last it can name is in the year 2554."""
-    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
-
-
-def _attribute(attributes: Any, key: str) -> str:
-    for attribute in attributes:
-        if attribute.key == key:
-            return str(attribute.value.string_value)
-    return ""
-
-
-def _text(text: str) -> str:
-    """What Postgres can store, in a bounded length."""
-    return text.replace("\x00", "")[:_LONGEST_TEXT]

@@ -11,7 +11,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as OtlpSpan
 from parley.telemetry.v1 import telemetry_pb2 as pb
 
 from services.telemetry.domain import Piece
-from services.telemetry.gathering import is_outside, read, tenant_of
+from services.telemetry.wire import is_outside, read, tenant_of
 
 MAX_SPANS = 5000
 """Spans of one trace that are shown, the earliest: more would not fit into a message."""

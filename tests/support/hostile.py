@@ -3,6 +3,8 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from random import Random
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -105,6 +107,19 @@ def spoiled(message: Descriptor, values: Values) -> Iterator[tuple[str, Any]]:
         except (ValueError, TypeError):  # what protobuf itself does not write, for example a number that is no enum's
             continue
         yield path, request
+
+
+def spoiled_often(message: Descriptor, values: Values, count: int, seed: int) -> Iterator[tuple[str, Any]]:
+    """So many requests with two to five spoiled fields each, the same ones for a seed."""
+    choose = Random(seed)
+    edits = list(_edits(message, "", ()))
+    for _ in range(count if edits else 0):
+        some = choose.sample(edits, min(len(edits), choose.randint(2, 5)))
+        request = good(message, values)
+        for _, edit in some:
+            with suppress(ValueError, TypeError):
+                edit(request)
+        yield " and ".join(path for path, _ in some), request
 
 
 def _edits(message: Descriptor, path: str, above: tuple[str, ...]) -> Iterator[tuple[str, Edit]]:

@@ -37,13 +37,15 @@ from services.runtime.service import Running, running
 from services.telemetry.settings import TelemetrySettings
 from services.telemetry.wiring import build as build_telemetry
 from tests.contract.test_access import METHODS
-from tests.support.hostile import good, spoiled
+from tests.support.hostile import good, spoiled, spoiled_often
 
 OURS = {"INTERNAL", "UNKNOWN", "UNIMPLEMENTED", "DATA_LOSS", "UNAVAILABLE"}
 """Codes that blame the service."""
 AT_ONCE = 16
 BATCHES = 7
 """Of the spoiled items of a batch one in so many is tried: their single twins are tried all."""
+OFTEN = 40
+"""Requests of each method with several spoiled fields."""
 TENANT, BOT, CHANNEL = "acme", "bot", "channel"
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 _ids = itertools.count(1)
@@ -226,7 +228,8 @@ def batches(method: MethodDescriptor) -> Iterator[tuple[str, Any]]:
 def cases(method: MethodDescriptor) -> list[tuple[str, Any]]:
     if is_batch(method.input_type):
         return list(batches(method))[::BATCHES]
-    return [("good", good(method.input_type, VALUES)), *spoiled(method.input_type, VALUES)]
+    often = spoiled_often(method.input_type, VALUES, OFTEN, seed=len(method.full_name))
+    return [("good", good(method.input_type, VALUES)), *spoiled(method.input_type, VALUES), *often]
 
 
 @pytest.mark.timeout(600)
