@@ -76,12 +76,14 @@ def after_failure(
         return GiveUp()
     last = attempts >= ATTEMPTS
     spared = error.blame is Blame.ENDPOINT or (error.blame is Blame.NOBODY and last)
+    # One that began late, behind others, is asked for twice at least.
+    doubtful = spared or (error.blame is Blame.NOBODY and attempts > 1)
     if last and not spared:
         return GiveUp()
     delay: float = 2 ** (min(attempts, ATTEMPTS) - 1) * (1 + SPREAD * (2 * jitter - 1))
     asked_for = min(error.retry_after or 0.0, LONGEST_WAIT)
     delay = max(delay, asked_for)
-    if (spared and left <= 0) or asked_for > max(left, LATE):
+    if (doubtful and left <= 0) or asked_for > max(left, LATE):
         return TooLate(timedelta(seconds=max(delay, LATE)))
     return TryAgain(timedelta(seconds=min(delay, left) if spared else delay), counted=not spared)
 

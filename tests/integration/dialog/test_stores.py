@@ -120,7 +120,13 @@ async def test_no_statement_scans_a_large_table(world: World) -> None:
 
 
 LARGE = "(?:messages|lanes|turns|conversations|replies)"
-HOT = [("inbox", "add"), ("turns", "read_claimed"), ("turns", "commit_plans"), ("turns", "finish")]
+HOT = [
+    ("inbox", "add"),
+    ("turns", "read_claimed"),
+    ("turns", "commit_plans"),
+    ("turns", "finish"),
+    ("answered", "answered"),
+]
 FILL = """
 INSERT INTO dialog.conversations (conversation_id, tenant_id, channel_id, bot_id, chat_id)
 SELECT md5(n::text)::uuid, 't', 'c', 'b', n::text FROM generate_series(1, 20000) AS n;

@@ -59,7 +59,10 @@ def test_an_attempt_counts_when_the_message_may_be_to_blame(blame: Blame, attemp
         (ENDPOINT, 1, 8.0, 0.0, TooLate(timedelta(seconds=30))),
         (ENDPOINT, 1, 45.0, -1.0, TooLate(timedelta(seconds=45))),
         (NOBODY, 3, None, -1.0, TooLate(timedelta(seconds=30))),
-        (NOBODY, 1, None, -1.0, TryAgain(timedelta(seconds=1))),  # it has its three attempts, however late it began
+        (NOBODY, 1, None, -1.0, TryAgain(timedelta(seconds=1))),  # it may have begun late, behind others
+        (NOBODY, 2, None, 1.0, TryAgain(timedelta(seconds=2))),
+        (NOBODY, 2, None, 0.0, TooLate(timedelta(seconds=30))),  # each call may have taken half a minute
+        (MESSAGE, 2, None, -1.0, TryAgain(timedelta(seconds=2))),
         (MESSAGE, 1, 200.0, 60.0, TooLate(timedelta(seconds=200))),
         (MESSAGE, 1, 20.0, -1.0, TryAgain(timedelta(seconds=20))),
         (ENDPOINT, 1, 1000.0, inf, TryAgain(timedelta(seconds=300), counted=False)),
