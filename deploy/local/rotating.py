@@ -9,9 +9,13 @@ from services.runtime.keys import OPERATOR, KeyMissing, Keys
 from services.runtime.rotation import MASTER, OLD_KEPT, ROTATABLE, rotate_master, rotate_pair
 from services.runtime.verifier import LEEWAY, LONGEST
 
+TO_NOTICE = 3.0
+"""Seconds that services get to sign with their new keys, before the old ones of a rotation `now` end: a call that is
+refused in between would count against the message that it is made for. Clocks may differ by a few seconds more."""
+
 
 def rotate(home: Home, names: Sequence[str], *, now: bool) -> list[str]:
-    """Replace the named keys, or all; which. With `now`, what the old ones have signed is refused from now on.
+    """Replace the named keys, or all; which. With `now`, what the old ones have signed is refused within 15 seconds.
 
     Without it a service's old key stays until its last tokens have ended, and the operator's for as long as a token of
     it may hold. Old master keys always stay. Raises `KeyMissing`, and ValueError for a name that is none.
@@ -29,8 +33,14 @@ def rotate(home: Home, names: Sequence[str], *, now: bool) -> list[str]:
         if name == MASTER:
             rotate_master(home.keys, spread=spread)
             continue
-        keep = 0.0 if now else LONGEST + LEEWAY if name == OPERATOR else OLD_KEPT
-        rotate_pair(home.keys, name, spread=spread, keep=keep)
+        rotate_pair(home.keys, name, spread=spread, keep=kept_for(name, now=now))
         if name == OPERATOR and home.token_file.exists():
             write_operator_token(home, Keys(home.keys))
     return rotated
+
+
+def kept_for(name: str, *, now: bool) -> float:
+    """Seconds for which the old key of a pair stays."""
+    if name == OPERATOR:
+        return 0.0 if now else LONGEST + LEEWAY
+    return TO_NOTICE if now else OLD_KEPT

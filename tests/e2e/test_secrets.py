@@ -76,8 +76,8 @@ async def test_all_keys_are_replaced_while_messages_come_and_go(stack: Mesh, per
         return said
 
     conversation = asyncio.create_task(talk())
-    for _ in range(3):
-        assert "master" in (await stack.parley_json("keys", "rotate"))["rotated"]
+    for options in ([], ["--now"], []):
+        assert "master" in (await stack.parley_json("keys", "rotate", *options))["rotated"]
         await asyncio.sleep(1.5)  # as long as a process may take to notice, and a little more
     talking = False
     assert await conversation > 0
@@ -85,6 +85,7 @@ async def test_all_keys_are_replaced_while_messages_come_and_go(stack: Mesh, per
     ours = [message for message in messages if message["id"] in person.message_ids]
     assert len(ours) == len(person.message_ids)
     assert {message["text"] for message in ours} == {"Здравствуйте"}, "old keys open what they have sealed"
+    assert {(message["state"], message["attempts"]) for message in ours} == {("COMPLETED", 1)}, "no call was refused"
     assert {name: stack.process_of(name)["pid"] for name in SERVICES} == pids, "nothing was started again"
 
 

@@ -108,7 +108,7 @@ def rotate(
         typer.Argument(help="Services, `operator` (signs tokens), `master` (seals what is stored); all if none."),
     ] = None,
     now: Annotated[
-        bool, typer.Option("--now", help="What the old keys have signed ends at once: when one was stolen.")
+        bool, typer.Option("--now", help="What the old keys have signed ends within 15 seconds: when one was stolen.")
     ] = False,
     as_json: Json = False,
 ) -> None:

@@ -1,6 +1,7 @@
 """SEC-2: tokens of tenants' services are listed, named, revocable, and end after 90 days at most."""
 
 import json
+import math
 import time
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from deploy.local import tokens
 from deploy.local.home import Home
 from deploy.local.keyrings import hand_out
-from deploy.local.rotating import rotate
+from deploy.local.rotating import TO_NOTICE, rotate
 from deploy.local.tokens import TokenRefused, issue, issued, revoke
 from services.kernel.errors import ParleyError
 from services.runtime.keys import KeyMissing, Keys, ensure_keys
@@ -106,7 +107,10 @@ def test_tokens_outlive_a_rotation_unless_the_old_key_ends_at_once(home: Home) -
     assert rotate(home, [], now=False) == list(ROTATABLE)
     assert verifier(home).verify(token).name == "integration"
     assert verifier(home).verify(home.token_file.read_text()).name == "operator"
-    assert rotate(home, ["operator"], now=True) == ["operator"]
+    assert rotate(home, ["operator", "dialog"], now=True) == ["dialog", "operator"]
+    ends = [key.until for key in Keys(home.keyring("edge")).public("dialog").values() if key.until < math.inf]
+    assert len(ends) == 2
+    assert max(ends) < time.time() + TO_NOTICE, "also the one before, which had six minutes left"
     with pytest.raises(ParleyError, match="not known"):
         verifier(home).verify(token)
     assert verifier(home).verify(home.token_file.read_text()).name == "operator"
