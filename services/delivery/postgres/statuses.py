@@ -15,6 +15,7 @@ from services.delivery.domain.scrubbing import scrub, without_phones
 from services.delivery.domain.statuses import Effect, Report
 from services.delivery.postgres.changing import QUERIES as CHANGING
 from services.delivery.postgres.changing import as_time, store_parts
+from services.delivery.postgres.gathered import AWAY
 from services.delivery.postgres.reading import COLUMNS, delivery_of
 from services.delivery.postgres.sealing import Sealing
 from services.delivery.postgres.sending import QUERIES as OUTBOX
@@ -110,9 +111,7 @@ class PostgresStatusStore:
         to be looked at.
         """
         rows = await self._pool.fetch(QUERIES["look"], _BATCH)
-        for channel_key, name, external_id, known in rows:
-            if known:
-                await self._settle((channel_key, name), external_id)
+        await self._settle_each([((key, name), external_id) for key, name, external_id, known in rows if known])
         return len(rows) == _BATCH
 
     async def expire(self) -> bool:
@@ -121,8 +120,18 @@ class PostgresStatusStore:
 
     async def _settle_early(self, ids: Sequence[Key]) -> None:
         keys, names = [key for key, _ in ids], [name for _, name in ids]
-        for row in await self._pool.fetch(QUERIES["early"], keys, names) if ids else ():
-            await self._settle(tuple(row))
+        if ids:
+            await self._settle_each([(tuple(row), "") for row in await self._pool.fetch(QUERIES["early"], keys, names)])
+
+    async def _settle_each(self, keys: Sequence[tuple[Key, str]]) -> None:
+        """One that cannot be read stops no other."""
+        for key, external_id in keys:
+            try:
+                await self._settle(key, external_id)
+            except AWAY:
+                raise
+            except Exception as error:
+                log.error("a status cannot be placed", channel_key=key[0], error=describe(error), alert=True)
 
     async def _take(self, channel: Channel, report: Report, dedupe_key: str) -> tuple[bool, bool]:
         """Stores a status with what follows from it. Whether it is new, and whether its part is known."""

@@ -280,6 +280,31 @@ async def test_a_status_whose_process_died_before_placing_it_is_placed_later(del
     await until(delivered)
 
 
+async def test_a_status_that_cannot_be_placed_stops_no_other(delivery: Delivery, world: World) -> None:
+    answers = [await delivery.client.send_message(message(text, chat=text)) for text in ("broken", "well")]
+    sent = [await delivery.until_state(answer.delivery_id, SENT) for answer in answers]
+    names = [each.parts[0].provider_message_id for each in sent]
+    connection = await asyncpg.connect(world.settings().database_url)
+    await connection.execute(
+        "UPDATE delivery.deliveries SET parts = '[[\"no part\"]]' WHERE delivery_id = $1", answers[0].delivery_id
+    )
+    for name in names:
+        await connection.execute(
+            """
+            INSERT INTO delivery.statuses (channel_key, dedupe_key, provider_message_id, external_id, status, at, error,
+                look_at)
+            SELECT channel_key, $1, $1, '', 2, now(), '', now() FROM delivery.channels
+            """,
+            name,
+        )
+    await connection.close()
+
+    async def delivered() -> bool:
+        return (await delivery.get(answers[1].delivery_id)).HasField("delivered_at")
+
+    await until(delivered)
+
+
 @pytest.mark.parametrize("said", [pb.PROVIDER_STATUS_DELIVERED, pb.PROVIDER_STATUS_FAILED])
 async def test_a_status_during_a_call_leaves_no_lane_leased(delivery: Delivery, world: World, said: int) -> None:
     """The conversation goes on at once, and not when the lease has run out (a minute, here)."""
