@@ -20,6 +20,7 @@ from tests.support.person import Person
 from tests.support.stored import tables_with
 
 SERVICES = ("context", "delivery", "dialog", "edge", "limits", "simulator", "telemetry")
+by_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="/proc tells what a process was told")
 
 
 def environment(stack: Mesh, name: str) -> dict[str, str]:
@@ -34,7 +35,7 @@ def seen(stack: Mesh, name: str) -> str:
     return Path(f"/proc/{process['pid']}/cmdline").read_text() + Path(process["log"]).read_text()
 
 
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="tells environments by /proc")
+@by_proc
 async def test_every_process_has_its_own_secrets(stack: Mesh) -> None:
     told = {name: environment(stack, name) for name in (*SERVICES, "postgres", "redis")}
     assert {name for name, values in told.items() if "OPENAI_API_KEY" in values} == {"dialog"}
@@ -50,6 +51,7 @@ async def test_every_process_has_its_own_secrets(stack: Mesh) -> None:
         assert not [secret for secret in secrets if secret in said]
 
 
+@by_proc
 async def test_what_people_say_is_read_by_nobody_who_has_the_database(stack: Mesh, person: Person) -> None:
     said = f"Секретная улица {time.time_ns()}"
     reply = await person.say(said)

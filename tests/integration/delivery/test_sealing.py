@@ -70,6 +70,28 @@ async def test_a_text_in_the_wrong_place_is_shown_as_unreadable_and_the_others_a
     await connection.close()
 
 
+async def test_a_text_that_does_not_open_is_dead_and_the_others_are_sent(world: World) -> None:
+    async with world.serving() as delivery:
+        await delivery.create_channel()
+        channels = delivery.as_("operator")[1]
+        await channels.disable_channel(
+            channel_pb2.DisableChannelRequest(tenant_id=TENANT, channel_id=CHANNEL, request_id="off")
+        )
+        answers = [await delivery.client.send_message(message(text, chat=text)) for text in ("one", "two", "three")]
+        connection = await asyncpg.connect(world.settings().database_url)
+        bad = UUID(answers[1].delivery_id)
+        change = "UPDATE delivery.deliveries SET sealed_text = $1 WHERE delivery_id = $2"
+        await connection.execute(change, b"\x01" * 60, bad)
+        await connection.close()
+        await channels.enable_channel(
+            channel_pb2.EnableChannelRequest(tenant_id=TENANT, channel_id=CHANNEL, request_id="on")
+        )
+        for answer in (answers[0], answers[2]):
+            await delivery.until_state(answer.delivery_id, SENT)
+        await delivery.until_state(str(bad), DEAD)
+        assert sorted(world.receiver.texts()) == ["one", "three"]
+
+
 async def test_texts_that_the_version_before_has_left_in_clear_are_sent(world: World) -> None:
     async with world.serving(delivery_concurrency=1) as delivery:
         await delivery.create_channel()

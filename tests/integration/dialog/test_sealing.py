@@ -83,6 +83,20 @@ async def test_a_row_in_the_wrong_place_is_shown_as_unreadable_and_the_others_ar
     assert (shown.content.text, shown.last_error.partition(":")[0], len(shown.replies)) == ("one", "UNREADABLE", 0)
 
 
+async def test_a_message_that_does_not_open_is_a_dead_letter_and_the_others_are_answered(world: World) -> None:
+    await world.start(dialog_workers=0)
+    await world.prepare()
+    submitted = [await world.submit(text, chat=text) for text in ("one", "two", "three")]
+    moved = UUID(submitted[1].message_id)
+    await world.database.execute("UPDATE dialog.messages SET request = $1 WHERE message_id = $2", b"\x01" * 60, moved)
+    await world.start()
+    for response in (submitted[0], submitted[2]):
+        await world.ends(response.message_id)
+    dead = await world.ends(str(moved), dialog_pb2.MESSAGE_STATE_TERMINAL)
+    assert (dead.content.text, len(dead.replies)) == ("", 0)
+    assert sorted(world.delivery.texts()) == ["1: one", "1: three"]
+
+
 async def test_rows_that_the_version_before_has_left_in_clear_are_read(dialog: World) -> None:
     submitted = await dialog.ends((await dialog.submit("before")).message_id)
     message_id = UUID(submitted.message_id)
