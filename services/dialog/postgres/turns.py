@@ -16,7 +16,7 @@ from services.dialog.records import from_json, pack_inputs, plain_json
 from services.dialog.turns import Claimed, Finish, NewPlan, Plan, PutOff, StepBegun, StepDone, Unreadable, Waiting
 from services.dialog.usecases.ports import FrozenTurn, StepEnd
 from services.kernel.errors import ParleyError
-from services.runtime.lanes import Found, Held, Lease, LeaseLost, Room, Settle
+from services.runtime.lanes import Found, Held, Horizon, Lease, LeaseLost, Room, Settle
 from services.runtime.logs import get_logger
 
 log = get_logger(__name__)
@@ -36,6 +36,7 @@ class PostgresTurns:
         self._sql = load("turns")
         self._sealing = sealing
         self._holder = holder
+        self._horizon = Horizon()
         self._ttl = ttl
         self._reader = ClaimReader(database, sealing, self._sql)
         self._plans = PlanCommits(database, self._sql["commit_plans"], sealing)
@@ -46,7 +47,9 @@ class PostgresTurns:
     async def claim(self, room: Room) -> Found[Claimed | Unreadable]:
         """Lease lanes that are due, as many as there is room for. Lanes that wait for a disabled bot are parked."""
         found = await self._database.run(
-            lambda connection: LANES.claim(connection, holder=self._holder, room=room, ttl=self._ttl)
+            lambda connection: LANES.claim(
+                connection, holder=self._holder, room=room, ttl=self._ttl, horizon=self._horizon
+            )
         )
         if not found.items:
             return Found((), found.more, found.walked)

@@ -2,6 +2,7 @@
 
 from services.runtime.lanes.dispatcher import Dispatcher, HasLease
 from services.runtime.lanes.guard import Guard
+from services.runtime.lanes.horizon import Horizon
 from services.runtime.lanes.shares import FREE_FOR_ALL, Fairness, Room
 from services.runtime.lanes.store import Connection, Lanes
 from services.runtime.lanes.types import Append, Found, Held, Lease, LeaseLost, Settle
@@ -16,6 +17,7 @@ __all__ = [
     "Guard",
     "HasLease",
     "Held",
+    "Horizon",
     "Lanes",
     "Lease",
     "LeaseLost",

@@ -24,6 +24,7 @@ RETURNING lane_id, next_seq;
 --
 -- The $13 oldest are looked at. Only when there are more, which are the lanes of a flood or of shares that are full, the
 -- heads of $16 shares after ($14, $15) are looked up by key: no lane of a full share is read to find those of others.
+-- The oldest are looked for after $17, past the index's entries of lanes that are long done (see horizon.py).
 -- The rows to take are looked up by key as well, so that a plan made for any arguments stays a handful of look-ups.
 WITH RECURSIVE room AS MATERIALIZED (
     SELECT * FROM unnest($4::text[], $5::text[], $6::int[], $7::bool[]) AS room (tenant_id, share, held, asks)
@@ -32,7 +33,7 @@ WITH RECURSIVE room AS MATERIALIZED (
 ), oldest AS MATERIALIZED (
     SELECT lane_id, tenant_id, share, due_at, losses + (lease_until IS NOT NULL)::int AS losses
     FROM {schema}.lanes
-    WHERE due_at <= statement_timestamp()
+    WHERE due_at > $17::timestamptz AND due_at <= statement_timestamp()
     ORDER BY due_at
     LIMIT $13
 ), walk (step, tenant_id, share, due_at) AS (
@@ -104,8 +105,11 @@ WITH RECURSIVE room AS MATERIALIZED (
     WHERE lane_id = ANY (ARRAY(SELECT lane_id FROM due))
     RETURNING lane_id, tenant_id, fence, pending, done_seq, attempts, data_version, lease_until, share, losses, delays
 )
-SELECT candidates.seen, walked.*, taken.*, due.expired
-FROM (SELECT count(*) AS seen FROM in_share) AS candidates
+SELECT candidates.*, walked.*, taken.*, due.expired
+FROM (
+    SELECT (SELECT count(*) FROM in_share) AS seen,
+        coalesce((SELECT min(due_at) FROM oldest), statement_timestamp()) AS oldest_due
+) AS candidates
 LEFT JOIN (SELECT step, tenant_id AS at_tenant, share AS at_share FROM walk ORDER BY step DESC LIMIT 1) AS walked ON true
 LEFT JOIN (taken JOIN due USING (lane_id)) ON true
 ORDER BY due.due_at;

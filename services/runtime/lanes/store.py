@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+from services.runtime.lanes.horizon import EVER, Horizon
 from services.runtime.lanes.shares import Room
 from services.runtime.lanes.types import LOST_TOO_OFTEN, Append, Found, Held, Lease, Settle
 from services.runtime.queries import load_queries
@@ -56,9 +57,17 @@ class Lanes:
         )
         return {lane_id: next_seq - merged[lane_id].count for lane_id, next_seq in rows}
 
-    async def claim(self, conn: Connection, *, holder: str, room: Room, ttl: timedelta) -> Found[Lease]:
-        """Leases lanes that are due, as many as there is room for, past those somebody has locked."""
-        rows = await conn.fetch(self._sql["claim"], holder, room.free, ttl.total_seconds(), *_room(room))
+    async def claim(
+        self, conn: Connection, *, holder: str, room: Room, ttl: timedelta, horizon: Horizon | None = None
+    ) -> Found[Lease]:
+        """Leases lanes that are due, as many as there is room for, past those somebody has locked.
+
+        With a `horizon`, most claims look at what has become due lately only.
+        """
+        since = EVER if horizon is None else horizon.since()
+        rows = await conn.fetch(self._sql["claim"], holder, room.free, ttl.total_seconds(), *_room(room), since)
+        if horizon is not None:
+            horizon.seen(rows[0]["oldest_due"])
         leases = [_lease(row) for row in rows if row["lane_id"] is not None]
         first = rows[0]
         walked = (first["at_tenant"], first["at_share"]) if first["step"] == WALK else None

@@ -253,8 +253,8 @@ async def test_claiming_uses_its_index_among_100_000_lanes(
         await conn.execute("ANALYZE work.lanes")
         await conn.execute(f"SET plan_cache_mode = force_{'generic' if generic else 'custom'}_plan")
         types = "text, bigint, float8, text[], text[], int[], bool[], int, float8, float8, float8, bool"
-        await conn.execute(f"PREPARE claim ({types}, int, text, text, int) AS {lanes._sql['claim']}")
-        arguments = "'me', 64, 60, '{t}', '{busy}', '{30}', '{f}', 0, 3, 2, 3, true, 128, '', '', 64"
+        await conn.execute(f"PREPARE claim ({types}, int, text, text, int, timestamptz) AS {lanes._sql['claim']}")
+        arguments = "'me', 64, 60, '{t}', '{busy}', '{30}', '{f}', 0, 3, 2, 3, true, 128, '', '', 64, '1970-01-01'"
         plan = await conn.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE claim ({arguments})")
     nodes = list(walk(json.loads(plan)[0]["Plan"]))
     assert {"lanes_claimable", "lanes_by_share"} <= {node.get("Index Name") for node in nodes}
