@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from time import perf_counter
+from time import process_time
 
 import pytest
 
@@ -54,9 +54,9 @@ async def test_no_message_holds_a_worker_up(name: str) -> None:
             dialog = Dialog(flow="f", flow_version=loaded.version, step=step, started_at=NOW)
             bot = Bot("acme", "bot", FormSettings())
             turn = TurnInput("turn", bot, [Inbound("m", text, NOW)], Known(dialog=dialog), NOW)
-            begun = perf_counter()
+            begun = process_time()
             await flow.decide(turn, None)  # type: ignore[arg-type]
-            assert perf_counter() - begun < 1, text[:10]
+            assert process_time() - begun < 1, text[:10]
 
 
 def test_cleaning_composes_letters_in_texts_of_any_length() -> None:

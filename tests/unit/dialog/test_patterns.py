@@ -1,7 +1,7 @@
 """Patterns of forms: RE2 in time, and the alphabets of everybody."""
 
 import re
-from time import perf_counter
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -14,9 +14,9 @@ from services.dialog.flows.patterns import MOST_WORK, compile_pattern, work
 def test_no_pattern_takes_longer_than_its_text_and_program(pattern: str) -> None:
     """Python's own engine takes minutes for the first of these."""
     compiled = compile_pattern(pattern)
-    begun = perf_counter()
+    begun = process_time()
     assert compiled.search("a" * 4000) is None
-    assert perf_counter() - begun < 0.5
+    assert process_time() - begun < 0.5
 
 
 @pytest.mark.parametrize(
