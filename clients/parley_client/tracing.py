@@ -3,6 +3,7 @@
 A call gets a CLIENT span only below a sampled span: what is not sampled is passed on and costs one formatted string.
 """
 
+import re
 from collections.abc import Mapping
 
 from opentelemetry import trace
@@ -27,6 +28,11 @@ ERROR_TYPE = "error.type"
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 _EMPTY = Context()
+_LONGEST_PARENT, _LONGEST_STATE = 128, 512
+_KEY = r"(?:[a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
+_VALUE = r"[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+_STATE = re.compile(f"{_KEY}={_VALUE}(?:,[ \\t]*{_KEY}={_VALUE}){{0,31}}")
+"""What is not of this form is left out here: OpenTelemetry would write each into the log, whoever has sent it."""
 
 
 def tracer(name: str = "parley_client") -> Tracer:
@@ -50,8 +56,10 @@ def headers_of(context: SpanContext) -> tuple[str, str]:
 
 def context_from(traceparent: str, tracestate: str = "") -> Context:
     """The context whose current span is the remote one; an empty context when `traceparent` is empty or malformed."""
-    if not traceparent:
+    if not traceparent or len(traceparent) > _LONGEST_PARENT:
         return _EMPTY
+    if tracestate and (len(tracestate) > _LONGEST_STATE or not _STATE.fullmatch(tracestate)):
+        tracestate = ""
     if not tracestate:
         remote_context = _parse(traceparent)
         if remote_context is not None:

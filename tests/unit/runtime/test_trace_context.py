@@ -57,3 +57,23 @@ def test_what_is_read_is_written_again() -> None:
     traceparent = f"00-{0xABC:032x}-{0xDEF:016x}-01"
     with trace.use_span(trace.get_current_span(context_from(traceparent, "vendor=x"))):
         assert inject() == (traceparent, "vendor=x")
+
+
+@pytest.mark.parametrize(
+    "tracestate",
+    ["a=1" + " " * 8000 + "x", "," * 500, "a=" + "x" * 8000, "@" * 100, "A=1", "a=1,a=", "a=b=c", "a=\x00", "a=1\n"],
+)
+def test_a_trace_state_that_is_none_is_left_out_without_a_word(
+    tracestate: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It comes from outside, and each filled a line of the log with what its sender wanted."""
+    traceparent = f"00-{0xABC:032x}-{0xDEF:016x}-01"
+    found = read(traceparent, tracestate)
+    assert (found.trace_id, found.trace_state.to_header()) == (0xABC, "")
+    assert not read("0" * 8000).is_valid
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("tracestate", ["vendor=x", "a=1,b=2", "t1@v=x y", "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"])
+def test_a_trace_state_that_is_one_is_kept(tracestate: str) -> None:
+    assert read(f"00-{1:032x}-{2:016x}-01", tracestate).trace_state.to_header() == tracestate

@@ -233,8 +233,8 @@ Global___SpanEvent: _TypeAlias = SpanEvent  # noqa: Y015
 
 @_typing.final
 class GetTraceRequest(_message.Message):
-    """Request of GetTrace. A span is the tenant's that it names in `parley.tenant_id`, or that of the nearest span around it;
-    in a trace of one tenant all spans are that tenant's.
+    """Request of GetTrace. A span is the tenant's that it names in `parley.tenant_id`, or that of the nearest span around
+    it; in a trace of one tenant all spans are that tenant's.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
