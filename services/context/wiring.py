@@ -5,6 +5,7 @@ from pathlib import Path
 
 from parley.context.v1 import context_pb2_grpc
 
+from services.context.changes import Changes
 from services.context.domain import Contact, Conversation, Lifetimes
 from services.context.levels import Levels
 from services.context.memory import Memory
@@ -14,6 +15,7 @@ from services.context.sealing import Sealing
 from services.context.servicer import ContextServicer
 from services.context.settings import ContextSettings
 from services.context.stats import Stats
+from services.context.trust import Trust
 from services.context.usecases import Contexts
 from services.runtime.crypto import Sealer
 from services.runtime.periodic import periodic
@@ -38,18 +40,18 @@ async def build(runtime: Runtime, settings: ContextSettings) -> App:
     )
     store = PostgresStore(pool, sealing)
     stats = Stats()
+    trust = Trust(store)
+    await trust.look()
     cache = RedisCache(
         client,
         settings.redis_prefix,
         sealing,
-        conversations,
-        contacts,
-        store,
+        trust,
         stats,
         timeout=settings.context_redis_timeout_seconds,
         milliseconds=settings.context_messages_seconds * 1000,
     )
-    await cache.look()
+    changes = Changes(client, settings.redis_prefix, cache, trust, conversations, contacts)
     levels = Levels(store, cache, conversations, contacts, stats)
     contexts = Contexts(levels, lifetimes, lambda: time.time_ns() // 1_000_000, sealing.conversation)
     servicer = ContextServicer(contexts)
@@ -63,7 +65,7 @@ async def build(runtime: Runtime, settings: ContextSettings) -> App:
     name = "parley.context.v1.ContextService"
     return App(
         servicers=[(name, context_pb2_grpc.add_ContextServiceServicer_to_server, servicer)],
-        background=[cache.listen, periodic("expired contexts", store.tidy, every=TIDY, soon=0.1)],
+        background=[changes.listen, periodic("expired contexts", store.tidy, every=TIDY, soon=0.1)],
         checks={"postgres": postgres, "redis": redis},
         spared=frozenset({"redis"}),
     )

@@ -1,0 +1,127 @@
+"""How a process hears of others' saves, and how all of them make up for what Redis has missed."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from uuid import UUID
+
+import redis.exceptions
+
+from services.context.domain import Contact, Conversation
+from services.context.memory import Memory
+from services.context.ports import Key
+from services.context.redis import RedisCache, channel_of
+from services.context.trust import FAILURES, Trust
+from services.kernel.errors import ParleyError
+from services.runtime.following import follow
+from services.runtime.logs import describe, get_logger
+from services.runtime.redis import Client, subscription
+
+log = get_logger(__name__)
+
+LONGEST_PAUSE = 2.0
+"""Seconds between two tries to hear of changes, at most."""
+SILENCE_SECONDS = 2.0
+"""A subscription that has not even answered a ping for so long is lost."""
+DRAIN = 500
+"""Documents that are made up for at a time."""
+DRAIN_SECONDS = 0.5
+"""So long Redis may take to make up for some of them: nobody waits for it, unlike for a call."""
+OTHERS_SECONDS = 2.0
+"""Time between two looks for saves that other processes could not tell Redis of."""
+
+
+class Changes:
+    """Drops from memory what others have saved. Memory is believed only while this listens."""
+
+    def __init__(
+        self,
+        client: Client,
+        prefix: str,
+        cache: RedisCache,
+        trust: Trust,
+        conversations: Memory[Conversation],
+        contacts: Memory[Contact],
+    ) -> None:
+        self._client = client
+        self._channel = channel_of(prefix)
+        self._cache = cache
+        self._trust = trust
+        self._memories: dict[str, Memory[Conversation] | Memory[Contact]] = {"d": conversations, "p": contacts}
+        self._looked = 0.0
+        self._blind = False
+
+    async def listen(self, stop: asyncio.Event) -> None:
+        """Hear of other processes' saves until told to stop."""
+        await follow(stop, self._follow, name=self._channel, longest=LONGEST_PAUSE)
+
+    async def _follow(self, stands: Callable[[], None]) -> None:
+        try:
+            async with await subscription(self._client) as pubsub:
+                await pubsub.subscribe(self._channel)
+                heard = asked = time.monotonic()
+                while True:
+                    message = await pubsub.get_message(timeout=0.5)
+                    now = time.monotonic()
+                    if message is not None:
+                        heard = now
+                        await self._take(message, stands)
+                    await self._make_up_in_time()
+                    if now - heard > SILENCE_SECONDS:
+                        raise redis.exceptions.ConnectionError("the subscription is silent")
+                    if now - asked > SILENCE_SECONDS / 2:
+                        asked = now
+                        await pubsub.ping()
+        finally:
+            self._trust.listening = self._trust.complete = False
+
+    async def _take(self, message: Mapping[str, object], stands: Callable[[], None]) -> None:
+        if message["type"] == "subscribe":
+            self._trust.answers()
+            await self._make_up()
+            for memory in self._memories.values():
+                memory.clear()
+            self._trust.listening = True
+            stands()
+        elif message["type"] == "message" and isinstance(message["data"], bytes):
+            self._hear(message["data"])
+
+    def _hear(self, publication: bytes) -> None:
+        """Anybody may publish in a Redis that is shared: what nobody understands is left out."""
+        try:
+            version, _, name = publication.decode().partition(" ")
+            kind, _, key = name.partition(":")
+            tenant_id, _, identifier = key.partition("/")
+            self._memories[kind].drop(Key(tenant_id, UUID(identifier)), below=int(version))
+        except (ValueError, KeyError) as error:
+            log.warning("a change is not understood", channel=self._channel, error=describe(error))
+
+    async def _make_up_in_time(self) -> None:
+        """A Redis that was only slow has not broken the subscription: make up for what it missed as soon as it may be
+        asked again, also for another process, which may have ended. What fails is left for the next time."""
+        now = time.monotonic()
+        if self._trust.away or (self._trust.complete and now - self._looked < OTHERS_SECONDS):
+            return
+        self._looked = now
+        try:
+            await self._make_up()
+            self._blind = False
+        except FAILURES as error:
+            self._trust.failed(error)
+        except ParleyError as error:
+            if not self._blind:
+                log.warning("nobody can tell what redis has missed", error=describe(error))
+            self._blind = True
+
+    async def _make_up(self) -> None:
+        """Tell Redis and all processes of whatever Redis has missed."""
+        while True:
+            misses = self._trust.misses
+            some = await self._trust.missed.saves(DRAIN)
+            if not some:
+                self._trust.made_up(misses)
+                return
+            self._trust.complete = False
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self._cache.bury(some)
+            await self._trust.missed.made_up(some)
