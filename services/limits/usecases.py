@@ -1,7 +1,6 @@
 """Reserve, commit, release: Redis decides, Postgres remembers."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import chain
 
 from parley.limits.v1 import limits_pb2 as pb
@@ -10,10 +9,10 @@ from services.kernel.clock import Clock
 from services.kernel.errors import Kind, ParleyError, storage_unavailable
 from services.limits import present
 from services.limits.days import Days
-from services.limits.domain import FailureMode, Subject
+from services.limits.deciding import Deciding, origin
+from services.limits.domain import Subject
 from services.limits.lines import TTL, ask_of, bare_value, line_of, usage_asks
 from services.limits.ports import (
-    ZERO,
     Answer,
     Ask,
     Away,
@@ -28,9 +27,6 @@ from services.limits.ports import (
 from services.limits.rulebook import RuleBook
 from services.limits.tokens import Origin, Reservation, Tokens, decode_body
 
-RETRY_WHILE_AWAY = 1000
-"""Milliseconds after which to ask again when a rule refuses because Redis is away."""
-
 
 class Limits:
     """All that is asked about use. Every method takes a batch, and one call is a batch of one."""
@@ -42,6 +38,7 @@ class Limits:
         self._tokens = tokens
         self._clock = clock
         self._days = Days()
+        self._deciding = Deciding(book, counters, ledger)
 
     def _now(self) -> int:
         return int(self._clock.now().timestamp() * 1000)
@@ -60,12 +57,12 @@ class Limits:
                 if ask is not None:
                     asks.append((index, ask))
         if asks:
-            decided = await self._decide([ask for _, ask in asks], now, hold=True)
+            decided = await self._deciding.decide([ask for _, ask in asks], now, hold=True)
             for (index, ask), (answer, by_redis) in zip(asks, decided, strict=True):
                 results[index] = (
                     answer
                     if isinstance(answer, ParleyError)
-                    else self._reserved(ask, answer, _origin(ask, by_redis), now)
+                    else self._reserved(ask, answer, origin(ask, by_redis), now)
                 )
         return results
 
@@ -90,7 +87,7 @@ class Limits:
         )
         if ask is None:
             return pb.CheckResponse(allowed=True)
-        [(answer, _)] = await self._decide([ask], now, hold=False)
+        [(answer, _)] = await self._deciding.decide([ask], now, hold=False)
         if isinstance(answer, ParleyError):
             raise answer
         return present.checked(ask, answer, now)
@@ -109,7 +106,7 @@ class Limits:
         if not asks:
             return pb.GetUsageResponse()
         found = []
-        for ask, (answer, _) in zip(asks, await self._decide(asks, now, hold=False), strict=True):
+        for ask, (answer, _) in zip(asks, await self._deciding.decide(asks, now, hold=False), strict=True):
             if isinstance(answer, ParleyError):
                 raise answer
             found.append(present.statuses(ask.lines, answer.uses))
@@ -208,64 +205,6 @@ class Limits:
             max_wait=request.max_wait.ToMilliseconds(),
         )
 
-    async def _decide(self, asks: Sequence[Ask], now: int, *, hold: bool) -> list[tuple[Answer | ParleyError, bool]]:
-        """What becomes of each ask, and whether Redis has decided it. One that nobody can decide fails alone."""
-        answers = await self._ask_redis(asks, hold=hold)
-        away = [index for index, answer in enumerate(answers) if answer is None]
-        decided = [(answer, True) for answer in answers if answer is not None]
-        if not away:
-            return decided
-        self._book.poke()
-        rest = iter(decided)
-        alone = iter(await self._without_redis([asks[index] for index in away], now, hold=hold))
-        return [(next(alone), False) if answer is None else next(rest) for answer in answers]
-
-    async def _ask_redis(self, asks: Sequence[Ask], *, hold: bool) -> list[Answer | ParleyError | None]:
-        """One call; a second one for asks whose counters Redis does not know, with the counts from Postgres."""
-        epoch = self._book.epoch
-        answers: list[Answer | ParleyError | None] = [*await self._counters.reserve(asks, hold=hold, epoch=epoch)]
-        missing = [
-            index
-            for index, answer in enumerate(answers)
-            if isinstance(answer, Answer) and answer.verdict is Verdict.MISSING
-        ]
-        if not missing:
-            return answers
-        again: Sequence[Answer | ParleyError | None]
-        try:
-            loaded = await self._loaded([asks[index] for index in missing])
-            again = await self._counters.reserve(loaded, hold=hold, epoch=epoch)
-        except ParleyError as error:
-            again = [error] * len(missing)
-        for index, answer in zip(missing, again, strict=True):
-            answers[index] = answer
-        return answers
-
-    async def _loaded(self, asks: Sequence[Ask]) -> list[Ask]:
-        """The asks with what Postgres has counted. Raises STORAGE_UNAVAILABLE."""
-        keys = sorted({key for ask in asks for key in ask.counters()})
-        loads = dict.fromkeys(keys, ZERO) | await self._ledger.used(keys)
-        return [replace(ask, loads=loads) for ask in asks]
-
-    async def _without_redis(self, asks: Sequence[Ask], now: int, *, hold: bool) -> list[Answer | ParleyError]:
-        """Each rule as its failure mode says."""
-        answers: list[Answer | ParleyError] = [_closed(ask, now) or _open(ask, now) for ask in asks]
-        counted = [
-            index
-            for index, (ask, answer) in enumerate(zip(asks, answers, strict=True))
-            if isinstance(answer, Answer) and answer.verdict is Verdict.GRANTED and _counts_in_postgres(ask)
-        ]
-        if counted:
-            decide = self._ledger.reserve if hold else self._ledger.peek
-            counts: Sequence[Answer | ParleyError]
-            try:
-                counts = await decide([asks[index] for index in counted], now)
-            except ParleyError as error:
-                counts = [error] * len(counted)
-            for index, answer in zip(counted, counts, strict=True):
-                answers[index] = answer
-        return answers
-
     def _reserved(self, ask: Ask, answer: Answer, origin: Origin, now: int) -> pb.ReserveResponse | ParleyError:
         if answer.verdict is Verdict.REFUSED:
             return present.refused(ask, answer, now)
@@ -278,30 +217,6 @@ class Limits:
 
 def _subject(subject: pb.Subject) -> Subject:
     return Subject(subject.bot_id, subject.channel_id, subject.contact_id)
-
-
-def _counts_in_postgres(ask: Ask) -> bool:
-    return any(rule.failure_mode is FailureMode.POSTGRES for rule in ask.rules)
-
-
-def _origin(ask: Ask, by_redis: bool) -> Origin:
-    if by_redis:
-        return Origin.REDIS
-    return Origin.POSTGRES if _counts_in_postgres(ask) else Origin.NOBODY
-
-
-def _open(ask: Ask, now: int) -> Answer:
-    """Granted while Redis is away: nobody holds it, but a quota is charged all the same when it is committed."""
-    return Answer(Verdict.GRANTED, at=now, expires=now + ask.ttl, body=ask.body, uses=[Use(0, now)] * len(ask.lines))
-
-
-def _closed(ask: Ask, now: int) -> Answer | None:
-    """A refusal by a rule that allows nothing while Redis is away."""
-    for index, rule in enumerate(ask.rules):
-        if rule.failure_mode is FailureMode.CLOSED and not rule.shadow:
-            uses = [Use(0, now)] * len(ask.lines)
-            return Answer(Verdict.REFUSED, refused_by=index, retry_after=RETRY_WHILE_AWAY, uses=uses)
-    return None
 
 
 def _committed(reservation: Reservation, charged: Charged | None, settled: Settled | None) -> pb.CommitResponse:
