@@ -236,11 +236,19 @@ def print_delivery(delivery: delivery_pb2.Delivery) -> None:
         heading.append(state, style=STYLES.get(part.state, ""))
         heading.append(f", due {clock(part.due_at)}" if part.HasField("due_at") else "")
         heading.append(", possibly twice" if part.possibly_duplicate else "")
+        if part.unknown_statuses:
+            heading.append(f", {part.unknown_statuses} statuses in unknown words, last {part.last_unknown_status!r}")
         out.print(heading, soft_wrap=True)
         for attempt in part.attempts:
             code = f" HTTP {attempt.http_status}" if attempt.http_status else ""
-            out.print(
-                Text(f"  try {attempt.number} at {clock(attempt.started_at)}:{code} {attempt.error or 'sent'}", "dim"),
-                soft_wrap=True,
-            )
+            line = f"  try {attempt.number} at {clock(attempt.started_at)}:{code} {came_of(attempt)}"
+            out.print(Text(line, "dim"), soft_wrap=True)
         typer.echo(part.text)
+
+
+def came_of(attempt: delivery_pb2.Attempt) -> str:
+    """What is known of an attempt, and what the provider has reported of it since."""
+    failure = enum_label("FailureKind", delivery_pb2.FailureKind.Name(attempt.failure)).lower().replace("_", " ")
+    known = attempt.error or failure or ("sent" if attempt.HasField("ended_at") else "under way")
+    said = enum_label("ProviderStatus", delivery_pb2.ProviderStatus.Name(attempt.status)).lower()
+    return f"{known}, reported {said}" if said else known

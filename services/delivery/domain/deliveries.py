@@ -58,10 +58,13 @@ def last_sent(parts: Sequence[Part]) -> int:
 
 
 def last_error(parts: Parts) -> str:
-    """The words of the last attempt of the first dead part; empty when none is dead or it was never tried."""
+    """What the last attempt of the first dead part ended with; empty when none is dead or it was never tried."""
     for part in parts:
+        if part.state is PartState.DEAD and part.attempts:
+            last = part.attempts[-1]
+            return last.error or (f"HTTP {last.http_status}" if last.http_status else "")
         if part.state is PartState.DEAD:
-            return part.attempts[-1].error if part.attempts else ""
+            return ""
     return ""
 
 

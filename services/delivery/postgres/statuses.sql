@@ -43,11 +43,9 @@ WHERE channel_key = $1 AND dedupe_key = ANY ($2::text[]);
 
 -- name: expire
 -- Forgets up to $1 that are older than the providers' own repeats.
-WITH old AS (
-    SELECT channel_key, dedupe_key FROM delivery.statuses WHERE received_at < now() - interval '7 days' LIMIT $1
-)
-DELETE FROM delivery.statuses AS status USING old
-WHERE status.channel_key = old.channel_key AND status.dedupe_key = old.dedupe_key
+DELETE FROM delivery.statuses WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM delivery.statuses WHERE received_at < now() - interval '7 days' LIMIT $1
+))
 RETURNING true;
 
 -- name: find

@@ -111,6 +111,12 @@ def test_a_dead_part_takes_the_rest_of_its_delivery_along() -> None:
     assert deliveries.last_error(all_parts) == "no"
 
 
+def test_a_refusal_without_words_is_told_by_its_number() -> None:
+    dead = parts.failed(parts.start(Part(), T0), Failure(FailureKind.TERMINAL, 404), T0, POLICY, 0.0)
+    assert deliveries.last_error((dead,)) == "HTTP 404"
+    assert deliveries.last_error((parts.killed(Part()),)) == ""
+
+
 def test_parts_survive_being_stored() -> None:
     part = parts.sent(parts.start(Part(), T0), T0 + 1, "wamid.1")
     stored = deliveries.to_json((part, Part()))

@@ -501,3 +501,23 @@ def test_a_new_rule_for_one_bot_binds_that_bot_only(stack: Scripted) -> None:
     assert made.sliding_window.limit > 1_000_000
     assert (override.selector.bot_id, override.limit, override.window.seconds) == ("water", 2, 10)
     assert (shown["limit"], shown["per"]) == (2, 10)
+
+
+def test_a_delivery_tells_what_came_of_each_attempt(stack: Scripted) -> None:
+    delivery = delivery_pb2.Delivery(delivery_id=ID)
+    part = delivery.parts.add(state=delivery_pb2.PART_STATE_STARTED, unknown_statuses=2, last_unknown_status="queued")
+    part.attempts.add(number=1, http_status=502, failure=delivery_pb2.FAILURE_KIND_RETRYABLE).ended_at.GetCurrentTime()
+    failed = part.attempts.add(number=2, failure=delivery_pb2.FAILURE_KIND_TERMINAL, error="gone")
+    failed.status = delivery_pb2.PROVIDER_STATUS_FAILED
+    part.attempts.add(number=3, http_status=200).ended_at.GetCurrentTime()
+    part.attempts.add(number=4)
+    stack.answers["GetDelivery"] = delivery_pb2.GetDeliveryResponse(delivery=delivery)
+    shown = parley("deliveries", "show", ID).stdout
+    for words in (
+        "2 statuses in unknown words, last 'queued'",
+        "HTTP 502 retryable",
+        "gone, reported failed",
+        "HTTP 200 sent",
+        "under way",
+    ):
+        assert words in shown
