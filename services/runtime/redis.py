@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
@@ -13,7 +13,8 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ClusterError, NoScriptError, RedisClusterException, SlotNotCoveredError
 from redis.utils import str_if_bytes
 
 SOCKET_TIMEOUT = 1.0
@@ -63,7 +64,7 @@ class WaitingCluster(RedisCluster):
     """Commands beyond `CONNECTIONS` wait, as redis-py's cluster client refuses them too.
 
     Callers give up after a few milliseconds; what the client has to learn of a cluster first may take longer, so that
-    goes on when they do.
+    goes on when they do. A cluster that is away is told as a ConnectionError, like a server: to redis-py it is none.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -74,16 +75,26 @@ class WaitingCluster(RedisCluster):
     async def initialize(self, *args: Any, **kwargs: Any) -> RedisCluster:
         if self._initialize:
             if self._learning is None or self._learning.done():
-                self._learning = asyncio.create_task(super().initialize(*args, **kwargs))
+                self._learning = asyncio.create_task(self._learn(super().initialize(*args, **kwargs)))
                 self._learning.add_done_callback(lambda task: task.cancelled() or task.exception())
             await asyncio.shield(self._learning)  # type: ignore[unused-awaitable]
         return self
+
+    @staticmethod
+    async def _learn(initialize: Awaitable[RedisCluster]) -> RedisCluster:
+        try:
+            return await initialize
+        except RedisClusterException as error:
+            raise RedisConnectionError(str(error)) from error
 
     async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
         async with self._turns:
             if self._initialize:  # else the first commands would go to any node
                 _ = await self.initialize()
-            return await super().execute_command(*args, **kwargs)
+            try:
+                return await super().execute_command(*args, **kwargs)
+            except (ClusterError, SlotNotCoveredError) as error:
+                raise RedisConnectionError(str(error)) from error
 
     async def aclose(self) -> None:
         if self._learning is not None and not self._learning.done():

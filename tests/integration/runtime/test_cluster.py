@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.runtime import redis as module
-from services.runtime.redis import CONNECTIONS, Client, Script, by_slot, make_redis, node_of, run_ids
+from services.runtime.errors import to_parley_error
+from services.runtime.redis import CONNECTIONS, Client, Script, by_slot, make_redis, node_of, run_ids, subscription
 from tests.support.stores import RedisCluster
 
 
@@ -70,6 +72,32 @@ async def test_with_one_master_away_the_others_serve_and_take_new_scripts(tmp_pa
         outcomes = await asyncio.gather(*(script([key], []) for key in keys), return_exceptions=True)
         assert [outcome == 1 for outcome in outcomes] == [node_of(client, key) != dead for key in keys]
     finally:
+        await client.aclose()
+        await asyncio.to_thread(cluster.stop)
+
+
+async def test_a_cluster_that_is_away_is_told_like_a_server_that_is_away_and_comes_back(tmp_path: Path) -> None:
+    cluster = RedisCluster(tmp_path)
+    client, early = make_redis(cluster.url, "test"), make_redis(cluster.url, "test")
+    try:
+        with pytest.raises(RedisConnectionError):
+            await early.get("key")
+        with pytest.raises(RedisConnectionError):
+            await subscription(early)
+        await asyncio.to_thread(cluster.start)
+        assert await client.set("key", "kept")
+        for master in cluster.masters:
+            await asyncio.to_thread(master.kill)
+        for _ in range(3):
+            outcomes = await asyncio.gather(*(client.get(f"key{n}") for n in range(20)), return_exceptions=True)
+            assert {to_parley_error(each).reason for each in outcomes if isinstance(each, BaseException)} == {
+                "STORAGE_UNAVAILABLE"
+            }
+        await asyncio.to_thread(cluster.start)
+        assert await client.get("key") == b"kept"
+        assert await early.get("key") == b"kept"
+    finally:
+        await early.aclose()
         await client.aclose()
         await asyncio.to_thread(cluster.stop)
 
