@@ -22,7 +22,7 @@ from parley_client.errors import (
     Unauthenticated,
 )
 from services.dialog.domain import DecisionError, FailureKind, OrderDraft, TurnPlan
-from tests.integration.dialog.conftest import BOT, CHANNEL, TENANT, World, submission
+from tests.integration.dialog.conftest import BOT, CHANNEL, TENANT, World, submission, until
 
 SENT, DELIVERED, READ, DEAD, QUEUED = (
     dialog_pb2.REPLY_STATE_SENT,
@@ -201,6 +201,26 @@ async def test_a_message_that_waits_says_for_what(dialog: World) -> None:
     assert waiting.until.ToDatetime(UTC) > datetime.now(UTC) + timedelta(seconds=20)
     behind = (await dialog.message((await dialog.submit()).message_id)).waiting
     assert (behind.reason, behind.ahead) == (waiting_pb2.WAIT_REASON_BEHIND, 1)
+
+
+async def test_messages_of_a_disabled_bot_are_listed_counted_and_say_why_they_wait(dialog: World) -> None:
+    switch = {"tenant_id": TENANT, "bot_id": BOT}
+    await dialog.bots.disable_bot(bot_pb2.DisableBotRequest(**switch, request_id="off"))
+    first, second = await dialog.submit(), await dialog.submit()
+
+    async def parked() -> bool:
+        return (await dialog.message(first.message_id)).waiting.reason == waiting_pb2.WAIT_REASON_BOT_DISABLED
+
+    await until(parked)
+    waiting = (await dialog.message(second.message_id)).waiting
+    assert (waiting.reason, waiting.ahead) == (waiting_pb2.WAIT_REASON_BOT_DISABLED, 1)
+    received = dialog_pb2.ListMessagesRequest(tenant_id=TENANT, states=[dialog_pb2.MESSAGE_STATE_RECEIVED])
+    listed = (await dialog.dialog.list_messages(received)).messages
+    assert [message.message_id for message in listed] == [second.message_id, first.message_id]
+    stats = await dialog.dialog.get_queue_stats(dialog_pb2.GetQueueStatsRequest(tenant_id=TENANT))
+    assert (stats.parked, stats.waiting) == (2, 2)
+    await dialog.bots.enable_bot(bot_pb2.EnableBotRequest(**switch, request_id="on"))
+    assert not (await dialog.ends(second.message_id)).HasField("waiting")
 
 
 async def test_a_message_in_work_and_an_answered_one_say_so(dialog: World) -> None:

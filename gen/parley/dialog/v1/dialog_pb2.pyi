@@ -1076,7 +1076,7 @@ class GetQueueStatsResponse(_message.Message):
     many.
     """
     parked: _builtins.int
-    """Messages that wait for a disabled bot; they are not in `waiting`."""
+    """Messages that wait for a disabled bot; `waiting` counts them too."""
     @_builtins.property
     def oldest_waiting(self) -> _duration_pb2.Duration:
         """Age of the oldest waiting message."""
