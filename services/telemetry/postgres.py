@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,18 +84,24 @@ class PostgresStore:
             return {row["day"]: row["thinned"] for row in await self._pool.fetch(_ANY["days"])}
 
     async def keep_up(self, work: Upkeep, slow: timedelta) -> None:
-        """Each day in a transaction of its own, so that what is done stays done."""
+        """Each day in a transaction of its own, so that what is done stays done, and one that fails holds up no other;
+        the first failure is raised in the end.
+        """
+        steps = [partial(create, day=day) for day in work.create]
+        steps += [partial(drop, day=day) for day in work.drop]
+        steps += [partial(thin, day=day, slow=slow) for day in work.thin]
+        failed: list[Exception] = []
         with failures():
             async with self._pool.acquire() as connection:
-                for days, change in ((work.create, create), (work.drop, drop)):
-                    for day in days:
+                for step in steps:
+                    try:
                         async with connection.transaction():
                             await connection.execute(_ANY["take_turns"])
-                            await change(connection, day)
-                for day in work.thin:
-                    async with connection.transaction():
-                        await connection.execute(_ANY["take_turns"])
-                        await thin(connection, day, slow)
+                            await step(connection)
+                    except Exception as error:
+                        failed.append(error)
+            if failed:
+                raise failed[0]
 
     async def _copy(self, records: Sequence[tuple[object, ...]]) -> None:
         async with self._pool.acquire() as connection, connection.transaction():

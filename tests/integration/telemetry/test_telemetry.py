@@ -25,10 +25,10 @@ from services.runtime import periodic
 from services.runtime.postgres import open_pool
 from services.runtime.service import Running, running
 from services.telemetry import wiring
-from services.telemetry.domain import Retention
+from services.telemetry.domain import Retention, Upkeep
 from services.telemetry.postgres import PostgresStore
 from services.telemetry.settings import TelemetrySettings
-from services.telemetry.usecases import Upkeeper
+from services.telemetry.usecases import StoreRefuses, Upkeeper
 from services.telemetry.wiring import build
 from tests.support.otlp import SpanMade, export, new_trace_id
 
@@ -318,6 +318,23 @@ async def test_a_missing_partition_is_made_when_it_is_needed(
     await send(service, edge, export([SpanMade(trace_id, tenant_id="demo")]))
     await stored(client, 1)
     assert len((await client.get_trace(get(trace_id))).spans) == 1
+
+
+async def test_a_day_that_cannot_be_dropped_holds_up_no_other(
+    service: Running, clock: MovedClock, postgres_url: str
+) -> None:
+    pool = await open_pool(postgres_url, name="test", schema="telemetry", migrations=None, size=1)
+    try:
+        store = PostgresStore(pool)
+        days = tuple(clock.noon.date() - timedelta(days=ago) for ago in (50, 40))
+        await store.keep_up(Upkeep(create=days, thin=(), drop=()), timedelta())
+        await pool.execute(f"CREATE VIEW somebodys AS SELECT * FROM telemetry.{table(clock, -50)}")
+        with pytest.raises(StoreRefuses):
+            await store.keep_up(Upkeep(create=(), thin=(), drop=days), timedelta())
+    finally:
+        await pool.close()
+    left = await partitions(postgres_url)
+    assert (table(clock, -50) in left, table(clock, -40) in left) == (True, False)
 
 
 async def test_the_service_goes_on_when_the_store_refuses_to_look_after_its_partitions(
