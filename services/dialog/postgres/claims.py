@@ -1,6 +1,7 @@
 """Reads what was claimed, lane by lane: one that cannot be read is told as such, and the others go on."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
@@ -14,10 +15,14 @@ from services.dialog.records import NewerRecord, unpack_inputs, unpack_plan
 from services.dialog.turns import Claimed, Frozen, Plan, Unreadable, Waiting
 from services.runtime.lanes import Lease
 from services.runtime.logs import describe, get_logger
+from services.runtime.partitions import first_id
 
 log = get_logger(__name__)
 
 _DECIDING, _PLANNED = 1, 2
+
+LATELY = timedelta(days=2)
+"""Most messages that wait came within this time."""
 
 
 class ClaimReader:
@@ -32,7 +37,10 @@ class ClaimReader:
     async def read(self, leases: Sequence[Lease]) -> tuple[list[Claimed | Unreadable], list[Lease]]:
         """What is known of each lane, and the lanes whose first message is not there."""
         rows = await self._database.fetch(
-            self._sql["read_claimed"], [lease.lane_id for lease in leases], [lease.done_seq for lease in leases]
+            self._sql["read_claimed"],
+            [lease.lane_id for lease in leases],
+            [lease.done_seq for lease in leases],
+            first_id(datetime.now(UTC) - LATELY),
         )
         of_lane = {row["lane_id"]: row for row in rows}
         stamps = [((row["tenant_id"], row["bot_id"]), row["stamp"]) for row in rows if row["stamp"] is not None]

@@ -1,5 +1,6 @@
 -- name: read_claimed
 -- What the worker of a lane needs: its first waiting message, a turn that was begun, and which state of the bot holds.
+-- The message is looked for among those from $3 on, which lie in few stretches, and only then among all others.
 SELECT
     lane.lane_id,
     message.message_id, message.seq, message.request, message.received_at, message.chat,
@@ -8,7 +9,14 @@ SELECT
     turn.turn_id, turn.first_seq, turn.last_seq, turn.state, turn.inputs, turn.plan,
     bot.stamp
 FROM unnest($1::uuid[], $2::bigint[]) AS lane (lane_id, done_seq)
-JOIN dialog.messages AS message ON message.conversation_id = lane.lane_id AND message.seq = lane.done_seq + 1
+CROSS JOIN LATERAL (
+    SELECT * FROM dialog.messages AS late
+    WHERE late.conversation_id = lane.lane_id AND late.seq = lane.done_seq + 1 AND late.message_id >= $3::uuid
+    UNION ALL
+    SELECT * FROM dialog.messages AS early
+    WHERE early.conversation_id = lane.lane_id AND early.seq = lane.done_seq + 1 AND early.message_id < $3::uuid
+    LIMIT 1
+) AS message
 LEFT JOIN LATERAL (
     SELECT * FROM dialog.turns AS turn
     WHERE turn.conversation_id = lane.lane_id AND turn.last_seq > lane.done_seq
