@@ -20,7 +20,8 @@ RETURNING lane_id, next_seq;
 -- Takes up to $2 lanes that are due, in turns: first those whose tenant and share hold the fewest places. $4-$7 are the
 -- shares that hold places of this process: how many (NULL: it takes no lane of that share now), and whether they ask a
 -- model; $8 places are held by such. $9-$11 are how many times as many places as are left a tenant, a share of what its
--- tenant may have, and all that ask a model may hold. A lane that was lost twice is taken alone: one if $12, or none.
+-- tenant may have, and all that ask a model may hold; twice as many of those when their share holds none. A lane that
+-- was lost twice is taken alone: one if $12, or none.
 --
 -- The $13 oldest are looked at. Only when there are more, which are the lanes of a flood or of shares that are full, the
 -- heads of $16 shares after ($14, $15) are looked up by key: no lane of a full share is read to find those of others.
@@ -70,7 +71,7 @@ WITH RECURSIVE room AS MATERIALIZED (
 ), in_tenant AS (
     SELECT in_share.*,
         coalesce(held, 0) + row_number() OVER (PARTITION BY tenant_id ORDER BY nth_of_share, due_at, lane_id) AS nth_of_tenant,
-        CASE WHEN asks THEN least($2, $11::float8 * $2 - $8 - 1) ELSE $2 END AS most
+        $11::float8 * CASE WHEN nth_of_share = 1 THEN 2 ELSE 1 END AS asking
     FROM in_share LEFT JOIN of_tenant USING (tenant_id)
     WHERE losses < 2 OR ($12 AND nth_lost = 1)
 ), placed AS (
@@ -79,15 +80,15 @@ WITH RECURSIVE room AS MATERIALIZED (
         $2 + 1 - row_number() OVER turn AS free,
         $8 + count(*) FILTER (WHERE asks) OVER turn AS nth_asking
     FROM in_tenant
-    WHERE most > 0 AND nth_of_tenant <= greatest(1, $9::float8 * most)
-        AND nth_of_share <= greatest(1, $10::float8 * ($9::float8 * most - nth_of_tenant))
+    WHERE nth_of_tenant <= greatest(1, $9::float8 * $2)
+        AND nth_of_share <= greatest(1, $10::float8 * ($9::float8 * $2 - nth_of_tenant))
+        AND (NOT asks OR $8 < asking * $2)
     WINDOW turn AS (ORDER BY nth_of_tenant, due_at, lane_id ROWS UNBOUNDED PRECEDING)
 ), chosen AS (
-    SELECT lane_id FROM (
-        SELECT placed.*, CASE WHEN asks THEN least(free, $11::float8 * free - nth_asking) ELSE free END AS room FROM placed
-    ) AS placed
-    WHERE room > 0 AND nth_of_tenant <= greatest(1, $9::float8 * room)
-        AND nth_of_share <= greatest(1, $10::float8 * ($9::float8 * room - nth_of_tenant))
+    SELECT lane_id FROM placed
+    WHERE free > 0 AND nth_of_tenant <= greatest(1, $9::float8 * free)
+        AND nth_of_share <= greatest(1, $10::float8 * ($9::float8 * free - nth_of_tenant))
+        AND (NOT asks OR nth_asking <= asking * free)
 ), due AS MATERIALIZED (
     SELECT lane_id, due_at, lease_until IS NOT NULL AS expired
     FROM {schema}.lanes

@@ -28,7 +28,7 @@ class Fairness:
     share: float = 2.0
     """A share, of what is left for its tenant."""
     asking: float = 3.0
-    """All work that asks a model, of all that is left."""
+    """All work that asks a model, of all that is left; twice as much for shares that hold no place yet."""
 
 
 FAIR = Fairness()

@@ -2,6 +2,7 @@
 
 import asyncio
 from functools import partial
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from parley.delivery.v1 import channel_pb2, delivery_pb2
 
 from parley_client.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from services.delivery import wiring
+from services.kernel.ids import conversation_id
 from services.runtime.lanes import Dispatcher
 from tests.integration.delivery.conftest import CHANNEL, SENT, TENANT, TOKEN, Call, Delivery, World, message, until
 
@@ -241,3 +243,41 @@ async def test_two_replicas_keep_the_order_of_each_conversation_through_failures
         await until(lambda: sum(map(len, taken.values())) >= 120, seconds=60)
         await until(lambda: len(world.dialog.told) >= 120)
     assert taken == {f"chat-{chat}": [str(number) for number in range(12)] for chat in range(10)}
+
+
+@pytest.mark.parametrize("crowd", [100, 400])
+async def test_a_provider_that_answers_late_delays_no_other_channel(world: World, crowd: int) -> None:
+    """DLV-1: its channel fills its share of 16 places; another channel and another tenant find room."""
+    go = asyncio.Event()
+
+    async def answer(call: Call) -> web.StreamResponse:
+        if call.chat.startswith("late"):
+            await go.wait()
+        return world.receiver.ok()
+
+    world.receiver.answer = answer
+    async with world.serving(delivery_concurrency=16) as delivery:
+        await delivery.create_channel()
+        await delivery.create_channel("other-channel")
+        await delivery.create_channel("other-tenant", "globex")
+        late = [delivery.client.send_message(message("late", f"late-{number}")) for number in range(crowd)]
+        for start in range(0, crowd, 100):
+            await asyncio.gather(*late[start : start + 100])
+        took = []
+        for number in range(8):
+            channel, tenant = (("other-channel", TENANT), ("other-tenant", "globex"))[number % 2]
+            started = monotonic()
+            text = f"quick {number}"
+            conversation = str(conversation_id(channel, text))
+            to = message(text, f"q{number}", channel_id=channel, tenant_id=tenant, conversation_id=conversation)
+            await delivery.client.send_message(to)
+            await until(partial(_heard, world, text))
+            took.append(monotonic() - started)
+        assert sorted(took)[6] < 1.0, took
+        assert sum(call.chat.startswith("late") for call in world.receiver.calls) < 16
+        go.set()
+        await until(lambda: len(world.receiver.calls) == crowd + 8, 60)
+
+
+def _heard(world: World, text: str) -> bool:
+    return text in world.receiver.texts()

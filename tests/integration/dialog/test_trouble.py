@@ -10,10 +10,10 @@ import pytest
 
 from parley.dialog.v1 import bot_pb2, dialog_pb2
 
-from services.dialog.domain import DecisionError, FailureKind
+from services.dialog.domain import DecisionError, FailureKind, TurnInput, TurnPlan, TurnTools
 from services.dialog.usecases import patience, trouble
 from services.kernel.errors import Kind, ParleyError
-from tests.integration.dialog.conftest import BOT, TENANT, World, until
+from tests.integration.dialog.conftest import BOT, TENANT, FakeFlow, World, until
 from tests.integration.dialog.peers import AWAY
 
 RECEIVED = dialog_pb2.MESSAGE_STATE_RECEIVED
@@ -202,3 +202,28 @@ FROM generate_series(1, 100000) AS n;
 INSERT INTO dialog.lanes (lane_id, tenant_id, share, next_seq, pending, due_at)
 SELECT md5(n::text)::uuid, '{TENANT}', '{BOT}', 2, 1, now() FROM generate_series(1, 100000) AS n;
 """
+
+
+@pytest.mark.parametrize("crowd", [200, 800])
+async def test_a_bot_with_slow_decisions_leaves_places_for_others(world: World, crowd: int) -> None:
+    """DLG-2: 200 slow turns for 16 places, and four times as many, delay no other bot; all are answered in the end."""
+    go = asyncio.Event()
+
+    class Slow(FakeFlow):
+        async def decide(self, turn: TurnInput, tools: TurnTools) -> TurnPlan:
+            if turn.bot.bot_id == BOT:
+                await go.wait()
+            return await super().decide(turn, tools)
+
+    await world.start(flow=Slow(), dialog_workers=16)
+    await world.prepare()
+    await world.create_bot("other")
+    calls = [world.submit("slow", f"slow-{number}") for number in range(crowd)]
+    slow = [answer for start in range(0, crowd, 100) for answer in await asyncio.gather(*calls[start : start + 100])]
+    took = [await _answered(world, f"other-{number}") for number in range(10)]
+    leased = await world.database.fetchval("SELECT count(*) FROM dialog.lanes WHERE lease_until IS NOT NULL")
+    assert 8 <= leased < 16
+    assert sorted(took)[8] < 1.0, took
+    go.set()
+    for answer in slow:
+        await world.ends(answer.message_id, seconds=60)

@@ -88,7 +88,7 @@ async def test_work_that_asks_a_model_leaves_places_for_quick_work(pool: asyncpg
         await fill(pool, f"t{number}", "slow", 500)
     shares = Shares(64, Fairness())
     await work(pool, lanes, shares, lambda share: share == "slow")
-    assert 40 <= 64 - shares.free <= 56
+    assert 40 <= 64 - shares.free <= 58
     await fill(pool, "t1", "quick", 50, age=0.0)
     quick = held(await claim(pool, lanes, shares.room(0.0)))[("t1", "quick")]
     assert quick >= 5
