@@ -188,6 +188,15 @@ def test_a_bots_update_keeps_the_rest_of_its_flow(stack: Scripted) -> None:
     assert "for bots of flow form" in parley("bots", "update", "a", "--form", "water-order").stderr
 
 
+def test_a_bot_says_how_long_a_person_waits_for_a_model_that_is_away(stack: Scripted) -> None:
+    bot = bot_pb2.Bot(bot_id="a", assistant=bot_pb2.AssistantFlow(system_prompt="P"), answer_late=True)
+    stack.answers |= {"GetBot": bot_pb2.GetBotResponse(bot=bot), "UpdateBot": bot_pb2.UpdateBotResponse(bot=bot)}
+    document("bots", "update", "a", "--answer-within", "2m", "--no-answer-late")
+    request = stack.one("UpdateBot")
+    assert list(request.update_mask.paths) == ["answer_late", "answer_within"]
+    assert (request.bot.answer_within.seconds, request.bot.answer_late) == (120, False)
+
+
 def daily_rule(tenant: str) -> limits_pb2.Rule:
     return limits_pb2.Rule(
         tenant_id=tenant,
