@@ -87,7 +87,9 @@ class PostgresStore:
     ) -> tuple[SealedConversation, SealedContact]:
         await connection.execute(SQL["insert_contacts"], [contact.tenant_id], [contact.id])
         person = await connection.fetchrow(SQL["lock_contact"], contact.tenant_id, contact.id)
-        assert person is not None  # inserted right before, and never deleted
+        if person is None:
+            # It was there, and was removed as one that expired long ago; the caller's call is repeated.
+            raise asyncpg.SerializationError("a contact was removed")
         known = self._contact(contact, person[0], person[1])
         row = await connection.fetchrow(SQL["lock_conversation"], key.tenant_id, key.id)
         before = Conversation(contact.id) if row is None else self._conversation(key, *row)

@@ -87,3 +87,26 @@ SELECT name, version FROM context.missed LIMIT $1;
 -- name: made_up
 DELETE FROM context.missed m USING unnest($1::text[], $2::bigint[]) AS done (name, version)
 WHERE m.name = done.name AND m.version <= done.version;
+
+-- name: forget_contacts
+-- Of the $2 contacts after $1: empties those whose time is over, and removes those for whom it has been over since $3,
+-- with their identities. Who comes back then is a new contact.
+WITH near AS MATERIALIZED (
+    SELECT contact_id, tenant_id, expires_at FROM context.contacts
+    WHERE contact_id > $1 ORDER BY contact_id, tenant_id LIMIT $2
+), gone AS (
+    DELETE FROM context.contacts c USING near
+    WHERE (c.contact_id, c.tenant_id) = (near.contact_id, near.tenant_id) AND c.expires_at < $3
+    RETURNING c.contact_id, c.tenant_id
+), nameless AS (
+    DELETE FROM context.identities i USING gone
+    WHERE (i.contact_id, i.tenant_id) = (gone.contact_id, gone.tenant_id)
+), emptied AS (
+    UPDATE context.contacts c SET data = '' FROM near
+    WHERE (c.contact_id, c.tenant_id) = (near.contact_id, near.tenant_id)
+        AND c.expires_at < now() AND c.expires_at >= $3 AND c.data <> ''
+)
+SELECT
+    (SELECT count(*) FROM near) AS walked,
+    (SELECT contact_id FROM near ORDER BY contact_id DESC LIMIT 1) AS last,
+    (SELECT count(*) FROM gone) AS removed;

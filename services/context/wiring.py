@@ -1,6 +1,8 @@
 """Composition root of the context service."""
 
 import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from parley.context.v1 import context_pb2_grpc
@@ -9,7 +11,7 @@ from services.context.changes import Changes
 from services.context.domain import Contact, Conversation, Lifetimes
 from services.context.levels import Levels
 from services.context.memory import Memory
-from services.context.postgres import PostgresStore
+from services.context.postgres import SQL, PostgresStore
 from services.context.redis import RedisCache
 from services.context.sealing import Sealing
 from services.context.servicer import ContextServicer
@@ -19,6 +21,7 @@ from services.context.trust import Trust
 from services.context.usecases import Contexts
 from services.runtime.crypto import Sealer
 from services.runtime.periodic import periodic
+from services.runtime.retention import PAUSE, Retention, Task, days_ago, walking
 from services.runtime.service import App, Runtime
 
 TIDY = 60.0
@@ -62,10 +65,21 @@ async def build(runtime: Runtime, settings: ContextSettings) -> App:
     async def redis() -> None:
         await client.ping()
 
+    async def forget() -> Sequence[Task]:
+        """Contacts go as long after their time as messages go."""
+        days = settings.retention_messages_days
+        before = days_ago(runtime.clock.now(), days) if days else datetime(1970, 1, 1, tzinfo=UTC)
+        return [walking("expired contacts", SQL["forget_contacts"], before)]
+
+    retention = Retention("context", pool, forget)
     name = "parley.context.v1.ContextService"
     return App(
         servicers=[(name, context_pb2_grpc.add_ContextServiceServicer_to_server, servicer)],
-        background=[changes.listen, periodic("expired contexts", store.tidy, every=TIDY, soon=0.1)],
+        background=[
+            changes.listen,
+            periodic("expired contexts", store.tidy, every=TIDY, soon=0.1),
+            periodic("expired contacts", retention.look, every=settings.retention_every_seconds, soon=PAUSE),
+        ],
         checks={"postgres": postgres, "redis": redis},
         spared=frozenset({"redis"}),
     )

@@ -188,7 +188,6 @@ def kept_for(settings: DialogSettings) -> tenant_pb2.Retention:
         messages_days=settings.retention_messages_days,
         journal_days=settings.retention_journal_days,
         deliveries_days=settings.retention_deliveries_days,
-        spans_days=settings.retention_spans_days,
     )
 
 

@@ -1,0 +1,44 @@
+"""Contacts do not grow for ever."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+
+from services.context.postgres import SQL
+from services.runtime.retention import Retention, walking
+
+INSERT = """
+INSERT INTO context.contacts (tenant_id, contact_id, version, data, expires_at)
+VALUES ('acme', $1, 3, '\\x01', now() + $2::interval)
+"""
+IDENTITY = """
+INSERT INTO context.identities (tenant_id, digest, kind, value, contact_id) VALUES ('acme', $1, 1, '\\x01', $2)
+"""
+
+
+async def test_expired_contacts_are_emptied_and_removed_in_the_end(
+    start: Callable[..., Any], postgres_url: str
+) -> None:
+    await start(retention_messages_days=0)
+    pool = await asyncpg.create_pool(postgres_url, min_size=1, max_size=2)
+    known, lately, long_ago = [uuid4() for _ in range(3)]
+    for contact, days in ((known, 1), (lately, -10), (long_ago, -401)):
+        await pool.execute(INSERT, contact, timedelta(days=days))
+        await pool.execute(IDENTITY, contact.bytes, contact)
+
+    async def plan() -> list[Any]:
+        return [walking("expired contacts", SQL["forget_contacts"], datetime.now(UTC) - timedelta(days=400))]
+
+    retention = Retention("context", pool, plan)
+    while await retention.look():
+        await asyncio.sleep(0)
+    rows = await pool.fetch("SELECT contact_id, version, data FROM context.contacts")
+    assert {row["contact_id"]: (row["version"], row["data"]) for row in rows} == {known: (3, b"\x01"), lately: (3, b"")}
+    left = {row["contact_id"] for row in await pool.fetch("SELECT contact_id FROM context.identities")}
+    assert left == {known, lately}
+    assert await pool.fetchval("SELECT removed FROM context.upkeep") == 1
+    await pool.close()
