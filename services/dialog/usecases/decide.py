@@ -119,14 +119,29 @@ class Decide:
     async def _reserve(self, claimed: Claimed, begun: Begun) -> Reserved | Refused:
         """Each time that a message is queued, one hold stands for it: an attempt finds the hold of one that died, or
         whose answer got lost, and makes a new one when that was given back. An operator's retry queues it anew."""
-        head, contact_id = begun.first, begun.inputs.known.contact_id
-        request_id = f"{head.message_id}/{head.seq}/{contact_id}"  # a hold is one contact's
         try:
-            answer = await self._quota.reserve(head.request, contact_id, request_id, claimed.time_zone)
+            answer = await self._hold(claimed, begun.inputs)
         except Never as error:
             raise DecisionError(FailureKind.TERMINAL, error.reason, str(error)) from error
         crashpoints.reach("dialog.after_model_reserve")
         return answer
+
+    async def held(self, claimed: Claimed) -> str:
+        """The reservation of a turn that is given up undecided, to be given back with it: what those who died over it
+        have held. Empty when there is none, as far as can be told now; then it expires."""
+        if not isinstance(claimed.open_turn, Frozen):
+            return ""
+        try:
+            answer = await self._hold(claimed, claimed.open_turn.inputs)
+        except (NotNow, Never) as error:
+            log.warning("a reservation is left to expire", turn_id=str(claimed.open_turn.turn_id), error=str(error))
+            return ""
+        return answer.reservation_id if isinstance(answer, Reserved) else ""
+
+    async def _hold(self, claimed: Claimed, inputs: TurnInput) -> Reserved | Refused:
+        head, contact_id = claimed.head, inputs.known.contact_id
+        request_id = f"{head.message_id}/{head.seq}/{contact_id}"  # a hold is one contact's
+        return await self._quota.reserve(head.request, contact_id, request_id, claimed.time_zone)
 
     async def _ask(self, flow: Flow, claimed: Claimed, begun: Begun, guard: Guard, uses_model: bool) -> TurnPlan:
         last = begun.last

@@ -141,7 +141,8 @@ class RunTurn:
         """The turn's plan; None when it failed and is tried again later."""
         if killed_too_many(claimed):
             failure = Failure("INTERNAL", f"the worker was lost {claimed.lease.losses} times")
-            return self._new_plan(claimed, begun, given_up(begun, failure))
+            plan = replace(given_up(begun, failure), reservation_id=await self._decide.held(claimed))
+            return self._new_plan(claimed, begun, plan)
         try:
             return self._new_plan(claimed, begun, await self._decide.decide(claimed, begun, guard))
         except DecisionError as error:

@@ -217,6 +217,7 @@ async def test_messages_that_kill_their_workers_together_are_given_up_together(w
     assert world.delivery.texts() == ["sorry"]
     assert await world.database.fetchval("SELECT count(*) FROM dialog.turns WHERE state = 1") == 0
     assert flow.model_calls == KILLS
+    assert world.limits.used == 0, "LIM-2: what the dead have held is given back"
 
 
 async def test_what_was_leased_beside_a_message_that_kills_its_workers_is_answered(
