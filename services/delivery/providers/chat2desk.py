@@ -74,7 +74,7 @@ class Chat2Desk:
 def _read(body: bytes) -> dict[str, Any]:
     try:
         answer = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # the last: nested too deeply to be meant
         return {}
     return answer if isinstance(answer, dict) else {}
 
@@ -82,7 +82,7 @@ def _read(body: bytes) -> dict[str, Any]:
 def _message_id(answer: dict[str, Any]) -> str:
     data = answer.get("data")
     found = data.get("message_id", data.get("id")) if isinstance(data, dict) else None
-    return str(found)[:256] if isinstance(found, int | str) else ""
+    return str(found).replace("\x00", "")[:256] if isinstance(found, int | str) else ""  # PostgreSQL takes no NUL
 
 
 def _error(answer: dict[str, Any]) -> str:

@@ -68,6 +68,9 @@ async def test_the_call_is_as_chat2desk_wants_it() -> None:
         (b"[]", ""),
         (b"not JSON", ""),
         (b"", ""),
+        (b'{"data": {"message_id": "a\\u0000b"}}', "ab"),
+        (b'{"status": "success \xff"}', ""),
+        (b"[" * 60_000, ""),
     ],
 )
 async def test_what_is_taken_is_sent_whatever_else_it_says(body: bytes, expected: str) -> None:
@@ -100,6 +103,12 @@ async def test_each_status_has_its_meaning(status: int, kind: FailureKind) -> No
     )
     assert result.rate_limited == (status == 429)
     assert result.retry_after == (9.0 if kind is FailureKind.RETRYABLE else None)
+
+
+@pytest.mark.parametrize("body", ['{"message": "нет"}'.encode("cp1251"), b"[" * 60_000, b'{"a":' * 9_000])
+async def test_a_status_means_the_same_whatever_the_body_is(body: bytes) -> None:
+    assert await send(Answer(400, {}, body)) == Failure(FailureKind.TERMINAL, 400)
+    assert await send(Answer(429, {}, body)) == Failure(FailureKind.RETRYABLE, 429, rate_limited=True)
 
 
 async def test_no_answer_is_unknown_only_when_the_request_left() -> None:
