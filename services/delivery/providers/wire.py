@@ -10,6 +10,8 @@ import httptools
 
 MAX_ANSWER = 64 * 1024
 """Bytes of a body that are read; no provider's answer to a send comes near."""
+MAX_AROUND = 64 * 1024
+"""Bytes of headers, trailers and answers before the answer that are kept."""
 
 
 class Disconnected(Exception):
@@ -89,10 +91,14 @@ class Wire(asyncio.Protocol):
         if self._answer is None:  # nobody asked: a server that says goodbye, or one that is confused
             self.close()
             return
+        self._came += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self._fail("no HTTP")
+            self.close()
+        if self._came - self._size > MAX_AROUND:
+            self._fail("an endless answer")
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -134,7 +140,7 @@ class Wire(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
-        self._size = 0
+        self._came = self._size = 0
         self._headed = self._until_end = False
 
     def _complete(self) -> None:

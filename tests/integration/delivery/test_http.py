@@ -13,6 +13,7 @@ from services.runtime.egress import Egress
 LOCAL = Egress.of("loopback")
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Server:
@@ -174,6 +175,16 @@ async def test_an_endless_answer_is_cut_off() -> None:
         result = await post(client, server.target())
         assert isinstance(result, Answer)
         assert len(result.body) <= MAX_ANSWER
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000, b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000, CONTINUE * 10_000],
+)
+async def test_what_comes_around_an_answer_is_bounded(endless: bytes) -> None:
+    server = Server(endless)
+    async with serving(server) as client:
+        assert await post(client, server.target()) == NoAnswer("an endless answer")
 
 
 async def test_a_server_without_a_trusted_certificate_gets_nothing() -> None:
