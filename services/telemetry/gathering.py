@@ -15,6 +15,9 @@ from services.telemetry.wire import TENANT, attribute, moment, stored_text, tena
 
 _TENANT_BYTES = TENANT.encode()
 _ERROR = Status.STATUS_CODE_ERROR
+PER_SPAN, PER_TRACE = 64, 900
+"""Bytes of memory that a span and a trace take beside what came: they count too, or a flood of tiny ones takes thirty
+times the bound."""
 
 
 class Gathered:
@@ -41,7 +44,7 @@ class Gathered:
         self.tenants = {owner} if owner else set()
         self.name = ""
         self.started, self.ended = 1 << 64, 0
-        self.size = 0
+        self.size = PER_TRACE
         self.span_count = 0
         self.has_error = False
         self.scopes: dict[tuple[str, str], list[bytes]] = {}
@@ -51,7 +54,7 @@ class Gathered:
         """Take in a span, whose serialised form is `raw`. `tenant_id`: which the span names, if it does."""
         self.last = now
         self.span_count += 1
-        self.size += len(raw)
+        self.size += PER_SPAN + len(raw)
         started, ended = span.start_time_unix_nano, span.end_time_unix_nano
         if started < self.started:
             self.started = started
@@ -117,7 +120,7 @@ class Gathering:
         self.spans = 0
 
     def has_room(self, size: int) -> bool:
-        """Whether an export of `size` bytes may come in."""
+        """Whether an export of `size` bytes may come in; what it takes beside is counted when it has."""
         return self.bytes + size <= self._max_bytes
 
     def add(self, request: ExportTraceServiceRequest, now: float, tenants: frozenset[str] | None) -> int:
@@ -168,8 +171,10 @@ class Gathering:
         gathered = self._traces.get(key)
         if gathered is None:
             gathered = self._traces[key] = Gathered(now, owner)
+            self.bytes += gathered.size
+        before = gathered.size
         gathered.add(span, raw, service, tenant_id, now)
-        self.bytes += len(raw)
+        self.bytes += gathered.size - before
         self.spans += 1
         return True
 

@@ -15,7 +15,7 @@ class TelemetrySettings(Settings):
     postgres_pool_size: int = Field(default=3, ge=1)
     """Connections to PostgreSQL that one process opens at most: one writes, the others read."""
     telemetry_waiting_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
-    """Size of the spans that wait for PostgreSQL at most, as they came over the wire; further ones are dropped."""
+    """Memory that spans which wait for PostgreSQL may take, in bytes; further ones are dropped."""
     telemetry_quiet_seconds: float = Field(default=2.0, ge=0)
     """A trace is stored when no span of it has come for so long."""
     telemetry_longest_seconds: float = Field(default=10.0, ge=0)

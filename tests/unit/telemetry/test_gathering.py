@@ -55,12 +55,23 @@ def test_a_trace_leaves_when_it_is_quiet_or_has_taken_long() -> None:
 
 def test_everything_leaves_when_half_the_room_is_taken() -> None:
     request = export([SpanMade(new_trace_id(), attributes={"long": "x" * 600})])
-    here = gathering(max_bytes=1000)
+    here = gathering(max_bytes=2000)
     assert here.has_room(request.ByteSize())
     here.add(request, 0.0, None)
     assert not here.has_room(request.ByteSize())
     assert len(taken(here, 0.0, everything=False)) == 1
     assert here.has_room(request.ByteSize())
+
+
+def test_tiny_spans_are_counted_with_the_memory_that_they_take() -> None:
+    here = gathering(max_bytes=1_000_000)
+    spans = 0
+    while here.has_room(200):
+        here.add(export([SpanMade(new_trace_id())]), 0.0, None)
+        spans += 1
+    assert spans < 1000  # about a kilobyte each
+    assert len(taken(here)) == spans
+    assert here.bytes == 0
 
 
 def test_malformed_spans_are_refused_and_the_rest_is_kept() -> None:

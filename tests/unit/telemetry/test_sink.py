@@ -65,7 +65,7 @@ async def test_what_comes_in_is_stored_and_counted() -> None:
 
 
 async def test_too_much_is_dropped_and_counted_without_waiting() -> None:
-    sink = sink_of(ScriptedStore(), max_bytes=1000)
+    sink = sink_of(ScriptedStore(), max_bytes=2000)
     request = export([SpanMade(new_trace_id(), attributes={"long": "x" * 600})])
     assert sink.receive(request, request.ByteSize(), None) == 0
     assert sink.receive(request, request.ByteSize(), None) == 1
