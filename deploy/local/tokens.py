@@ -95,12 +95,20 @@ def revoke(home: Home, token_id: str) -> Issued:
             raise TokenRefused(f"there is no token {token_id!r}")
         row = rows[token_id]
         # First where it counts; what is cut short here is done by revoking it again.
-        ends = {other.id: other.ends for other in rows.values() if other.revoked_at or other.id == token_id}
+        ends = _revoked(home) | {row.id: row.ends}
         replace_file(home.keys / "revoked.json", json.dumps(ends).encode())
         hand_out(home.keys, home.keyrings)
         rows[token_id] = row if row.revoked_at else replace(row, revoked_at=_at(time.time()))
         _write(home, list(rows.values()))
     return rows[token_id]
+
+
+def _revoked(home: Home) -> dict[str, float]:
+    """Revoked ids with the ends of their tokens, of those that could be shown still. It is the list itself that counts:
+    what was cut short, or is listed no more, stays revoked.
+    """
+    found: dict[str, float] = json.loads((home.keys / "revoked.json").read_text())
+    return {token_id: ends for token_id, ends in found.items() if ends > time.time() - LONGEST}
 
 
 def _write(home: Home, rows: Collection[Issued]) -> None:

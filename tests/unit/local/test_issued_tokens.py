@@ -91,6 +91,25 @@ def test_a_revocation_that_is_cut_short_counts_or_can_be_asked_again(
         verifier(home).verify(token)
 
 
+def test_what_was_revoked_stays_so_whatever_became_of_the_list(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(home: Home, rows: object) -> None:
+        raise InterruptedError
+
+    token, row = issue(home, issuer="integration", tenant_id="acme", name="shop", seconds=DAY)
+    lost, gone = issue(home, issuer="integration", tenant_id="acme", name="lost", seconds=DAY)
+    revoke(home, gone.id)
+    with monkeypatch.context() as patched:
+        patched.setattr(tokens, "_write", dies)
+        with pytest.raises(InterruptedError):
+            revoke(home, row.id)
+    home.tokens_file.unlink()
+    _, other = issue(home, issuer="integration", tenant_id="acme", name="other", seconds=DAY)
+    revoke(home, other.id)
+    for each in (token, lost):
+        with pytest.raises(ParleyError, match="revoked"):
+            verifier(home).verify(each)
+
+
 def test_the_list_of_revoked_tokens_forgets_those_that_have_ended(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     _, old = issue(home, issuer="integration", tenant_id="acme", name="old", seconds=DAY)
     revoke(home, old.id)
