@@ -94,9 +94,11 @@ class RequestParser:
         except (ValueError, httptools.HttpParserError):
             self._refuse(NOT_HTTP)
             return
+        # Older clients know no `100 Continue`, and of a connection that stays open they would have to be told.
+        modern = scope["http_version"] == "1.1"
         expects = any(name == b"expect" and value.lower() == b"100-continue" for name, value in self._headers)
-        keep_alive = bool(self._parser.should_keep_alive())
-        self._taker.begun(scope, keep_alive=keep_alive, expects_continue=expects)
+        keep_alive = modern and bool(self._parser.should_keep_alive())
+        self._taker.begun(scope, keep_alive=keep_alive, expects_continue=modern and expects)
 
     def on_body(self, body: bytes) -> None:
         if not self.stopped:

@@ -155,10 +155,16 @@ async def test_an_answer_without_a_length_is_chunked_and_a_head_has_no_body(serv
 
 
 async def test_old_clients_get_their_answer_and_the_end(served: Served) -> None:
-    for head in (b"GET /chunks HTTP/1.0\r\n\r\n", b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"):
+    asks = b"HTTP/1.0\r\nConnection: keep-alive\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n"
+    for head in (
+        b"GET /chunks HTTP/1.0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n",
+        b"POST / " + asks,
+    ):
         peer = await served.connect()
         peer.send(head)
         answer = await asyncio.wait_for(peer.reader.read(), 5)
+        assert answer.startswith(b"HTTP/1.1 200 ")
         assert b"connection: close" in answer and b"chunked" not in answer and answer.endswith(b" 0")
 
 
