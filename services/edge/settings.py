@@ -23,7 +23,7 @@ class EdgeSettings(Settings):
     edge_idle_seconds: float = Field(default=75.0, gt=0)
     """How long a connection is kept for its next request."""
     edge_max_connections: int = Field(default=2000, ge=1)
-    """Connections at once; a further one takes the place of the one idle longest."""
+    """Connections at once, if the system allows so many; a further one takes the place of the one idle longest."""
     edge_max_connections_per_address: int = Field(default=1000, ge=1)
     """Connections at once of one IPv4 address or one /64 of IPv6; trusted proxies are not counted."""
     edge_max_requests: int = Field(default=1000, ge=1)

@@ -15,6 +15,7 @@ from services.edge.server.http import HttpServer
 from services.edge.server.peers import Proxies
 from services.edge.settings import EdgeSettings
 from services.edge.webhooks import Chat2DeskWebhook
+from services.runtime.process import open_files
 from services.runtime.service import App, Runtime
 from services.runtime.verifier import Verifier
 
@@ -50,9 +51,15 @@ async def build(runtime: Runtime, settings: EdgeSettings) -> App:
     return App(background=[channels.watch, server.run])
 
 
+OTHER_FILES = 128
+"""For everything besides the callers' connections."""
+
+
 def bounds_of(settings: EdgeSettings) -> Bounds:
+    """As it is set; no more connections than the process may have open, or it could not even reach other services."""
+    allowed = open_files(settings.edge_max_connections + OTHER_FILES) - OTHER_FILES
     return Bounds(
-        connections=settings.edge_max_connections,
+        connections=min(settings.edge_max_connections, max(allowed, 1)),
         connections_per_address=settings.edge_max_connections_per_address,
         requests=settings.edge_max_requests,
         head_bytes=settings.edge_max_header_bytes,
