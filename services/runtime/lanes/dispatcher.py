@@ -168,7 +168,7 @@ class Dispatcher(Generic[T]):
 
     def _learn(self, found: Found[T]) -> None:
         """When to claim next. What is left is for the next free place, or for at once when none is taken."""
-        self._shares.looked(found.walked or ("", ""))
+        self._shares.looked(found.walked or ("", ""), crowded=found.more)
         self._left = found.more
         if found.again or found.walked is not None or (found.more and not self._running):
             self._woken.set()

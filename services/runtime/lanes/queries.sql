@@ -115,6 +115,29 @@ LEFT JOIN (SELECT step, tenant_id AS at_tenant, share AS at_share FROM walk ORDE
 LEFT JOIN (taken JOIN due USING (lane_id)) ON true
 ORDER BY due.due_at;
 
+-- name: claim_oldest
+-- Takes the $2 lanes that have been due the longest, whosever they are: for when so few cannot be more than fair. A lane
+-- that was lost twice is left to `claim`.
+WITH due AS MATERIALIZED (
+    SELECT lane_id, due_at, lease_until IS NOT NULL AS expired
+    FROM {schema}.lanes
+    WHERE due_at <= statement_timestamp() AND losses + (lease_until IS NOT NULL)::int < 2
+    ORDER BY due_at
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE {schema}.lanes SET
+        fence = fence + 1,
+        losses = losses + (lease_until IS NOT NULL)::int,
+        holder = $1,
+        lease_until = statement_timestamp() + $3::float8 * interval '1 second',
+        due_at = statement_timestamp() + $3::float8 * interval '1 second',
+        updated_at = statement_timestamp()
+    WHERE lane_id = ANY (ARRAY(SELECT lane_id FROM due))
+    RETURNING lane_id, tenant_id, fence, pending, done_seq, attempts, data_version, lease_until, share, losses, delays
+)
+SELECT taken.*, due.expired FROM taken JOIN due USING (lane_id) ORDER BY due.due_at;
+
 -- name: hold
 -- Locks those of the lanes whose lease is still the caller's.
 SELECT lane.lane_id

@@ -11,6 +11,8 @@ from typing import NamedTuple
 Share = tuple[str, str]
 """A tenant, and what takes a share of its places: a bot, a channel."""
 
+LOOK_EVERY = 1.0
+"""Seconds between two claims at most that look at whose lanes they take."""
 _KNOWN = 512
 """Shares that are known to ask a model though they hold no place now."""
 
@@ -50,7 +52,8 @@ class Room:
     """What a claim may take: `free` places, and who holds the others.
 
     `asking` of them are held by work that asks a model. `alone`: a lane that was lost twice may be taken. `after` is
-    the share after which a claim looks for others when the oldest lanes tell too little.
+    the share after which a claim looks for others when the oldest lanes tell too little. `at_once` lanes are no more
+    than is fair whosever they are; 0: who they belong to matters.
     """
 
     free: int
@@ -59,6 +62,7 @@ class Room:
     alone: bool = True
     after: Share = ("", "")
     fairness: Fairness = FAIR
+    at_once: int = 0
 
 
 class Shares:
@@ -73,6 +77,8 @@ class Shares:
         self._barred: dict[Share, float] = {}
         self._alone = 0
         self._after: Share = ("", "")
+        self._crowded = True
+        self._look_again = 0.0
 
     @property
     def free(self) -> int:
@@ -103,9 +109,10 @@ class Shares:
         """This process takes no lane of that share until then."""
         self._barred[share] = until
 
-    def looked(self, after: Share) -> None:
-        """The last claim looked at shares up to this one; ("", "") when it came to the end."""
+    def looked(self, after: Share, *, crowded: bool = True) -> None:
+        """The last claim looked at shares up to this one; ("", "") when it came to the end. `crowded`: it left some."""
         self._after = after
+        self._crowded = crowded
 
     def room(self, now: float) -> Room:
         self._barred = {share: until for share, until in self._barred.items() if until > now}
@@ -113,7 +120,31 @@ class Shares:
             Group(*share, None if share in self._barred else self._held[share], share in self._known)
             for share in {**self._held, **self._barred, **self._to_mention()}
         ]
-        return Room(self.free, tuple(groups), self._asking.total(), not self._alone, self._after, self._fairness)
+        at_once = self._at_once(now)
+        asking = self._asking.total()
+        return Room(self.free, tuple(groups), asking, not self._alone, self._after, self._fairness, at_once)
+
+    def _at_once(self, now: float) -> int:
+        """How many lanes could all be of the share that holds the most and still be no more than its own.
+
+        With `k` more it holds `share + k <= s * (t * (free + 1 - k) - tenant - k)`, and so on for tenants and all that
+        ask a model. Every second who they belong to is looked at anyway, for lanes that only such a claim takes.
+        """
+        if self._crowded or self._barred or now >= self._look_again:
+            self._look_again = now + LOOK_EVERY
+            return 0
+        tenants: Counter[str] = Counter()
+        for (tenant_id, _), held in self._held.items():
+            tenants[tenant_id] += held
+        tenant, share = max(tenants.values(), default=0), max(self._held.values(), default=0)
+        free, fair = self.free + 1, self._fairness
+        bounds = (
+            self.free,
+            (fair.share * (fair.tenant * free - tenant) - share) / (1 + fair.share * (fair.tenant + 1)),
+            (fair.tenant * free - tenant) / (1 + fair.tenant),
+            (fair.asking * free - self._asking.total()) / (1 + fair.asking),
+        )
+        return max(0, int(min(bounds)))
 
     def _to_mention(self) -> "OrderedDict[Share, None] | dict[Share, None]":
         """Known to ask a model: told only when that may matter, so that an ordinary claim stays short."""

@@ -178,3 +178,25 @@ async def test_a_parked_lane_stays_parked_when_messages_arrive(pool: asyncpg.Poo
         assert await lanes.wake(conn, "t", "bot", 10) == {lane}
         [again] = (await lanes.claim(conn, holder="test", room=everyone(1), ttl=TTL)).items
     assert (again.attempts, again.pending, again.share) == (1, 2, "bot")
+
+
+async def test_a_few_lanes_are_taken_without_a_look_at_whose_they_are(pool: asyncpg.Pool, lanes: Lanes) -> None:
+    shares = Shares(64, Fairness())
+    assert shares.room(0.0).at_once == 0, "nothing is known yet"
+    shares.looked(("", ""), crowded=False)
+    assert shares.room(0.5).at_once == 43, "what one share may have at most"
+    for _ in range(20):
+        shares.take(("t", "a"), asks=False, alone=False)
+    room = shares.room(0.5)
+    assert room.at_once == 23
+    await fill(pool, "t", "a", 22)
+    few = await claim(pool, lanes, room)
+    assert (len(few.items), few.more, few.again) == (22, False, False)
+    await fill(pool, "t", "a", 100)
+    many = await claim(pool, lanes, room)
+    assert (len(many.items), many.more, many.again) == (23, True, True)
+    shares.looked(("", ""), crowded=many.more)
+    assert shares.room(0.5).at_once == 0, "then it matters whose the others are"
+    shares.looked(("", ""), crowded=False)
+    assert shares.room(2.0).at_once == 0, "and every second, for lanes that were lost twice"
+    assert shares.room(2.0).at_once > 0
