@@ -65,13 +65,13 @@ async def build(runtime: Runtime, settings: ContextSettings) -> App:
     async def redis() -> None:
         await client.ping()
 
-    async def forget() -> Sequence[Task]:
+    async def forget(now: datetime) -> Sequence[Task]:
         """Contacts go as long after their time as messages go."""
         days = settings.retention_messages_days
-        before = days_ago(runtime.clock.now(), days) if days else datetime(1970, 1, 1, tzinfo=UTC)
+        before = days_ago(now, days) if days else datetime(1970, 1, 1, tzinfo=UTC)
         return [walking("expired contacts", SQL["forget_contacts"], before)]
 
-    retention = Retention("context", pool, forget)
+    retention = Retention("context", pool, runtime.clock, forget)
     name = "parley.context.v1.ContextService"
     return App(
         servicers=[(name, context_pb2_grpc.add_ContextServiceServicer_to_server, servicer)],

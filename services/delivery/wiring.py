@@ -216,7 +216,7 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
         return found.tenant.retention.deliveries_days
 
     retention = Retention(
-        "delivery", pool, lambda: plan(pool, days_of, settings.retention_deliveries_days, runtime.clock.now())
+        "delivery", pool, runtime.clock, lambda now: plan(pool, days_of, settings.retention_deliveries_days, now)
     )
 
     async def make_partitions() -> None:

@@ -110,7 +110,7 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
 
     requests = Requests(SCHEMA)
     days = Days(settings.retention_messages_days, settings.retention_journal_days)
-    retention = Retention(SCHEMA, pool, lambda: plan(database, days, runtime.clock.now()))
+    retention = Retention(SCHEMA, pool, runtime.clock, lambda now: plan(database, days, now))
     background: list[Background] = [
         chats.listen,
         chats.look,

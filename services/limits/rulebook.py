@@ -79,7 +79,7 @@ class RuleBook:
             for tenant_id, time_zone in self._zones.items():  # learned meanwhile
                 self.rules.set_zone(tenant_id, time_zone)
             self._revision = state.revision
-        self.epoch = state.epoch
+        self.epoch = max(self.epoch, state.epoch)  # which may have grown since the state was read
 
     async def _store_zones(self) -> None:
         learned = dict(self._zones)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
+from services.kernel.clock import Clock
 from services.runtime.logs import get_logger
 from services.runtime.partitions import Partitions, Table, first_id
 
@@ -43,23 +44,31 @@ class Task:
     step: "Callable[[PoolConnection, UUID | None], Awaitable[Step]]"
 
 
-Plan = Callable[[], Awaitable[Sequence[Task]]]
+Plan = Callable[[datetime], Awaitable[Sequence[Task]]]
+"""The tasks of a time."""
 
 
 class Retention:
-    """Works through the tasks of one schema. What each has removed stands in `<schema>.upkeep` and in the log."""
+    """Works through the tasks of one schema. What each has removed stands in `<schema>.upkeep` and in the log.
 
-    def __init__(self, schema: str, pool: "Pool", plan: Plan) -> None:
+    Something is old when this process's clock and the database's both say so: one that is ahead by mistake must not
+    remove what nobody can bring back.
+    """
+
+    def __init__(self, schema: str, pool: "Pool", clock: Clock, plan: Plan) -> None:
         self._schema = schema
         self._pool = pool
+        self._clock = clock
         self._plan = plan
         self._left: deque[Task] = deque()
         self._removed = 0
 
     async def look(self) -> bool:
-        """One step; whether more are to be done now. Another process that is at it already is left alone."""
+        """One step; whether more are to be done now. Another process that is at it already is left alone. A task that
+        fails is left for the next time, so that it keeps no other from being done."""
         if not self._left:
-            self._left.extend(await self._plan())
+            stored: datetime = await self._pool.fetchval("SELECT now()")
+            self._left.extend(await self._plan(min(self._clock.now(), stored)))
             self._removed = 0
         if not self._left:
             return False
@@ -70,6 +79,10 @@ class Retention:
         except asyncpg.LockNotAvailableError:
             log.info("a partition is kept a while longer: somebody reads the table, a backup maybe", task=task.name)
             step = Step(0, more=False)
+        except Exception:
+            self._left.popleft()
+            self._removed = 0
+            raise
         if step is None:
             self._left.clear()
             return False

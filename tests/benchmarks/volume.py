@@ -31,6 +31,7 @@ from services.dialog.postgres.stretches import PARTITIONS
 from services.dialog.postgres.turns import PostgresTurns
 from services.dialog.usecases.ports import Wanted
 from services.dialog.usecases.submit import new_message
+from services.kernel.clock import SystemClock
 from services.runtime.crypto import Sealer
 from services.runtime.keys import Keys, ensure_keys
 from services.runtime.lanes import FREE_FOR_ALL, Room
@@ -160,7 +161,9 @@ async def measure(url: str, keys: Keys) -> None:
     await timed("counts of the queue", lambda: reads.queue_stats("acme"), 20)
     now = datetime.now(UTC)
     await timed("forget 1,000 dedupe ids", lambda: inbox.forget_dedupe_ids(now + timedelta(days=5)), 10)
-    retention = Retention("dialog", pool, lambda: plan(database, Days(30, 30), now + timedelta(days=1)))
+    retention = Retention(
+        "dialog", pool, SystemClock(), lambda _: plan(database, Days(30, 30), now + timedelta(days=1))
+    )
     steps = []
     started = perf_counter()
     more = True

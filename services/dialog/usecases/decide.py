@@ -105,8 +105,10 @@ class Decide:
             reserved = answer
         try:
             decided = await self._ask(flow, claimed, begun, guard, uses_model)
+        except LeaseLost:
+            raise  # the hold is the message's: who has the lane now finds it, and charges it
         except (Exception, asyncio.CancelledError):
-            if reserved.reservation_id:
+            if reserved.reservation_id and not guard.lost:
                 await self._give_back(begun, reserved)
             raise
         remaining = reserved.remaining

@@ -9,6 +9,7 @@ from uuid import uuid4
 import asyncpg
 
 from services.context.postgres import SQL
+from services.kernel.clock import SystemClock
 from services.runtime.retention import Retention, walking
 
 INSERT = """
@@ -30,10 +31,10 @@ async def test_expired_contacts_are_emptied_and_removed_in_the_end(
         await pool.execute(INSERT, contact, timedelta(days=days))
         await pool.execute(IDENTITY, contact.bytes, contact)
 
-    async def plan() -> list[Any]:
+    async def plan(_: datetime) -> list[Any]:
         return [walking("expired contacts", SQL["forget_contacts"], datetime.now(UTC) - timedelta(days=400))]
 
-    retention = Retention("context", pool, plan)
+    retention = Retention("context", pool, SystemClock(), plan)
     while await retention.look():
         await asyncio.sleep(0)
     rows = await pool.fetch("SELECT contact_id, version, data FROM context.contacts")

@@ -1,5 +1,6 @@
 """Deliveries do not grow for ever: old ones go, and what is still to be sent or told stays."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -8,7 +9,8 @@ import pytest
 
 from services.delivery.postgres.retention import plan
 from services.delivery.postgres.stretches import PARTITIONS
-from services.runtime import partitions
+from services.kernel.clock import SystemClock
+from services.runtime import partitions, periodic
 from services.runtime.partitions import first_id
 from services.runtime.retention import Retention
 from tests.integration.delivery.conftest import DEAD, SENT, TENANT, Delivery, World, message
@@ -19,15 +21,16 @@ TABLES = ("deliveries", "provider_ids", "dead", "lanes", "dedupe")
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine nobody gives way too early."""
+    """On a busy machine nobody gives way too early, and the process itself does not tidy meanwhile."""
     monkeypatch.setattr(partitions, "_LOCK_TIMEOUT", "SET LOCAL lock_timeout = '20s'")
+    monkeypatch.setattr(periodic, "FIRST_WITHIN", 3600.0)
 
 
 async def tidy(pool: "asyncpg.Pool[asyncpg.Record]", days: dict[str, int], default: int = 90) -> None:
     async def days_of(tenant_id: str) -> int | None:
         return days.get(tenant_id)
 
-    retention = Retention("delivery", pool, lambda: plan(pool, days_of, default, NOW))
+    retention = Retention("delivery", pool, SystemClock(), lambda _: plan(pool, days_of, default, NOW))
     while await retention.look():
         pass
 
@@ -65,6 +68,13 @@ async def stretch(connection: "asyncpg.Connection[asyncpg.Record]", days: int) -
             await PARTITIONS.make(connection, NOW - timedelta(days=old))
 
 
+async def told(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """What became of deliveries is known to dialog: what is still to be told stays."""
+    async with asyncio.timeout(30):
+        while await connection.fetchval("SELECT count(*) FROM delivery.outcomes"):
+            await asyncio.sleep(0.02)
+
+
 async def sent(service: Delivery, chat: str, state: int = SENT) -> str:
     response = await service.client.send_message(message("text", chat, request_id=f"{chat}/0"))
     await service.until_state(response.delivery_id, state)
@@ -91,6 +101,7 @@ async def test_old_deliveries_go_with_all_that_belongs_to_them(
         await age(connection, await sent(service, "dead", DEAD), 110)
         month = await age(connection, await sent(service, "month"), 40)
         await sent(service, "new")
+        await told(connection)
         await tidy(pool, {TENANT: 90})
         assert await counts(connection) == {"deliveries": 2, "provider_ids": 2, "dead": 0, "lanes": 2, "dedupe": 1}
         await tidy(pool, {TENANT: 30})
@@ -120,6 +131,7 @@ async def test_what_is_still_to_be_sent_outlives_its_time(
     assert (await counts(connection))["deliveries"] == 1
     async with world.serving(retention_deliveries_days=0) as service:
         await service.until_state(old, SENT)
+        await told(connection)
     await tidy(pool, {TENANT: 3}, default=3)
     assert (await counts(connection))["deliveries"] == 0
     await pool.close()
@@ -137,7 +149,7 @@ async def test_tenants_that_cannot_be_asked_lose_nothing(
     async def away(tenant_id: str) -> int | None:
         raise OSError("dialog is away")
 
-    retention = Retention("delivery", pool, lambda: plan(pool, away, 90, NOW))
+    retention = Retention("delivery", pool, SystemClock(), lambda _: plan(pool, away, 90, NOW))
     with pytest.raises(OSError, match="away"):
         await retention.look()
     assert (await counts(connection))["deliveries"] == 1

@@ -11,7 +11,7 @@ from parley_client.errors import ResourceExhausted
 from services.dialog import peers
 from services.dialog.domain import DecisionError, FailureKind
 from services.kernel.errors import Kind, ParleyError
-from tests.integration.dialog.conftest import TENANT, World
+from tests.integration.dialog.conftest import TENANT, FakeFlow, World, until
 from tests.integration.dialog.test_chat import asking, talk
 from tests.integration.dialog.test_turns import TERMINAL, unavailable
 
@@ -37,6 +37,32 @@ async def test_a_hold_whose_release_got_lost_is_found_by_the_next_attempt(dialog
     await dialog.ends((await dialog.submit("one")).message_id)
     assert dialog.delivery.texts() == ["1: model says one"]
     assert dialog.limits.used == 1
+
+
+async def _true(value: object) -> object:
+    return value
+
+
+async def test_a_worker_that_lost_its_lane_leaves_the_hold_to_who_has_it_now(
+    world: World,
+) -> None:
+    slow, fast = FakeFlow(), FakeFlow()
+    slow.model = fast.model = True
+    slow.held, fast.held = asyncio.Event(), asyncio.Event()
+    await world.start(flow=slow, dialog_lease_seconds=1.2)
+    await world.prepare()
+    response = await world.submit("one")
+    await until(lambda: _true(slow.asked))
+    await world.start(flow=fast)
+    await world.database.execute(
+        "UPDATE dialog.lanes SET lease_until = now() - interval '1 second', due_at = now() - interval '1 second'"
+    )
+    await until(lambda: _true(fast.asked))
+    await asyncio.sleep(2.0)  # the first worker notices, and is stopped
+    assert world.limits.used == 1
+    fast.held.set()
+    await world.ends(response.message_id)
+    assert world.limits.used == len(world.limits.granted) == len(world.limits.committed) == 1
 
 
 async def test_each_of_several_messages_has_its_own_hold(dialog: World) -> None:

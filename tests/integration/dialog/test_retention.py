@@ -13,7 +13,8 @@ from services.dialog.postgres.database import Database
 from services.dialog.postgres.retention import Days, plan
 from services.dialog.postgres.sealing import Sealing
 from services.dialog.postgres.stretches import PARTITIONS
-from services.runtime import partitions
+from services.kernel.clock import SystemClock
+from services.runtime import partitions, periodic
 from services.runtime.crypto import Sealer
 from services.runtime.partitions import first_id
 from services.runtime.retention import Retention
@@ -34,13 +35,14 @@ async def dialog(world: World) -> World:
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine nobody gives way too early."""
+    """On a busy machine nobody gives way too early, and the process itself does not tidy meanwhile."""
     monkeypatch.setattr(partitions, "_LOCK_TIMEOUT", "SET LOCAL lock_timeout = '20s'")
+    monkeypatch.setattr(periodic, "FIRST_WITHIN", 3600.0)
 
 
 async def tidy(world: World, now: datetime = NOW, defaults: Days = DEFAULTS) -> None:
     database = Database(world.database)
-    retention = Retention("dialog", world.database, lambda: plan(database, defaults, now))
+    retention = Retention("dialog", world.database, SystemClock(), lambda _: plan(database, defaults, now))
     while await retention.look():
         pass
 
