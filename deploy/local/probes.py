@@ -72,16 +72,14 @@ class GrpcHealth:
 
     async def rest(self, seconds: float) -> None:
         self._changed.clear()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), seconds)
+        await heard_within(self._changed, seconds)
 
     async def __call__(self) -> Health:
         """What the server said last; waits for its first word, but not for long."""
         if self._following is None or self._following.done():
             self._heard.clear()
             self._following = asyncio.create_task(self._follow(), name=f"health of {self._address}")
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._heard.wait(), WITHIN)
+        await heard_within(self._heard, WITHIN)
         return self._last
 
     async def _follow(self) -> None:
@@ -101,6 +99,15 @@ class GrpcHealth:
             self._changed.set()
         self._last = health
         self._heard.set()
+
+
+async def heard_within(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, so long at most. `wait_for` of Python 3.11 would lose a cancellation that comes together with
+    the event, and a process ends when its health does.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def grpc_health(address: str) -> Probe:
