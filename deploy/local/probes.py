@@ -46,12 +46,15 @@ WITHIN = 2.0
 """Seconds that a probe may take."""
 
 
-# A process that is stopped or hung answers no ping, and its stream ends within 15 s.
+# A process that is stopped or hung answers no ping, and its stream ends within 15 s: however long nothing was said (or
+# there would be two pings), and counted by the timeout of all pings (which is a minute, whatever that of keepalive is).
 OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
     ("grpc.use_local_subchannel_pool", 1),
 )
 

@@ -1,10 +1,58 @@
 """What is found of a server that goes away in the ways in which servers do."""
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 
 import pytest
 
+from deploy.local import probes
 from deploy.local.probes import GrpcHealth, Health
+
+SERVER = """
+import asyncio
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+async def main():
+    server = grpc.aio.server(options=[("grpc.http2.min_ping_interval_without_data_ms", 50)])
+    servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+    await server.start()
+    await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[int, str]]:
+    """Process id and address of one that says that it is well."""
+    process = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    yield process.pid, f"127.0.0.1:{process.stdout.readline().strip()}"
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+async def test_a_process_that_hangs_is_noticed_however_long_it_was_well(
+    server: tuple[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = {name: 1000 for name, _ in probes.OPTIONS if "timeout" in name} | {"grpc.keepalive_time_ms": 200}
+    monkeypatch.setattr(probes, "OPTIONS", [(name, quick.get(name, value)) for name, value in probes.OPTIONS])
+    pid, address = server
+    probe = GrpcHealth(address)
+    assert await probe() is Health.WELL
+    await asyncio.sleep(4.0)  # some pings; there is one a second at most
+    os.kill(pid, signal.SIGSTOP)
+    await probe.rest(15.0)
+    assert await probe() is Health.SILENT
 
 
 @pytest.mark.parametrize("turns", range(5))
