@@ -43,6 +43,7 @@ OPTIONS: tuple[tuple[str, str | int], ...] = (
     # A peer that vanished without a word is noticed. Servers must allow pings this often.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),  # a minute otherwise, whatever the one above says
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # Connections of one process to one address stay apart: their backoff and their load do not mix.

@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from deploy.local import probes
 from deploy.local.probes import GrpcHealth, Health
+from parley_client.channel import OPTIONS as CLIENT
+from services.runtime.server import OPTIONS as SERVING
 
 SERVER = """
 import asyncio
@@ -67,3 +69,11 @@ async def test_a_look_at_a_process_ends_with_it_also_when_its_health_changes_wit
     resting.cancel()
     await asyncio.wait({resting}, timeout=5.0)
     assert ended_before or resting.cancelled()
+
+
+@pytest.mark.parametrize("options", [probes.OPTIONS, CLIENT, SERVING])
+def test_silence_is_noticed_in_the_time_that_keepalive_has(options: Sequence[tuple[str, object]]) -> None:
+    """gRPC gives pings a minute unless it is told so by another name, and sends two without data unless told."""
+    given = dict(options)
+    assert given["grpc.http2.ping_timeout_ms"] == given["grpc.keepalive_timeout_ms"]
+    assert given["grpc.http2.max_pings_without_data"] == 0
