@@ -162,15 +162,16 @@ class Dispatcher(Generic[T]):
             return
         for item in found.items:
             self._start(item, Guard(item.lease, expires=started + self._ttl, renew=self._renew_one))
-        self._learn(found)
+        self._learn(found, hasty=room.at_once > 0)
         places = 0 if found.more else room.free
         await asyncio.sleep(max(0.0, started + apart(len(found.items), places, self._gather) - loop.time()))
 
-    def _learn(self, found: Found[T]) -> None:
-        """When to claim next. What is left is for the next free place, or for at once when none is taken."""
+    def _learn(self, found: Found[T], *, hasty: bool) -> None:
+        """When to claim next. What is left is for the next free place, or for at once when none is taken, or when the
+        claim did not look at whose lanes it took: then there may be more for the places that are free."""
         self._shares.looked(found.walked or ("", ""), crowded=found.more)
         self._left = found.more
-        if found.again or found.walked is not None or (found.more and not self._running):
+        if found.again or found.walked is not None or (found.more and (hasty or not self._running)):
             self._woken.set()
 
     def _start(self, item: T, guard: Guard) -> None:

@@ -28,6 +28,11 @@ class Horizon:
         self._next_whole = 0.0
         self._asked_whole = False
 
+    @property
+    def lately(self) -> datetime:
+        """For a claim that takes what has become due lately, and leaves it to others to tell what they saw."""
+        return self._since
+
     def since(self) -> datetime:
         """For the claim that is made now."""
         now = time.monotonic()

@@ -64,10 +64,11 @@ class Lanes:
 
         With a `horizon`, most claims look at what has become due lately only.
         """
-        since = EVER if horizon is None else horizon.since()
         if room.at_once:
-            rows = await conn.fetch(self._sql["claim_oldest"], holder, room.at_once, ttl.total_seconds())
-            return Found([_lease(row) for row in rows], len(rows) == room.at_once, again=len(rows) == room.at_once)
+            since = EVER if horizon is None else horizon.lately
+            rows = await conn.fetch(self._sql["claim_oldest"], holder, room.at_once, ttl.total_seconds(), since)
+            return Found([_lease(row) for row in rows], len(rows) == room.at_once)
+        since = EVER if horizon is None else horizon.since()
         rows = await conn.fetch(self._sql["claim"], holder, room.free, ttl.total_seconds(), *_room(room), since)
         if horizon is not None:
             horizon.seen(rows[0]["oldest_due"])

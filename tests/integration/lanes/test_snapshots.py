@@ -1,6 +1,7 @@
 """A long snapshot, such as a backup's, keeps all index entries of what was done meanwhile; claims stay fast."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from statistics import median
 from time import perf_counter
@@ -16,23 +17,25 @@ TOGETHER = 64
 LANES = [UUID(int=number << 64) for number in range(1000 * TOGETHER)]
 
 
-async def turn(lanes: Lanes, conn: Connection, horizon: Horizon | None, number: int) -> float:
+async def turn(lanes: Lanes, conn: Connection, horizon: Horizon | None, number: int, at_once: int = 0) -> float:
     """Messages come in, are claimed and done; the seconds that the claim took."""
+    room = replace(everyone(TOGETHER), at_once=at_once)
     begin = number % 1000 * TOGETHER
     await lanes.append(conn, [Append(lane, "acme") for lane in LANES[begin : begin + TOGETHER]])
     started = perf_counter()
-    leases = list((await lanes.claim(conn, holder="test", room=everyone(64), ttl=TTL, horizon=horizon)).items)
+    leases = list((await lanes.claim(conn, holder="test", room=room, ttl=TTL, horizon=horizon)).items)
     took = perf_counter() - started
     assert len(leases) == TOGETHER, "every message that has come is seen by the next claim"
     await lanes.settle(conn, [Settle(lease.lane_id, lease.fence, 1) for lease in leases])
     return took
 
 
-async def paced(lanes: Lanes, conn: Connection, horizon: Horizon | None, rounds: int) -> float:
-    """The median claim while 640 messages a second come, more than one process answers."""
+async def paced(lanes: Lanes, conn: Connection, horizon: Horizon | None, rounds: int, at_once: int = 0) -> float:
+    """The median claim while 640 messages a second come, more than one process answers. Every second one looks at whose
+    lanes it takes, also where the others take `at_once`."""
     taken = []
     for number in range(900, 900 + rounds):
-        taken.append(await turn(lanes, conn, horizon, number))
+        taken.append(await turn(lanes, conn, horizon, number, at_once if number % 10 else 0))
         await asyncio.sleep(0.1)
     return median(taken)
 
@@ -47,9 +50,11 @@ async def test_a_long_snapshot_slows_claims_by_at_most_two(pool: asyncpg.Pool, l
                 await turn(lanes, conn, horizon, number)
             await asyncio.sleep(1.5)
             during = await paced(lanes, conn, horizon, 30)
+            hasty = await paced(lanes, conn, horizon, 30, TOGETHER)
             without = await paced(lanes, conn, None, 10)
     told = f"{before * 1000:.1f} ms before, {during * 1000:.1f} ms during, {without * 1000:.1f} ms without the horizon"
     assert during <= 2 * before, told
+    assert hasty <= 2 * before, f"{hasty * 1000:.1f} ms for a claim without a look; {told}"
     assert without > 3 * before, f"this test has lost its sense: {told}"
 
 

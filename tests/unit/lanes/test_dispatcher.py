@@ -106,6 +106,29 @@ async def test_what_is_due_at_the_start_is_worked_on() -> None:
         await until(lambda: len(work.finished) == 3)
 
 
+async def test_after_a_claim_of_a_few_the_places_that_are_left_are_filled_at_once() -> None:
+    """What is worked on may take a minute: nobody waits for its end, or for the next poll, beside free places."""
+    store, work = Store(), Worker()
+    taken: list[int] = []
+
+    async def claim(room: Room) -> Found[Lease]:
+        taken.append(room.at_once or room.free)
+        found, store.due = store.due[: taken[-1]], store.due[taken[-1] :]
+        store.held |= {lease.lane_id for lease in found}
+        return Found(found, len(found) == taken[-1])
+
+    made: Dispatcher[Lease] = Dispatcher(
+        claim=claim, renew=store.renew, release=store.release, work=work, concurrency=8, poll=30.0, gather=0.0
+    )
+    async with running(made):
+        await until(lambda: len(taken) == 1)
+        store.add(7)
+        made.wake()
+        await until(lambda: len(work.guards) == 7)
+        assert taken[1] < 7, "the second claim took a few without a look"
+        work.go.set()
+
+
 async def test_a_wake_up_claims_at_once() -> None:
     store, work = Store(), Worker(at_once=True)
     made = dispatcher(store, work)
