@@ -11,7 +11,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
-MARGIN = timedelta(seconds=1)
+MARGIN = timedelta(seconds=0.5)
 """Between a statement that makes a lane due, and its commit."""
 WHOLE_EVERY, LONGEST = 2.0, 10.0
 """Seconds between two claims that look at everything, and when these take long."""
