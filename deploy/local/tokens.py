@@ -93,14 +93,25 @@ def revoke(home: Home, token_id: str) -> Issued:
         rows = {row.id: row for row in issued(home)}
         if token_id not in rows:
             raise TokenRefused(f"there is no token {token_id!r}")
-        row = rows[token_id]
-        # First where it counts; what is cut short here is done by revoking it again.
-        ends = _revoked(home) | {row.id: row.ends}
-        replace_file(home.keys / "revoked.json", json.dumps(ends).encode())
-        hand_out(home.keys, home.keyrings)
-        rows[token_id] = row if row.revoked_at else replace(row, revoked_at=_at(time.time()))
-        _write(home, list(rows.values()))
+        _end(home, rows, [token_id])
     return rows[token_id]
+
+
+def revoke_all(home: Home) -> None:
+    """End all tokens that were given away, as their key has ended: what is listed must be true."""
+    with locked(home.keys):
+        rows = {row.id: row for row in issued(home)}
+        _end(home, rows, list(rows))
+
+
+def _end(home: Home, rows: dict[str, Issued], ids: Collection[str]) -> None:
+    """First where it counts; what is cut short here is done by revoking it again."""
+    ends = _revoked(home) | {token_id: rows[token_id].ends for token_id in ids}
+    replace_file(home.keys / "revoked.json", json.dumps(ends).encode())
+    hand_out(home.keys, home.keyrings)
+    now = _at(time.time())
+    rows.update({each: replace(rows[each], revoked_at=rows[each].revoked_at or now) for each in ids})
+    _write(home, list(rows.values()))
 
 
 def _revoked(home: Home) -> dict[str, float]:

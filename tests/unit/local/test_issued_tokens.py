@@ -126,12 +126,14 @@ def test_tokens_outlive_a_rotation_unless_the_old_key_ends_at_once(home: Home) -
     assert rotate(home, [], now=False) == list(ROTATABLE)
     assert verifier(home).verify(token).name == "integration"
     assert verifier(home).verify(home.token_file.read_text()).name == "operator"
+    assert not any(row.revoked_at for row in issued(home))
     assert rotate(home, ["operator", "dialog"], now=True) == ["dialog", "operator"]
     ends = [key.until for key in Keys(home.keyring("edge")).public("dialog").values() if key.until < math.inf]
     assert len(ends) == 2
     assert max(ends) < time.time() + TO_NOTICE, "also the one before, which had six minutes left"
     with pytest.raises(ParleyError, match="not known"):
         verifier(home).verify(token)
+    assert all(row.revoked_at for row in issued(home)), "it is not listed as if it held"
     assert verifier(home).verify(home.token_file.read_text()).name == "operator"
 
 
