@@ -20,7 +20,6 @@ from services.runtime.queries import load_queries
 
 log = get_logger(__name__)
 SQL = load_queries(Path(__file__).parent / "queries.sql")
-JANITOR_ROWS = 1000
 
 
 class PostgresStore:
@@ -147,11 +146,6 @@ class PostgresStore:
     @staticmethod
     def _owner(key: Key, digests: Sequence[bytes], owners: Mapping[tuple[str, bytes], UUID]) -> UUID | None:
         return next((owners[key.tenant_id, digest] for digest in digests if (key.tenant_id, digest) in owners), None)
-
-    async def tidy(self) -> bool:
-        """Empty some expired documents; whether there may be more."""
-        status = await self._pool.execute(SQL["clear_expired"], JANITOR_ROWS)
-        return status == f"UPDATE {JANITOR_ROWS}"
 
     async def add(self, missed: Sequence[Missed]) -> None:
         newest: dict[str, int] = {}

@@ -65,14 +65,25 @@ FROM unnest($1::text[], $2::bytea[], $3::smallint[], $4::bytea[], $5::uuid[])
 ORDER BY tenant_id, digest
 ON CONFLICT DO NOTHING;
 
--- name: clear_expired
--- Empty documents whose time is over, a few at a time; the versions stay.
-WITH due AS (
-    SELECT tenant_id, conversation_id FROM context.conversations
-    WHERE expires_at < now() AND data <> '' LIMIT $1 FOR UPDATE SKIP LOCKED
+-- name: forget_conversations
+-- Of the $2 conversations after $1: empties those whose time is over; the versions stay. They are walked by their key: an
+-- index of their ends would be written with each save, and without one each look would read them all.
+WITH near AS MATERIALIZED (
+    SELECT conversation_id, tenant_id FROM context.conversations
+    WHERE conversation_id > $1 ORDER BY conversation_id, tenant_id LIMIT $2
+), due AS (
+    SELECT conversation_id, tenant_id FROM context.conversations JOIN near USING (conversation_id, tenant_id)
+    WHERE expires_at < now() AND data <> ''
+    FOR UPDATE OF conversations SKIP LOCKED
+), emptied AS (
+    UPDATE context.conversations c SET data = '', expires_at = 'infinity'
+    FROM due WHERE (c.conversation_id, c.tenant_id) = (due.conversation_id, due.tenant_id)
+    RETURNING 1
 )
-UPDATE context.conversations c SET data = '', expires_at = 'infinity'
-FROM due WHERE (c.tenant_id, c.conversation_id) = (due.tenant_id, due.conversation_id);
+SELECT
+    (SELECT count(*) FROM near) AS walked,
+    (SELECT conversation_id FROM near ORDER BY conversation_id DESC LIMIT 1) AS last,
+    (SELECT count(*) FROM emptied) AS removed;
 
 -- name: add_missed
 -- In key order, so that two batches cannot wait for each other.

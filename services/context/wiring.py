@@ -24,9 +24,6 @@ from services.runtime.periodic import periodic
 from services.runtime.retention import PAUSE, Retention, Task, days_ago, walking
 from services.runtime.service import App, Runtime
 
-TIDY = 60.0
-"""Seconds between two looks for documents whose time is over."""
-
 
 async def build(runtime: Runtime, settings: ContextSettings) -> App:
     """Put the service together."""
@@ -66,10 +63,13 @@ async def build(runtime: Runtime, settings: ContextSettings) -> App:
         await client.ping()
 
     async def forget(now: datetime) -> Sequence[Task]:
-        """Contacts go as long after their time as messages go."""
+        """What is remembered is emptied when its time is over; contacts go as long after that as messages go."""
         days = settings.retention_messages_days
         before = days_ago(now, days) if days else datetime(1970, 1, 1, tzinfo=UTC)
-        return [walking("expired contacts", SQL["forget_contacts"], before)]
+        return [
+            walking("expired conversations", SQL["forget_conversations"]),
+            walking("expired contacts", SQL["forget_contacts"], before),
+        ]
 
     retention = Retention("context", pool, runtime.clock, forget)
     name = "parley.context.v1.ContextService"
@@ -77,8 +77,7 @@ async def build(runtime: Runtime, settings: ContextSettings) -> App:
         servicers=[(name, context_pb2_grpc.add_ContextServiceServicer_to_server, servicer)],
         background=[
             changes.listen,
-            periodic("expired contexts", store.tidy, every=TIDY, soon=0.1),
-            periodic("expired contacts", retention.look, every=settings.retention_every_seconds, soon=PAUSE),
+            periodic("expired documents", retention.look, every=settings.retention_every_seconds, soon=PAUSE),
         ],
         checks={"postgres": postgres, "redis": redis},
         spared=frozenset({"redis"}),
