@@ -44,6 +44,7 @@ from services.delivery.usecases.send import SendMessages
 from services.delivery.usecases.waits import Waits
 from services.delivery.usecases.work import Worker
 from services.kernel.breaker import BreakerPolicy
+from services.kernel.clock import SteadyClock
 from services.runtime.crypto import Sealer
 from services.runtime.egress import Egress
 from services.runtime.lanes import Dispatcher, Fairness, Found, Lanes, Room
@@ -130,7 +131,7 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
             probe=settings.delivery_timeout_seconds + 5.0,
         ),
         gate_store,
-        runtime.clock,
+        SteadyClock(runtime.clock),
         told=lambda: channels_heard.publish(GATES),
         poll=lambda: channels_heard.patience(settings.delivery_channel_poll_seconds),
     )

@@ -111,8 +111,8 @@ class Gates:
         told: Callable[[], None],
         poll: Callable[[], float] = lambda: 1.0,
     ) -> None:
-        """`told` is called when something new is stored, for other processes to look. `poll`: seconds until `run` looks
-        without being nudged, asked each time.
+        """`clock` should be steady: one that is set back keeps channels closed. `told` is called when something new is
+        stored, for other processes to look. `poll`: seconds until `run` looks without being nudged, asked each time.
         """
         self._policy = policy
         self._store = store

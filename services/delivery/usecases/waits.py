@@ -34,7 +34,7 @@ class Waits:
 
     def _road(self, channel_key: int, now: float) -> Road:
         channel = self._channels.by_key(channel_key)
-        closed = self._gates.of(channel_key).wait(now)
+        closed = self._gates.wait(channel_key)
         until = int((now + closed) * 1000) if closed > 0 else 0
         if channel is None:
             return Road(closed_until=until)

@@ -14,6 +14,7 @@ from services.delivery.domain.pauses import Pause, PausePolicy, limited
 from services.delivery.usecases.gates import Gate, Gates
 from services.delivery.usecases.ports import Shut
 from services.kernel.breaker import BreakerPolicy
+from services.kernel.clock import SteadyClock
 
 POLICY = BreakerPolicy(failures=2, first_open=4.0, probe=10.0)
 T0 = 1_800_000_000.0
@@ -138,6 +139,19 @@ async def test_a_process_that_begins_later_knows_what_the_others_know() -> None:
     await late.refresh()
     assert round(late.wait(1), 3) == 30
     assert late.wait(2) == 0
+
+
+async def test_a_pause_ends_in_its_time_when_the_machines_clock_is_set_back() -> None:
+    processes, passed = Processes(1), [0.0]
+    machine = Time()
+    gates = Gates(POLICY, processes.store, SteadyClock(machine, lambda: passed[0]), told=lambda: None)
+    gates.limited(1, 30.0)
+    await gates.close()
+    machine.at -= 3600
+    passed[0] += 31
+    processes.time.at += 31
+    await gates.refresh()
+    assert gates.wait(1) == 0
 
 
 async def test_without_the_store_each_process_goes_by_what_it_knows() -> None:
