@@ -139,7 +139,7 @@ ORDER BY active_at DESC, conversation_id DESC;
 -- oldest is looked for among the 100 lanes that have been due the longest. {of} narrows it to tenant $1.
 WITH busy AS MATERIALIZED (
     (SELECT lane_id, pending, done_seq, lease_until, due_at FROM dialog.lanes
-        WHERE due_at IS NOT NULL AND {of} ORDER BY due_at LIMIT $2)
+        WHERE due_at > '-infinity' AND {of} ORDER BY due_at LIMIT $2)
     UNION ALL
     (SELECT lane_id, pending, done_seq, lease_until, due_at FROM dialog.lanes
         WHERE parked IS NOT NULL AND {of} LIMIT $2)

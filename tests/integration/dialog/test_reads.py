@@ -14,6 +14,7 @@ import pytest
 from parley.dialog.v1 import dialog_pb2, order_pb2
 
 from parley_client.errors import CallError
+from services.dialog.postgres.listing import SQL
 from services.dialog.postgres.stretches import PARTITIONS
 from services.runtime.postgres import PoolConnection
 from tests.integration.dialog.conftest import TENANT, World, until
@@ -186,3 +187,20 @@ async def test_pages_of_a_rare_filter_reach_all_that_match(world: World, monkeyp
         if not token:
             break
     assert [str(each) for each in found] == wanted
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+async def test_the_counts_of_a_small_tenant_do_not_walk_over_the_queue_of_a_large_one(world: World, mode: str) -> None:
+    await world.start(dialog_workers=0)
+    async with world.database.acquire() as connection:
+        await connection.execute(
+            "INSERT INTO dialog.lanes (lane_id, tenant_id, next_seq, pending, due_at, share)"
+            " SELECT gen_random_uuid(), CASE WHEN n % 3000 = 0 THEN 'small' ELSE 'big-' || n % 50 END, 2, 1,"
+            " now() - n * interval '1 ms', 'bot' FROM generate_series(1, 60000) AS n"
+        )
+        await connection.execute("ANALYZE dialog.lanes")
+        await connection.execute(f"SET plan_cache_mode = {mode}")
+        rows = await connection.fetch(f"EXPLAIN (ANALYZE, COSTS off) {SQL['queue_stats']}", "small", 10_000)
+        plan = "\n".join(row[0] for row in rows)
+        assert "lanes_by_share" in plan, plan
+        assert "lanes_claimable" not in plan, plan
