@@ -64,8 +64,8 @@ def why(place: Place, road: Road, *, due: int, slot: int, last_error: str, now: 
         return Waiting(WaitReason.BREAKER, road.closed_until, last_error)
     if slot > now:
         return Waiting(WaitReason.RATE, slot)
-    if due > now:
-        return Waiting(WaitReason.RETRY, due, last_error)
+    if due > now or (last_error and place.lane_due > now):  # the latter after a pause of the channel, too
+        return Waiting(WaitReason.RETRY, max(due, place.lane_due), last_error)
     if place.lane_due > now:
         return Waiting(WaitReason.RATE, place.lane_due)
     return Waiting(WaitReason.QUEUED)

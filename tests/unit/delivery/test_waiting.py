@@ -22,11 +22,16 @@ BEHIND = Place(seq=8, done_seq=4, lane_due=NOW, leased_until=0)
         (FIRST, Road(closed_until=LATER), 0, 0, Waiting(WaitReason.BREAKER, LATER, "HTTP 502")),
         (FIRST, Road(), 0, LATER, Waiting(WaitReason.RATE, LATER)),
         (FIRST, Road(), LATER, 0, Waiting(WaitReason.RETRY, LATER, "HTTP 502")),
-        (Place(5, 4, LATER, 0), Road(), 0, 0, Waiting(WaitReason.RATE, LATER)),
+        (Place(5, 4, LATER, 0), Road(), NOW - 1, 0, Waiting(WaitReason.RETRY, LATER, "HTTP 502")),
     ],
 )
 def test_each_reason_is_told(place: Place, road: Road, due: int, slot: int, told: Waiting) -> None:
     assert why(place, road, due=due, slot=slot, last_error="HTTP 502", now=NOW) == told
+
+
+def test_a_reply_that_was_put_off_before_its_first_try_waits_for_the_rate() -> None:
+    told = why(Place(5, 4, LATER, 0), Road(), due=0, slot=0, last_error="", now=NOW)
+    assert told == Waiting(WaitReason.RATE, LATER)
 
 
 def test_the_numbers_are_those_of_the_contract() -> None:
