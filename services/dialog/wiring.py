@@ -117,7 +117,7 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
         waker.listen,
         periodic(
             "dedupe ids",
-            lambda: inbox.forget_dedupe_ids(runtime.clock.now()),
+            inbox.forget_dedupe_ids,
             every=settings.dialog_dedupe_sweep_seconds,
             soon=0.05,
         ),

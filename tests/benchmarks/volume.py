@@ -160,7 +160,7 @@ async def measure(url: str, keys: Keys) -> None:
     await timed("list 50 conversations", lambda: reads.conversations("acme", channel_id=None, after=None, limit=50), 20)
     await timed("counts of the queue", lambda: reads.queue_stats("acme"), 20)
     now = datetime.now(UTC)
-    await timed("forget 1,000 dedupe ids", lambda: inbox.forget_dedupe_ids(now + timedelta(days=5)), 10)
+    await timed("forget 1,000 dedupe ids", lambda: inbox.forget_dedupe_ids(age=timedelta(days=2)), 10)
     retention = Retention(
         "dialog", pool, SystemClock(), lambda _: plan(database, Days(30, 30), now + timedelta(days=1))
     )

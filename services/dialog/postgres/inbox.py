@@ -2,7 +2,7 @@
 
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -162,9 +162,10 @@ class PostgresInbox:
 
         await self._once(request, RetryMessageResponse, "RetryMessage", work)
 
-    async def forget_dedupe_ids(self, now: datetime, limit: int = FORGOTTEN_AT_ONCE) -> bool:
-        """Free up to `limit` dedupe ids that are older than a week; False when fewer were left."""
-        rows = await self._database.fetch(self._sql["forget_dedupe_ids"], now - DEDUPE_FOR, limit)
+    async def forget_dedupe_ids(self, limit: int = FORGOTTEN_AT_ONCE, age: timedelta = DEDUPE_FOR) -> bool:
+        """Free up to `limit` dedupe ids older than a week, by the clock that has stamped them; False when fewer
+        were left."""
+        rows = await self._database.fetch(self._sql["forget_dedupe_ids"], age, limit)
         return len(rows) == limit
 
 

@@ -74,8 +74,8 @@ FROM head
 WHERE lane.lane_id = head.conversation_id;
 
 -- name: forget_dedupe_ids
--- The oldest $2 of those that came before $1.
+-- The oldest $2 of those that came longer ago than $1.
 DELETE FROM dialog.dedupe WHERE dedupe_id = ANY (ARRAY(
-    SELECT dedupe_id FROM dialog.dedupe WHERE received_at < $1 ORDER BY received_at LIMIT $2
+    SELECT dedupe_id FROM dialog.dedupe WHERE received_at < statement_timestamp() - $1::interval ORDER BY received_at LIMIT $2
 ))
 RETURNING 1;

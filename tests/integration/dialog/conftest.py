@@ -20,6 +20,7 @@ from parley_client.tokens import TokenSource
 from services.dialog.domain import Dialog, TurnInput, TurnPlan, TurnTools
 from services.dialog.settings import DialogSettings
 from services.dialog.wiring import build
+from services.kernel.clock import Clock
 from services.runtime.service import running
 from tests.integration.dialog.peers import Peers
 
@@ -85,14 +86,16 @@ class World:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def start(self, *, flow: FakeFlow | None = None, real: bool = False, **overrides: object) -> Any:
+    async def start(
+        self, *, flow: FakeFlow | None = None, real: bool = False, clock: Clock | None = None, **overrides: object
+    ) -> Any:
         """Start a dialog process in this one, with the fake flow for all bots or with the `real` ones."""
         values = {"drain_seconds": 2.0, **self.peers.addresses} | overrides
         settings = self._make_settings(DialogSettings, **values)
         used = flow or self.flow
         own = await self._stack.enter_async_context(AsyncExitStack())
         service = await own.enter_async_context(
-            running("dialog", settings, partial(build, flow_for=None if real else lambda bot: used))
+            running("dialog", settings, partial(build, flow_for=None if real else lambda bot: used), clock=clock)
         )
         self._own[service.address] = own
         if not self.processes:

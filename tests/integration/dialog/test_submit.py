@@ -98,15 +98,34 @@ async def test_two_tenants_with_the_same_ids_share_nothing(dialog: World) -> Non
     assert [message.message_id for message in listed.messages] == [theirs.message_id]
 
 
+async def aged(world: World, age: timedelta) -> None:
+    await world.database.execute("UPDATE dialog.dedupe SET received_at = now() - $1::interval", age)
+
+
+async def test_a_dedupe_key_is_known_for_a_week_whatever_the_clock_of_a_process_says(world: World) -> None:
+    first = datetime.now(UTC) + timedelta(days=400)
+
+    class Ahead:
+        def now(self) -> datetime:
+            return first
+
+    await world.start(dialog_workers=0, clock=Ahead(), dialog_dedupe_sweep_seconds=0.05)
+    await world.prepare()
+    known = await world.submit(dedupe_key="inbox:1")
+    await aged(world, timedelta(days=7) - timedelta(minutes=5))
+    await asyncio.sleep(0.5)
+    again = await world.submit(dedupe_key="inbox:1")
+    assert (again.duplicate, again.message_id) == (True, known.message_id)
+
+
 async def test_a_dedupe_key_may_come_again_after_a_week(world: World) -> None:
     await world.start(dialog_workers=0)
     await world.prepare()
     await world.submit(dedupe_key="inbox:1")
     inbox = PostgresInbox(Database(world.database), Sealing(Sealer(world.processes[0].runtime.keys)))
-    now = datetime.now(UTC)
-    await world.database.execute("UPDATE dialog.dedupe SET received_at = $1", now - timedelta(days=8))
+    await aged(world, timedelta(days=7, seconds=1))
     kept = await world.submit(dedupe_key="inbox:2")
-    while await inbox.forget_dedupe_ids(now, limit=1):
+    while await inbox.forget_dedupe_ids(limit=1):
         pass
     assert not (await world.submit(dedupe_key="inbox:1")).duplicate
     again = await world.submit(dedupe_key="inbox:2")
