@@ -6,7 +6,7 @@ What workers find out goes straight from memory to dialog in batches, and its ro
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
@@ -34,6 +34,15 @@ _FINAL = {
     grpc.StatusCode.ALREADY_EXISTS,
 }
 """Dialog's answers that no repeat would change: it does not know the message any more."""
+_AWAY = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+"""Its answers that blame nothing of what it was told. All others are a fault that may lie in the outcome."""
+TRIES = 50
+"""Faults after which an outcome is given up: nearly two days."""
 
 
 class OutcomeReporter:
@@ -99,13 +108,15 @@ class OutcomeReporter:
         reach("delivery.before_telling")
         try:
             response = await self._client.batch_record_outcome(_request(batch), timeout=self._timeout)
-            done, away = [], False
+            done, refused, away = [], [], False
             for said, result in zip(batch, response.results, strict=True):
                 error = from_status(result.error) if result.HasField("error") else None
                 if error is None or error.code in _FINAL:
                     done.append(said.outcome_id)
+                elif error.code not in _AWAY:
+                    refused.append(said.outcome_id)
                 if error is not None:
-                    away = away or error.code not in _FINAL
+                    away = away or error.code in _AWAY
                     log.warning(
                         "dialog refused an outcome",
                         delivery_id=str(said.outcome.delivery_id),
@@ -113,6 +124,8 @@ class OutcomeReporter:
                         reason=error.reason,
                     )
             reach("delivery.after_told")
+            if refused:
+                done += await self._given_up(refused)
             if done:
                 await self._store.forget(done)
             return not away
@@ -121,6 +134,13 @@ class OutcomeReporter:
         except Exception as error:
             log.warning("outcomes cannot be forgotten", error=describe(error), outcomes=len(batch))
         return False
+
+    async def _given_up(self, refused: Sequence[int]) -> Collection[int]:
+        """Those of the refused that were refused too often."""
+        given_up = await self._store.refuse(refused, TRIES)
+        if given_up:
+            log.error("dialog refuses outcomes for good; they are given up", outcomes=len(given_up), alert=True)
+        return given_up
 
 
 def _request(batch: Sequence[Said]) -> dialog_pb2.BatchRecordOutcomeRequest:

@@ -4,7 +4,7 @@ Each table has a partition `<table>_rest` for what no stretch is for, so that a 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -60,6 +60,11 @@ def first_id(at: datetime) -> UUID:
 def time_of(key: UUID) -> datetime:
     """When a UUID of version 7 was made."""
     return datetime.fromtimestamp((key.int >> 80) / 1000, UTC)
+
+
+def extent(keys: Collection[UUID]) -> tuple[UUID, UUID]:
+    """The smallest and the largest key: a statement that is told both opens the stretches between them only."""
+    return (min(keys), max(keys)) if keys else (UUID(int=0), UUID(int=0))
 
 
 def stretches(now: datetime, days: int) -> list[tuple[datetime, datetime]]:

@@ -69,21 +69,23 @@ FROM delivery.deliveries
 WHERE tenant_id = $1 AND delivery_id = $2;
 
 -- name: start
--- Marks deliveries as started, if the lease and the revision are still those that the worker read.
+-- Marks deliveries as started, if the lease and the revision are still those that the worker read. Their ids lie from
+-- $8 to $9.
 UPDATE delivery.deliveries AS delivery
 SET state = 2, tries = new.tries, parts = new.parts::json, revision = delivery.revision + 1
 FROM unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::bigint[], $6::int[], $7::text[])
     AS new (tenant_id, delivery_id, revision, lane_id, fence, tries, parts)
 JOIN delivery.lanes AS lane ON lane.lane_id = new.lane_id
 WHERE delivery.tenant_id = new.tenant_id AND delivery.delivery_id = new.delivery_id
+    AND delivery.delivery_id BETWEEN $8 AND $9
     AND delivery.revision = new.revision AND lane.fence = new.fence AND lane.lease_until IS NOT NULL
 RETURNING delivery.delivery_id;
 
 -- name: record
 -- Stores what came of calls, if the revision is still the one that the worker read: the parts, which provider ids are
 -- theirs, what dialog must hear of it, and the dead letters; and ends leases (the lanes' own `settle`, in the same
--- statement), but none that counts a delivery as done whose change was refused. Returns the deliveries that were changed
--- and the lanes that were settled, with what is still pending in them.
+-- statement), but none that counts a delivery as done whose change was refused. The ids of what changes lie from $20 to
+-- $21. Returns the deliveries that were changed and the lanes that were settled, with what is still pending in them.
 WITH new AS MATERIALIZED (
     SELECT *
     FROM unnest(
@@ -99,7 +101,7 @@ WITH new AS MATERIALIZED (
         revision = delivery.revision + 1
     FROM new
     WHERE delivery.tenant_id = new.tenant_id AND delivery.delivery_id = new.delivery_id
-        AND delivery.revision = new.revision
+        AND delivery.delivery_id BETWEEN $20 AND $21 AND delivery.revision = new.revision
     RETURNING new.*
 ), ids AS (
     INSERT INTO delivery.provider_ids AS known (channel_key, provider_message_id, delivery_id, part)

@@ -28,5 +28,8 @@ class PostgresOutcomeStore:
             for outcome_id, tenant_id, delivery_id, message_id, index, state, *rest in rows
         ]
 
+    async def refuse(self, outcome_ids: Collection[int], tries: int) -> Collection[int]:
+        return {row[0] for row in await self._pool.fetch(QUERIES["refuse"], sorted(outcome_ids), tries)}
+
     async def forget(self, outcome_ids: Collection[int]) -> None:
         await self._pool.execute(QUERIES["forget"], list(outcome_ids))

@@ -18,6 +18,7 @@ from services.delivery.usecases.ports import Change, Claimed, Record, Said, Star
 from services.runtime.crashpoints import reach
 from services.runtime.lanes import Append, Connection, Found, Held, Horizon, Lanes, Lease, Room
 from services.runtime.logs import describe
+from services.runtime.partitions import extent
 from services.runtime.postgres import retry_deadlocks
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ class PostgresWorkStore:
             [item.fence for item in items],
             [deliveries.tries(item.parts) for item in items],
             [deliveries.to_json(item.parts) for item in items],
+            *extent([item.delivery.delivery_id for item in items]),
         )
         started = {row[0] for row in rows}
         return [item.delivery.delivery_id in started for item in items]
@@ -162,7 +164,8 @@ class PostgresWorkStore:
 
     async def _record(self, conn: "Connection | Pool", items: Sequence[Record]) -> "_Recorded":
         changes = [item.change for item in items if item.change is not None]
-        rows = await conn.fetch(QUERIES["record"], *_change_columns(changes), *_settle_columns(items))
+        arguments = (*_change_columns(changes), *_settle_columns(items), *extent([_id(change) for change in changes]))
+        rows = await conn.fetch(QUERIES["record"], *arguments)
         outcomes = {_id(change): change.outcome for change in changes}
         recorded = _Recorded(set(), [], {})
         for delivery_id, outcome_id, lane_id, fence, pending in rows:

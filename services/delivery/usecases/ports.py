@@ -151,7 +151,10 @@ class OutcomeStore(Protocol):
     """The outcomes that dialog has not acknowledged."""
 
     async def older(self, age: timedelta, limit: int) -> Sequence[Said]:
-        """Those that have waited for longer, the oldest first."""
+        """Those that have waited for longer and are due, the oldest first."""
+
+    async def refuse(self, outcome_ids: Collection[int], tries: int) -> Collection[int]:
+        """Dialog could not take them: they are due after a growing pause. Returns those with that many `tries`."""
 
     async def forget(self, outcome_ids: Collection[int]) -> None:
         """Dialog knows them."""

@@ -21,6 +21,7 @@ from services.dialog.waiting import Place, why
 from services.runtime import crashpoints
 from services.runtime.crypto import CannotOpen
 from services.runtime.logs import describe, get_logger
+from services.runtime.partitions import extent
 from services.runtime.reading import ReadPool
 
 _RETURNED = dialog_pb2.REPLY_STATE_RETURNED
@@ -97,7 +98,7 @@ class PostgresReads:
                 for each in now.values()
             ]
             crashpoints.reach("dialog.before_outcome_commit")
-            await self._database.fetch(SQL["record_outcomes"], *columns(rows, 7))
+            await self._database.fetch(SQL["record_outcomes"], *columns(rows, 7), *extent([row[1] for row in rows]))
             crashpoints.reach("dialog.after_outcome_commit")
             waiting = later
 

@@ -177,16 +177,18 @@ SELECT * FROM dialog.orders WHERE bot_id = $4 AND tenant_id = $1 AND order_id < 
 -- name: record_outcomes
 -- What delivery says of replies. A reply goes on to sent, delivered, read, and never back; dead replaces what was not
 -- delivered yet, and an operator's retry may bring the dead back. What does not belong to the message's present turn is
--- of an earlier one and of no interest any more.
+-- of an earlier one and of no interest any more. The messages' ids lie from $8 to $9; a turn's message is the last that it
+-- answers.
 INSERT INTO dialog.replies AS reply (turn_id, index, delivery_id, state, changed_at, sent_at, error)
 SELECT turn.turn_id, item.index, item.delivery_id, item.state, item.at, CASE WHEN item.state <> 5 THEN item.at END,
     item.error
 FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::int[], $5::smallint[], $6::timestamptz[], $7::text[])
     AS item (tenant_id, message_id, delivery_id, index, state, at, error)
 JOIN dialog.messages AS message ON message.tenant_id = item.tenant_id AND message.message_id = item.message_id
+    AND message.message_id BETWEEN $8 AND $9
 JOIN LATERAL (
     SELECT * FROM dialog.turns AS turn
-    WHERE turn.conversation_id = message.conversation_id AND turn.last_seq >= message.seq
+    WHERE turn.conversation_id = message.conversation_id AND turn.last_seq >= message.seq AND turn.message_id >= $8
     ORDER BY turn.last_seq LIMIT 1
 ) AS turn ON turn.first_seq <= message.seq AND turn.state = 2
 ORDER BY turn.turn_id, item.index

@@ -18,6 +18,7 @@ from services.dialog.usecases.ports import FrozenTurn, StepEnd
 from services.kernel.errors import ParleyError
 from services.runtime.lanes import Found, Held, Horizon, Lease, LeaseLost, Room, Settle
 from services.runtime.logs import get_logger
+from services.runtime.partitions import extent
 
 log = get_logger(__name__)
 
@@ -130,7 +131,8 @@ class PostgresTurns:
             for message_id in item.message_ids:
                 end = (item.state, item.attempts, item.last_error, reason)
                 messages.append((lane, lease.tenant_id, message_id, *end))
-        arguments = [*columns(settles, 7), *columns(messages, 7), *columns(replies, 6)]
+        messages_of = extent([message_id for item in items for message_id in item.message_ids])
+        arguments = [*columns(settles, 7), *columns(messages, 7), *columns(replies, 6), *messages_of]
         rows = await or_fail_together(self._database.fetch(self._sql["finish"], *arguments))
         if isinstance(rows, ParleyError):
             return [rows] * len(items)

@@ -131,7 +131,8 @@ WITH held AS MATERIALIZED (
 SELECT lane_id FROM held;
 
 -- name: finish
--- Ends leases ($1-$7 as `settle` takes them), with the last states of their messages and what became of the replies.
+-- Ends leases ($1-$7 as `settle` takes them), with the last states of their messages, whose ids lie from $21 to $22, and
+-- what became of the replies.
 WITH settled AS (
     {settle}
 ), done AS (
@@ -147,6 +148,7 @@ WITH settled AS (
         AS item (conversation_id, tenant_id, message_id, state, attempts, last_error, terminal_reason)
     JOIN settled ON settled.lane_id = item.conversation_id
     WHERE message.tenant_id = item.tenant_id AND message.message_id = item.message_id
+        AND message.message_id BETWEEN $21 AND $22
 ), replied AS (
     INSERT INTO dialog.replies AS reply (turn_id, index, delivery_id, state, error)
     SELECT turn_id, index, delivery_id, state, error

@@ -142,12 +142,19 @@ class FakeDialog(dialog_pb2_grpc.DialogServiceServicer):
 
     told: list[dialog_pb2.RecordOutcomeRequest] = field(default_factory=list)
     away: bool = False
+    faulty: set[str] = field(default_factory=set)
+    """Deliveries whose outcomes it cannot take."""
+    asked: list[str] = field(default_factory=list)
 
     async def BatchRecordOutcome(self, request: Any, context: Any) -> dialog_pb2.BatchRecordOutcomeResponse:
         if self.away:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "away")
         response = dialog_pb2.BatchRecordOutcomeResponse()
         for item in request.items:
+            self.asked.append(item.request.delivery_id)
+            if item.request.delivery_id in self.faulty:
+                response.results.add().error.code = grpc.StatusCode.INTERNAL.value[0]
+                continue
             self.told.append(item.request)
             response.results.add().response.CopyFrom(dialog_pb2.RecordOutcomeResponse())
         return response
