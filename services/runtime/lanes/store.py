@@ -62,7 +62,7 @@ class Lanes:
     ) -> Found[Lease]:
         """Leases lanes that are due, as many as there is room for, past those somebody has locked.
 
-        With a `horizon`, most claims look at what has become due lately only.
+        With a `horizon`, most claims look at what has become due lately only while a look at everything is slow.
         """
         if room.at_once:
             since = EVER if horizon is None else horizon.lately
@@ -70,9 +70,9 @@ class Lanes:
             return Found([_lease(row) for row in rows], len(rows) == room.at_once)
         since = EVER if horizon is None else horizon.since()
         rows = await conn.fetch(self._sql["claim"], holder, room.free, ttl.total_seconds(), *_room(room), since)
-        if horizon is not None:
-            horizon.seen(rows[0]["oldest_due"])
         leases = [_lease(row) for row in rows if row["lane_id"] is not None]
+        if horizon is not None:
+            horizon.seen(rows[0]["oldest_due"], len(leases))
         first = rows[0]
         walked = (first["at_tenant"], first["at_share"]) if first["step"] == WALK else None
         return Found(leases, first["seen"] > len(leases), walked)
