@@ -32,9 +32,9 @@ class Horizon:
         self._whole = False
 
     @property
-    def lately(self) -> datetime:
-        """For a claim that takes what has become due lately, and leaves it to others to tell what they saw."""
-        return self._since if self._slow else EVER
+    def calm(self) -> bool:
+        """Whether a look at everything is quick."""
+        return not self._slow
 
     def since(self) -> datetime:
         """For the claim that is made now."""

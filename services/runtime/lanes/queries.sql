@@ -117,11 +117,11 @@ ORDER BY due.due_at;
 
 -- name: claim_oldest
 -- Takes the $2 lanes that have been due the longest, whosever they are: for when so few cannot be more than fair. A lane
--- that was lost twice is left to `claim`; so is what was due before $4 (see horizon.py).
+-- that was lost twice is left to `claim`.
 WITH due AS MATERIALIZED (
     SELECT lane_id, due_at, lease_until IS NOT NULL AS expired
     FROM {schema}.lanes
-    WHERE due_at > $4::timestamptz AND due_at <= statement_timestamp()
+    WHERE due_at <= statement_timestamp()
         AND losses + (lease_until IS NOT NULL)::int < 2
     ORDER BY due_at
     LIMIT $2

@@ -62,11 +62,11 @@ class Lanes:
     ) -> Found[Lease]:
         """Leases lanes that are due, as many as there is room for, past those somebody has locked.
 
-        With a `horizon`, most claims look at what has become due lately only while a look at everything is slow.
+        With a `horizon`, most claims look at what has become due lately only while a look at everything is slow; then
+        each of them looks at whose lanes it takes, as that tells how far back the next one has to look.
         """
-        if room.at_once:
-            since = EVER if horizon is None else horizon.lately
-            rows = await conn.fetch(self._sql["claim_oldest"], holder, room.at_once, ttl.total_seconds(), since)
+        if room.at_once and (horizon is None or horizon.calm):
+            rows = await conn.fetch(self._sql["claim_oldest"], holder, room.at_once, ttl.total_seconds())
             return Found([_lease(row) for row in rows], len(rows) == room.at_once)
         since = EVER if horizon is None else horizon.since()
         rows = await conn.fetch(self._sql["claim"], holder, room.free, ttl.total_seconds(), *_room(room), since)

@@ -39,16 +39,17 @@ def test_as_long_as_it_is_quick_every_claim_looks_at_everything(time: Time) -> N
     known = Horizon()
     assert [claim(known, time, 0.002) for _ in range(5)] == [EVER] * 5
     assert claim(known, time, 0.006, lanes=64) == EVER
-    assert known.since() == known.lately == EVER
+    assert known.calm
+    assert known.since() == EVER
 
 
 def test_when_it_is_slow_claims_begin_where_the_one_before_saw_the_oldest_lane(time: Time) -> None:
     known = Horizon()
     claim(known, time, 0.015)
-    assert known.lately == DUE - MARGIN
+    assert not known.calm
     later = DUE + timedelta(seconds=1)
     assert claim(known, time, 0.001, due=later) == DUE - MARGIN
-    assert known.lately == later - MARGIN
+    assert known.since() == later - MARGIN
 
 
 def test_now_and_then_everything_is_looked_at_all_the_same_and_more_rarely_when_that_takes_long(time: Time) -> None:
