@@ -390,10 +390,12 @@ async def test_a_future_slot_is_waited_for_without_asking_again(delivery: Delive
     assert attempt.started_at.ToMilliseconds() - stored.created_at.ToMilliseconds() >= 690
 
 
-async def test_a_refused_rate_is_asked_for_again_and_is_no_try(delivery: Delivery, world: World) -> None:
+async def test_a_refused_rate_is_asked_for_again_and_is_no_try(world: World) -> None:
     world.limits.reply = lambda _: refused(0.2) if len(world.limits.asked) < 3 else granted(0)
-    answer = await delivery.client.send_message(message("text"))
-    sent = await delivery.until_state(answer.delivery_id, SENT)
+    async with world.serving(delivery_rate_max_wait_seconds=0.5) as delivery:
+        await delivery.create_channel()
+        answer = await delivery.client.send_message(message("text"))
+        sent = await delivery.until_state(answer.delivery_id, SENT)
     assert len(world.limits.asked) == 3
     assert len({request.request_id for request in world.limits.asked}) == 3
     assert len(sent.parts[0].attempts) == 1
@@ -426,14 +428,16 @@ async def test_dialog_away_delays_the_outcome_only(delivery: Delivery, world: Wo
     await until(lambda: world.dialog.states(answer.delivery_id) == ["SENT"])
 
 
-async def test_a_refusal_is_no_slot_however_soon_it_says_to_come_back(delivery: Delivery, world: World) -> None:
+async def test_a_refusal_is_no_slot_however_soon_it_says_to_come_back(world: World) -> None:
     """DLV-4."""
     world.limits.reply = lambda _: refused(0.01)
-    answer = await delivery.client.send_message(message("text"))
-    await until(lambda: len(world.limits.asked) >= 3)
-    assert not world.receiver.calls
-    world.limits.reply = lambda _: granted(0)
-    await delivery.until_state(answer.delivery_id, SENT)
+    async with world.serving(delivery_rate_max_wait_seconds=0.5) as delivery:
+        await delivery.create_channel()
+        answer = await delivery.client.send_message(message("text"))
+        await until(lambda: len(world.limits.asked) >= 3)
+        assert not world.receiver.calls
+        world.limits.reply = lambda _: granted(0)
+        await delivery.until_state(answer.delivery_id, SENT)
     assert len(world.receiver.calls) == 1
 
 

@@ -334,7 +334,7 @@ async def test_an_api_key_opens_until_it_is_revoked(dialog: World) -> None:
             await edge.verify_api_key(tenant_pb2.VerifyApiKeyRequest(key=wrong))
         assert refused.value.reason == "INVALID_API_KEY"
     stored = await dialog.database.fetchval("SELECT string_agg(keys::text, '') FROM dialog.api_keys AS keys")
-    assert made.key.rpartition("_")[2] not in stored
+    assert made.key.split("_", 2)[2] not in stored
     listed = (await dialog.tenants.list_api_keys(tenant_pb2.ListApiKeysRequest(tenant_id=TENANT))).api_keys
     assert [key.key_id for key in listed] == [made.api_key.key_id]
     await dialog.tenants.revoke_api_key(

@@ -54,6 +54,8 @@ async def test_a_long_snapshot_slows_claims_by_at_most_two(
 ) -> None:
     monkeypatch.setattr("services.runtime.lanes.horizon.QUICK", 0.0)  # however fast the machine is
     monkeypatch.setattr("services.runtime.lanes.horizon.QUICK_LANE", 0.0)
+    for name in ("WHOLE_EVERY", "LONGEST"):  # however slow it is: one look at everything, and then the others
+        monkeypatch.setattr(f"services.runtime.lanes.horizon.{name}", 1000.0)
     horizon = Horizon()
     async with pool.acquire() as conn, pool.acquire() as backup:
         before = await paced(lanes, conn, horizon, 30)
