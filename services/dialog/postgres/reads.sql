@@ -194,12 +194,13 @@ JOIN LATERAL (
 ORDER BY turn.turn_id, item.index
 ON CONFLICT (turn_id, index) DO UPDATE SET
     delivery_id = excluded.delivery_id,
-    sent_at = coalesce(reply.sent_at, excluded.sent_at),
+    sent_at = least(reply.sent_at, excluded.sent_at),
     error = CASE WHEN excluded.state = 5 THEN excluded.error ELSE '' END,
-    changed_at = excluded.changed_at,
-    state = excluded.state
+    changed_at = greatest(reply.changed_at, excluded.changed_at),
+    -- That it was sent may be heard after that it was delivered, and then says only when.
+    state = CASE WHEN reply.state IN (3, 4) AND excluded.state < reply.state THEN reply.state ELSE excluded.state END
 WHERE (reply.delivery_id IS NULL OR reply.delivery_id = excluded.delivery_id) AND CASE
     WHEN excluded.state = 5 THEN reply.state IN (1, 2) AND excluded.changed_at >= coalesce(reply.changed_at, '-infinity')
     WHEN reply.state = 5 THEN excluded.changed_at > coalesce(reply.changed_at, '-infinity')
-    ELSE excluded.state > reply.state
+    ELSE excluded.state > reply.state OR excluded.sent_at < reply.sent_at
 END;

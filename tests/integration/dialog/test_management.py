@@ -267,6 +267,16 @@ async def test_a_replys_state_goes_on_and_never_back(dialog: World) -> None:
     assert (await dialog.message(message.message_id)).replies[0].state == READ
 
 
+async def test_when_a_reply_was_sent_is_known_though_it_is_heard_after_its_delivery(dialog: World) -> None:
+    """DLG-1: a process may die between the two, and what it knew is told by the next."""
+    message = await dialog.ends((await dialog.submit()).message_id)
+    await report(dialog, message, DELIVERED, later=10)
+    await report(dialog, message, SENT)
+    told = (await dialog.message(message.message_id)).replies[0]
+    assert told.state == DELIVERED
+    assert told.sent_at.ToDatetime(UTC) < datetime.now(UTC) + timedelta(seconds=5)
+
+
 async def test_a_dead_reply_that_is_sent_again_is_sent(dialog: World) -> None:
     message = await dialog.ends((await dialog.submit()).message_id)
     await report(dialog, message, DEAD)
