@@ -23,6 +23,10 @@ class Cost:
     cores: float
     memory_mb: float
     counted: bool
+    wakeups_per_message: float
+    """Of main threads."""
+    thread_wakeups_per_message: float
+    """Of all threads."""
 
 
 @dataclass
@@ -57,6 +61,16 @@ class Run:
     def cpu_ms(self) -> float:
         """CPU of a message over everything that counts."""
         return sum(cost.cpu_ms_per_message for cost in self.costs.values() if cost.counted)
+
+    @property
+    def wakeups(self) -> float:
+        """How often a message wakes main threads, over everything that counts."""
+        return sum(cost.wakeups_per_message for cost in self.costs.values() if cost.counted)
+
+    @property
+    def thread_wakeups(self) -> float:
+        """How often a message wakes threads, over everything that counts."""
+        return sum(cost.thread_wakeups_per_message for cost in self.costs.values() if cost.counted)
 
     def per_message(self, count: float) -> float:
         return count / self.messages if self.messages else 0.0
@@ -141,5 +155,12 @@ def _spread(
         if cpu < 0:
             run.problems.append(f"{name} was started again during the run")
         busy -= cpu
-        run.costs[name] = Cost(run.per_message(cpu * 1000), cpu / run.seconds, reading.memory_mb, counted[name])
+        run.costs[name] = Cost(
+            run.per_message(cpu * 1000),
+            cpu / run.seconds,
+            reading.memory_mb,
+            counted[name],
+            run.per_message(reading.wakeups - before[name].wakeups),
+            run.per_message(reading.thread_wakeups - before[name].thread_wakeups),
+        )
     run.foreign_cores = max(0.0, busy / run.seconds)

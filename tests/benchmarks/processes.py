@@ -1,4 +1,4 @@
-"""CPU and memory of processes, from the operating system."""
+"""CPU, memory and wake-ups of processes, from the operating system."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,10 +20,22 @@ class Watched:
 
 @dataclass(frozen=True)
 class Reading:
-    """At one moment: CPU used so far in seconds, and memory in MB."""
+    """At one moment: CPU used so far in seconds, memory in MB, and how often it has been woken so far."""
 
-    cpu_seconds: float
-    memory_mb: float
+    cpu_seconds: float = 0.0
+    memory_mb: float = 0.0
+    wakeups: int = 0
+    """Of main threads: how often one had nothing to do, waited, and was woken. An event loop under full load is not."""
+    thread_wakeups: int = 0
+    """Of all threads, the main ones among them."""
+
+    def __add__(self, other: "Reading") -> "Reading":
+        return Reading(
+            self.cpu_seconds + other.cpu_seconds,
+            self.memory_mb + other.memory_mb,
+            self.wakeups + other.wakeups,
+            self.thread_wakeups + other.thread_wakeups,
+        )
 
 
 def read(watched: Iterable[Watched]) -> dict[str, Reading]:
@@ -34,8 +46,7 @@ def read(watched: Iterable[Watched]) -> dict[str, Reading]:
             reading = _read(one)
         except psutil.NoSuchProcess:
             continue
-        known = readings.get(one.name, Reading(0.0, 0.0))
-        readings[one.name] = Reading(known.cpu_seconds + reading.cpu_seconds, known.memory_mb + reading.memory_mb)
+        readings[one.name] = readings.get(one.name, Reading()) + reading
     return readings
 
 
@@ -43,18 +54,31 @@ def _read(one: Watched) -> Reading:
     root = psutil.Process(one.pid)
     times = root.cpu_times()
     if not one.tree:
-        return Reading(times.user + times.system, peak_memory_mb(one.pid))
+        return Reading(times.user + times.system, peak_memory_mb(one.pid), *_wakeups(one.pid))
     # A child that has ended is in its parent's children_* from then on, so nothing is lost or counted twice.
     cpu = times.user + times.system + times.children_user + times.children_system
-    memory = proportional_memory_mb(one.pid)
+    reading = Reading(cpu, proportional_memory_mb(one.pid), *_wakeups(one.pid))
     for child in root.children(recursive=True):
         try:
             times = child.cpu_times()
-            cpu += times.user + times.system + times.children_user + times.children_system
-            memory += proportional_memory_mb(child.pid)
+            cpu = times.user + times.system + times.children_user + times.children_system
+            reading += Reading(cpu, proportional_memory_mb(child.pid), *_wakeups(child.pid))
         except psutil.NoSuchProcess:
             continue
-    return Reading(cpu, memory)
+    return reading
+
+
+def _wakeups(pid: int) -> tuple[int, int]:
+    """Of the main thread and of all threads, by their voluntary context switches; 0 where the system does not say."""
+    counts = {}
+    for thread in Path(f"/proc/{pid}/task").glob("*"):
+        try:
+            for line in (thread / "status").read_text().splitlines():
+                if line.startswith("voluntary_ctxt_switches:"):
+                    counts[thread.name] = int(line.split()[1])
+        except OSError:  # it has ended
+            continue
+    return counts.get(str(pid), 0), sum(counts.values())
 
 
 def peak_memory_mb(pid: int) -> float:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.crowd import Tally
-from tests.benchmarks.measure import Run, quantile
+from tests.benchmarks.measure import Cost, Run, quantile
 from tests.benchmarks.profile import Profile
 from tests.benchmarks.stages import Breakdown
 
@@ -59,12 +59,22 @@ def run_document(run: Run, floor: Run | None = None) -> dict[str, Any]:
                 "cores": round(cost.cores, 3),
                 "memory_mb": round(cost.memory_mb, 1),
                 "counted": cost.counted,
+                "wakeups_per_message": round(cost.wakeups_per_message, 3),
+                "thread_wakeups_per_message": round(cost.thread_wakeups_per_message, 3),
             }
             for name, cost in run.costs.items()
         },
+        "wakeups_per_message": round(run.wakeups, 3),
+        "thread_wakeups_per_message": round(run.thread_wakeups, 3),
         "commits_per_message": round(run.per_message(run.database.commits), 3),
         "flushes_per_message": round(run.per_message(run.database.flushes), 3),
         "log_bytes_per_message": round(run.per_message(run.database.log_bytes)),
+        "rows_per_message": round(run.per_message(run.database.rows_written), 3),
+        "rows_by_table": {
+            name: {kind: round(run.per_message(count), 4) for kind, count in vars(rows).items()}
+            for name, rows in sorted(run.database.rows.items())
+            if rows.written
+        },
         "other_processes_cores": round(run.foreign_cores, 2),
         "stolen_cores": round(run.stolen_cores, 2),
         "fixed_work_ms": round(run.work_ms, 2),
@@ -138,8 +148,10 @@ def _summary(report: Report) -> Table:
         ("whole way p50 / p99, ms", lambda run: _pair(run.tally.way_ms, ".0f")),
         ("commits a message", lambda run: f"{run.per_message(run.database.commits):.2f}"),
         ("  flushes to disk", lambda run: f"{run.per_message(run.database.flushes):.2f}"),
-        ("  kB of log", lambda run: f"{run.per_message(run.database.log_bytes) / 1000:.1f}"),
+        ("  kB of log", lambda run: f"{run.per_message(run.database.log_bytes) / 1000:.2f}"),
+        ("  rows written", lambda run: f"{run.per_message(run.database.rows_written):.2f}"),
         ("RPCs a message", lambda run: _rpcs(report.breakdowns.get(run.name))),
+        ("wake-ups a message: main / all threads", lambda run: f"{run.wakeups:.2f} / {run.thread_wakeups:.2f}"),
         ("lost / wrong / refused", lambda run: _losses(run.tally)),
         ("noise: cores of others", lambda run: f"{run.foreign_cores:.2f}"),
         ("  cores stolen by the host", lambda run: f"{run.stolen_cores:.2f}"),
@@ -163,7 +175,9 @@ def _losses(tally: Tally) -> str:
 
 
 def _processes(runs: Sequence[Run]) -> Table:
-    table = Table(title="CPU ms a message (peak memory MB) by process", title_justify="left")
+    table = Table(
+        title="CPU ms a message, its wake-ups of main threads (peak memory MB) by process", title_justify="left"
+    )
     table.add_column("process")
     names: dict[str, bool] = {}
     for run in runs:
@@ -173,10 +187,14 @@ def _processes(runs: Sequence[Run]) -> Table:
         cells = []
         for run in runs:
             cost = run.costs.get(name)
-            cells.append(f"{cost.cpu_ms_per_message:.3f} ({cost.memory_mb:.0f})" if cost else "")
+            cells.append(_cost(cost) if cost else "")
         table.add_row(name if names[name] else f"{name} (apart)", *cells, style="" if names[name] else "dim")
-    table.add_row("all that counts", *(f"{run.cpu_ms:.3f}" for run in runs), style="bold")
+    table.add_row("all that counts", *(f"{run.cpu_ms:.3f}, {run.wakeups:.2f}" for run in runs), style="bold")
     return table
+
+
+def _cost(cost: Cost) -> str:
+    return f"{cost.cpu_ms_per_message:.3f}, {cost.wakeups_per_message:.2f} ({cost.memory_mb:.0f})"
 
 
 def _stages(name: str, breakdown: Breakdown) -> Table:
