@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import asyncpg
 
@@ -23,6 +24,8 @@ _DECIDING, _PLANNED = 1, 2
 
 LATELY = timedelta(days=2)
 """Most messages that wait came within this time."""
+FIRST, NONE = UUID(int=0), UUID(int=2**128 - 1)
+"""Bounds of ids from which on all lie, and from which on none does."""
 
 
 class ClaimReader:
@@ -36,13 +39,11 @@ class ClaimReader:
 
     async def read(self, leases: Sequence[Lease]) -> tuple[list[Claimed | Unreadable], list[Lease]]:
         """What is known of each lane, and the lanes whose first message is not there."""
-        rows = await self._database.fetch(
-            self._sql["read_claimed"],
-            [lease.lane_id for lease in leases],
-            [lease.done_seq for lease in leases],
-            first_id(datetime.now(UTC) - LATELY),
-        )
-        of_lane = {row["lane_id"]: row for row in rows}
+        of_lane = await self._rows(leases, first_id(datetime.now(UTC) - LATELY))
+        older = [lease for lease in leases if lease.lane_id not in of_lane]
+        if older:
+            of_lane |= await self._rows(older, FIRST)
+        rows = of_lane.values()
         stamps = [((row["tenant_id"], row["bot_id"]), row["stamp"]) for row in rows if row["stamp"] is not None]
         bots = await self._bots.get(stamps)
         read: list[Claimed | Unreadable] = []
@@ -55,6 +56,18 @@ class ClaimReader:
                 known = bots.get((row["tenant_id"], row["bot_id"])) if row["stamp"] is not None else None
                 read.append(self._one(lease, row, known))
         return read, empty
+
+    async def _rows(self, leases: Sequence[Lease], since: UUID) -> dict[UUID, asyncpg.Record]:
+        """What is stored of the lanes whose first message has an id from `since` on."""
+        rows = await self._database.fetch(
+            self._sql["read_claimed"],
+            [lease.lane_id for lease in leases],
+            [lease.done_seq for lease in leases],
+            [lease.pending for lease in leases],
+            since,
+            FIRST if any(lease.pending > 1 for lease in leases) else NONE,
+        )
+        return {row["lane_id"]: row for row in rows}
 
     def _one(self, lease: Lease, row: asyncpg.Record, known: Known | None) -> Claimed | Unreadable:
         bot = known.bot if known else None

@@ -1,6 +1,10 @@
 -- name: read_claimed
 -- What the worker of a lane needs: its first waiting message, a turn that was begun, and which state of the bot holds.
--- The message is looked for among those from $3 on, which lie in few stretches, and only then among all others.
+-- The message is looked for among those from $4 on, which lie in few stretches; who does not find it asks again for all.
+--
+-- The turn of one message bears that message's id, so it lies in one stretch. A turn of several bears the id of the last
+-- of them, which may be of any age: an operator may have queued an old one again. It is looked for from $5 on, and only
+-- in lanes where several messages wait.
 SELECT
     lane.lane_id,
     message.message_id, message.seq, message.request, message.received_at, message.chat,
@@ -8,19 +12,22 @@ SELECT
     extract(epoch FROM statement_timestamp() - message.received_at)::float8 AS age,
     turn.turn_id, turn.first_seq, turn.last_seq, turn.state, turn.inputs, turn.plan,
     bot.stamp
-FROM unnest($1::uuid[], $2::bigint[]) AS lane (lane_id, done_seq)
+FROM unnest($1::uuid[], $2::bigint[], $3::int[]) AS lane (lane_id, done_seq, pending)
 CROSS JOIN LATERAL (
-    SELECT * FROM dialog.messages AS late
-    WHERE late.conversation_id = lane.lane_id AND late.seq = lane.done_seq + 1 AND late.message_id >= $3::uuid
-    UNION ALL
-    SELECT * FROM dialog.messages AS early
-    WHERE early.conversation_id = lane.lane_id AND early.seq = lane.done_seq + 1 AND early.message_id < $3::uuid
+    SELECT * FROM dialog.messages AS message
+    WHERE message.conversation_id = lane.lane_id AND message.seq = lane.done_seq + 1 AND message.message_id >= $4::uuid
     LIMIT 1
 ) AS message
 LEFT JOIN LATERAL (
-    SELECT * FROM dialog.turns AS turn
-    WHERE turn.conversation_id = lane.lane_id AND turn.last_seq > lane.done_seq
-    ORDER BY turn.last_seq LIMIT 1
+    (SELECT * FROM dialog.turns AS turn
+        WHERE turn.conversation_id = lane.lane_id AND turn.last_seq = lane.done_seq + 1
+            AND turn.message_id = message.message_id)
+    UNION ALL
+    (SELECT * FROM dialog.turns AS turn
+        WHERE lane.pending > 1 AND turn.conversation_id = lane.lane_id AND turn.last_seq > lane.done_seq + 1
+            AND turn.message_id >= $5::uuid
+        ORDER BY turn.last_seq LIMIT 1)
+    LIMIT 1
 ) AS turn ON true
 LEFT JOIN dialog.bots AS bot ON bot.tenant_id = message.tenant_id AND bot.bot_id = message.bot_id;
 
