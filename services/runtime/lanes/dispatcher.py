@@ -92,6 +92,9 @@ class Dispatcher(Generic[T]):
         self._woken = asyncio.Event()
         self._freed = asyncio.Event()
         self._left = False
+        self._open = False
+        self._claiming = False
+        self._kept = 0
         self._closing = False
 
     @property
@@ -103,6 +106,39 @@ class Dispatcher(Generic[T]):
     def busy(self) -> bool:
         """Whether there is more to do than this process takes now: others may have room for it."""
         return self._left or self._shares.free <= 0
+
+    def keep(self, share: Share, *, asks: bool = False) -> bool:
+        """Keeps a place for a lane that is about to be stored as leased by this process.
+
+        False when a claim would give it none now, when the last claim left lanes that are due, while one is under way,
+        and when this process takes no more. True must be followed by `adopt`, or by `give_back` if the lane was stored
+        otherwise.
+        """
+        if not self._open or self._left or self._claiming:
+            return False
+        if not self._shares.admits(share, asyncio.get_running_loop().time(), asks=asks):
+            return False
+        self._kept += 1
+        self._shares.take(share, asks=asks, alone=False)
+        return True
+
+    def adopt(self, item: T, since: float, *, asks: bool = False) -> None:
+        """Works on a lane that was stored as leased, in the place that was kept for it with the same `asks`.
+
+        `since`: the loop's time before the statement that leased it. If this process has ended its work meanwhile, the
+        lease runs out.
+        """
+        if self._closing:
+            self.give_back((item.lease.tenant_id, item.lease.share), asks=asks)
+            return
+        self._kept -= 1
+        self._begin(item, Guard(item.lease, expires=since + self._ttl, renew=self._renew_one), asks)
+
+    def give_back(self, share: Share, *, asks: bool = False) -> None:
+        """The place that was kept is not needed."""
+        self._kept -= 1
+        self._shares.give_back(share, asks=asks, alone=False)
+        self._freed.set()
 
     def bar(self, share: Share, seconds: float) -> None:
         """Takes no lane of that share for a while: other processes may know better what to do with it."""
@@ -121,21 +157,31 @@ class Dispatcher(Generic[T]):
         """Works until `stop` is set, then lets running work finish for `drain`, and lets go of the rest."""
         helpers = [asyncio.create_task(self._watch(stop)), asyncio.create_task(self._renew_ageing())]
         self._woken.set()
+        self._open = not stop.is_set()
         try:
             while not stop.is_set():
                 await self._wait_for_reason(stop)
                 if not stop.is_set():
                     await self._claim_round()
-            if self._running:
-                await asyncio.wait(list(self._running), timeout=self._drain)
+            await self._finish()
         finally:
+            self._open = False
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
             await self._let_go()
 
+    async def _finish(self) -> None:
+        """Lets what runs, and what is being stored to run here, come to its end."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._drain):
+                while self._running or self._kept:
+                    self._freed.clear()
+                    await self._freed.wait()
+
     async def _watch(self, stop: asyncio.Event) -> None:
         await stop.wait()
+        self._open = False
         self._woken.set()
         self._freed.set()
 
@@ -154,7 +200,7 @@ class Dispatcher(Generic[T]):
         room = self._shares.room(started)
         self._woken.clear()  # before the claim: what comes due while it runs needs another
         try:
-            found = await self._claim(room)
+            found = await self._claim_for(room)
         except Exception as error:
             log.warning("lanes cannot be claimed", error=describe(error), again_in=self._poll)
             await asyncio.sleep(self._poll)
@@ -166,6 +212,14 @@ class Dispatcher(Generic[T]):
         places = 0 if found.more else room.free
         await asyncio.sleep(max(0.0, started + apart(len(found.items), places, self._gather) - loop.time()))
 
+    async def _claim_for(self, room: Room) -> Found[T]:
+        """All places in it may be taken when the claim is back, so that none of them is kept for anybody meanwhile."""
+        self._claiming = True
+        try:
+            return await self._claim(room)
+        finally:
+            self._claiming = False
+
     def _learn(self, found: Found[T], *, hasty: bool) -> None:
         """When to claim next. What is left is for the next free place, or for at once when none is taken, or when the
         claim did not look at whose lanes it took: then there may be more for the places that are free."""
@@ -176,8 +230,13 @@ class Dispatcher(Generic[T]):
 
     def _start(self, item: T, guard: Guard) -> None:
         lease, asks = item.lease, self._asks(item)
+        self._shares.take((lease.tenant_id, lease.share), asks=asks, alone=lease.alone)
+        self._begin(item, guard, asks)
+
+    def _begin(self, item: T, guard: Guard, asks: bool) -> None:
+        """In a place that is taken."""
+        lease = item.lease
         share = (lease.tenant_id, lease.share)
-        self._shares.take(share, asks=asks, alone=lease.alone)
 
         def ended(task: "asyncio.Task[None]") -> None:
             self._shares.give_back(share, asks=asks, alone=lease.alone)

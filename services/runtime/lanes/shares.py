@@ -105,6 +105,20 @@ class Shares:
             if not counted[share]:
                 del counted[share]
 
+    def admits(self, share: Share, now: float, *, asks: bool) -> bool:
+        """Whether a claim would take one more lane of that share."""
+        free, fair = self.free, self._fairness
+        if free <= 0 or self._barred.get(share, now) > now:
+            return False
+        nth = 1 + self._held[share]
+        nth_of_tenant = 1 + sum(held for (tenant_id, _), held in self._held.items() if tenant_id == share[0])
+        asking = fair.asking * (2 if nth == 1 else 1) * free
+        return (
+            nth_of_tenant <= max(1.0, fair.tenant * free)
+            and nth <= max(1.0, fair.share * (fair.tenant * free - nth_of_tenant))
+            and not (asks and self._asking.total() >= asking)
+        )
+
     def bar(self, share: Share, until: float) -> None:
         """This process takes no lane of that share until then."""
         self._barred[share] = until
