@@ -33,7 +33,8 @@ class DecisionError(Exception):
     """A flow could not decide.
 
     `reason` is the name of an ErrorReason (`MODEL_UNAVAILABLE`, `MODEL_TIMEOUT`, `MODEL_REJECTED`, `INTERNAL`);
-    `retry_after` is in seconds, when the model's endpoint named it, or when it may be asked again.
+    `retry_after` is in seconds, when the model's endpoint named it, or when it may be asked again. `reservation_id` is
+    what the turn holds of its quota, for who gives it up; "" when it holds nothing.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class DecisionError(Exception):
         self.reason = reason
         self.retry_after = retry_after
         self.blame = blame
+        self.reservation_id = ""
 
 
 @dataclass(frozen=True)

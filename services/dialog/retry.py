@@ -19,7 +19,9 @@ LATE = 30.0
 FAULTS = 10
 """Times in a row that a turn may meet a fault of the services that it needs before it is decided."""
 OUTAGES = 5
-"""Waits for a service that is away count up to here: they make delays grow, and use up no patience with faults."""
+"""Waits for services that are away are counted up to here."""
+MOST_FAULTS = 1_000
+"""Faults are counted up to here."""
 LONGEST_DELAY = 15.0
 """Seconds that a lane waits at most for services that it needs: when they are back, it should be soon."""
 LEFT_TO_NEWER = 2
@@ -88,17 +90,45 @@ def after_failure(
     return TryAgain(timedelta(seconds=min(delay, left) if spared else delay), counted=not spared)
 
 
-def after_trouble(delays: int, *, fault: bool, jitter: float = 0.5) -> tuple[timedelta, int]:
-    """When a lane is due again that was put off `delays` times in a row before this time, and its new count.
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """How often in a row a lane was put off, by what for: an outage uses up no patience with faults, and forgets none.
 
-    delay = 2^delays s, at most 15 s, varied by up to 20 % either way:
-
-    >>> after_trouble(0, fault=False)
-    (datetime.timedelta(seconds=1), 1)
-    >>> after_trouble(7, fault=False)
-    (datetime.timedelta(seconds=15), 5)
-    >>> after_trouble(7, fault=True)
-    (datetime.timedelta(seconds=15), 8)
+    A lane keeps both as one number, the outages in its lowest three bits.
     """
-    delay = min(2.0 ** min(delays, 10), LONGEST_DELAY) * (1 + SPREAD * (2 * jitter - 1))
-    return timedelta(seconds=delay), delays + 1 if fault else min(delays + 1, OUTAGES)
+
+    outages: int = 0
+    faults: int = 0
+
+    @classmethod
+    def of(cls, stored: int) -> "Delays":
+        faults, outages = divmod(stored, 8)
+        return cls(outages, faults)
+
+    @property
+    def stored(self) -> int:
+        return 8 * self.faults + self.outages
+
+    @property
+    def total(self) -> int:
+        return self.outages + self.faults
+
+
+def after_trouble(before: Delays, *, fault: bool, jitter: float = 0.5) -> tuple[timedelta, Delays]:
+    """When a lane is due again that was put off that often in a row before this time, and its new count.
+
+    delay = 2^(times before) s, at most 15 s, varied by up to 20 % either way:
+
+    >>> after_trouble(Delays(), fault=False)
+    (datetime.timedelta(seconds=1), Delays(outages=1, faults=0))
+    >>> after_trouble(Delays(outages=5, faults=2), fault=False)
+    (datetime.timedelta(seconds=15), Delays(outages=5, faults=2))
+    >>> after_trouble(Delays(outages=1, faults=1), fault=True)
+    (datetime.timedelta(seconds=4), Delays(outages=1, faults=2))
+    """
+    delay = min(2.0 ** min(before.total, 10), LONGEST_DELAY) * (1 + SPREAD * (2 * jitter - 1))
+    if fault:
+        after = Delays(before.outages, min(before.faults + 1, MOST_FAULTS))
+    else:
+        after = Delays(min(before.outages + 1, OUTAGES), before.faults)
+    return timedelta(seconds=delay), after

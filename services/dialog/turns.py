@@ -214,8 +214,8 @@ class Finish:
 class PutOff:
     """The end of a lease with nothing done: its lane is due again after `due_in`.
 
-    `counted` makes it an attempt. `delays` is how often in a row the lane was put off by now. What is None or empty
-    leaves what the message says.
+    `counted` makes it an attempt. `delays` is how often in a row the lane was put off by now (`retry.Delays`, stored).
+    What is None or empty leaves what the message says.
     """
 
     lease: Lease

@@ -50,10 +50,11 @@ def limited(begun: Begun, refused: Refused) -> Plan:
     return plan_of(begun, Outcome.LIMITED, TurnPlan(replies=[text]), refused=refused)
 
 
-def given_up(begun: Begun, failure: Failure) -> Plan:
-    """The turn failed for good: the person gets the bot's error message."""
+def given_up(begun: Begun, failure: Failure, reservation_id: str = "") -> Plan:
+    """The turn failed for good: the person gets the bot's error message, and back what was held."""
     text = texts.error_message(begun.inputs.bot)
-    return plan_of(begun, Outcome.FAILED, TurnPlan(replies=[text]), failure=failure)
+    decided = TurnPlan(replies=[text])
+    return plan_of(begun, Outcome.FAILED, decided, reservation_id=reservation_id, failure=failure)
 
 
 def plan_of(

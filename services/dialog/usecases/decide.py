@@ -105,11 +105,8 @@ class Decide:
             reserved = answer
         try:
             decided = await self._ask(flow, claimed, begun, guard, uses_model)
-        except LeaseLost:
-            raise  # the hold is the message's: who has the lane now finds it, and charges it
-        except (Exception, asyncio.CancelledError):
-            if reserved.reservation_id and not guard.lost:
-                await self._give_back(begun, reserved)
+        except DecisionError as error:
+            error.reservation_id = reserved.reservation_id
             raise
         remaining = reserved.remaining
         if remaining is not None and not decided.charge_quota:
@@ -119,8 +116,9 @@ class Decide:
         )
 
     async def _reserve(self, claimed: Claimed, begun: Begun) -> Reserved | Refused:
-        """Each time that a message is queued, one hold stands for it: an attempt finds the hold of one that died, or
-        whose answer got lost, and makes a new one when that was given back. An operator's retry queues it anew."""
+        """Each time that a message is queued, one hold stands for it: an attempt finds the hold of the one before, and
+        makes a new one when that has expired. An operator's retry queues it anew. A hold is settled by a committed plan
+        only: who has lost the lane unawares can settle nothing that its new owner answers under."""
         try:
             answer = await self._hold(claimed, begun.inputs)
         except Never as error:
@@ -129,8 +127,8 @@ class Decide:
         return answer
 
     async def held(self, claimed: Claimed) -> str:
-        """The reservation of a turn that is given up undecided, to be given back with it: what those who died over it
-        have held. Empty when there is none, as far as can be told now; then it expires."""
+        """The reservation of a turn that is given up undecided, to be given back with it: what earlier attempts have
+        held. Empty when there is none, as far as can be told now; then it expires."""
         if not isinstance(claimed.open_turn, Frozen):
             return ""
         try:
@@ -170,12 +168,6 @@ class Decide:
             raise self._unexpected(begun, error) from error
         except Exception as error:
             raise self._unexpected(begun, error) from error
-
-    async def _give_back(self, begun: Begun, reserved: Reserved) -> None:
-        try:
-            await self._quota.release(begun.last.request.tenant_id, reserved.reservation_id)
-        except (NotNow, Never) as error:
-            log.warning("a reservation is left to expire", turn_id=str(begun.turn_id), error=str(error))
 
     def _unexpected(self, begun: Begun, error: Exception) -> DecisionError:
         log.error("a flow failed", turn_id=str(begun.turn_id), bot_id=begun.inputs.bot.bot_id, exc_info=error)

@@ -5,6 +5,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from services.dialog.retry import Delays
 from services.dialog.usecases.ports import Faulty, Never, NotNow
 from services.kernel.errors import Kind, ParleyError
 from services.runtime.lanes import Guard
@@ -47,7 +48,8 @@ class Patience:
         self._guard = guard
         self._until = asyncio.get_running_loop().time() + LONGEST_TRYING
         self._first = lease.delays == 0
-        self._last = lease.delays >= FAULTS_OF_AN_EFFECT or (lease.alone and lease.attempts > FAULTS_OF_AN_EFFECT)
+        faults = Delays.of(lease.delays).faults
+        self._last = faults >= FAULTS_OF_AN_EFFECT or (lease.alone and lease.attempts > FAULTS_OF_AN_EFFECT)
 
     async def until_done(self, effect: Callable[[], Awaitable[T]]) -> T:
         """Carry out an effect, again and again until it works or the time is over. Raises NotNow, LeaseLost, and Never:

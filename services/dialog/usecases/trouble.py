@@ -6,7 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from services.dialog.domain import DecisionError
-from services.dialog.retry import ATTEMPTS, FAULTS, LEFT_TO_NEWER, TryAgain, after_trouble
+from services.dialog.retry import ATTEMPTS, FAULTS, LEFT_TO_NEWER, Delays, TryAgain, after_trouble
 from services.dialog.turns import Claimed, Finish, PutOff, State, Unreadable, error_text
 from services.dialog.usecases import spans
 from services.dialog.usecases.patience import until_stored
@@ -20,6 +20,8 @@ log = get_logger(__name__)
 
 LEAVE = 8.0
 """Seconds for which this process takes no lane of a bot of which only a newer version can read something."""
+LOOK_AGAIN = timedelta(seconds=1)
+"""When such a lane is due for others."""
 QUIET = 4
 """Waits in a row for a service that is away before a message says so."""
 
@@ -73,16 +75,17 @@ class Trouble:
         `attempts` is what the message says of them from now on; None leaves it.
         """
         lease, fault = claimed.lease, isinstance(error, Faulty)
-        due_in, delays = after_trouble(lease.delays, fault=fault, jitter=random.random())  # noqa: S311 - no secret
+        before = Delays.of(lease.delays)
+        due_in, delays = after_trouble(before, fault=fault, jitter=random.random())  # noqa: S311 - no secret
         message_id = claimed.head.message_id
-        log.warning("a turn waits", message_id=str(message_id), error=str(error), delays=delays)
-        told = planned or fault or lease.delays >= QUIET
+        log.warning("a turn waits", message_id=str(message_id), error=str(error), delays=delays.total)
+        told = planned or fault or before.total >= QUIET
         await self._put_off(
             PutOff(
                 lease=lease,
                 message_ids=[message_id],
                 due_in=due_in,
-                delays=delays,
+                delays=delays.stored,
                 state=State.FAILED if fault and not planned else None,
                 attempts=attempts,
                 last_error=error_text("INTERNAL" if fault else "STORAGE_UNAVAILABLE", error) if told else "",
@@ -95,10 +98,11 @@ class Trouble:
         The lane goes on. What was committed of the turn is kept, and shown as far as it can be read.
         """
         lease, error = item.lease, error_text("UNREADABLE", item.why)
-        if item.newer and lease.delays < LEFT_TO_NEWER:
+        before = Delays.of(lease.delays)
+        if item.newer and before.faults < LEFT_TO_NEWER:
             self._leave(lease, LEAVE)
-            due_in, delays = after_trouble(0, fault=True)[0], lease.delays + 1
-            await self._put_off(PutOff(lease, [item.message_id], due_in, delays, last_error=error))
+            _, delays = after_trouble(before, fault=True)
+            await self._put_off(PutOff(lease, [item.message_id], LOOK_AGAIN, delays.stored, last_error=error))
             return False
         return await self.dead(lease, [item.message_id], "UNREADABLE", error, chat=item.chat)
 
@@ -144,4 +148,4 @@ def why(error: Exception) -> NotNow:
 
 def too_many_faults(claimed: Claimed, error: NotNow) -> bool:
     """Whether a turn that is not decided yet is given up."""
-    return isinstance(error, Faulty) and claimed.lease.delays + 1 >= FAULTS
+    return isinstance(error, Faulty) and Delays.of(claimed.lease.delays).faults + 1 >= FAULTS

@@ -1,6 +1,5 @@
 """One turn from its claim to its end: decide once, commit the plan, carry it out, finish."""
 
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -87,7 +86,7 @@ class RunTurn:
         try:
             if claimed.bot is not None:
                 begun = await self._unknown(claimed, claimed.bot)
-                new = self._new_plan(claimed, begun, given_up(begun, failure))
+                new = await self._given_up(claimed, begun, failure)
                 return await self._carry_out(claimed, await self._commit(claimed, begun, new), begun.messages, guard)
         except LeaseLost:
             raise
@@ -117,7 +116,7 @@ class RunTurn:
             new = await self._decided(claimed, begun, guard)
         except Never as error:
             begun = await self._unknown(claimed, bot)
-            new = self._new_plan(claimed, begun, given_up(begun, Failure(error.reason, str(error))))
+            new = await self._given_up(claimed, begun, Failure(error.reason, str(error)))
         if new is None:
             return False
         plan = await self._commit(claimed, begun, new)
@@ -131,8 +130,8 @@ class RunTurn:
                 return new.plan
             except ParleyError as error:
                 log.error("a plan cannot be stored", turn_id=str(begun.turn_id), error=str(error))
-                sorry = given_up(begun, Failure("INTERNAL", f"the plan cannot be stored: {error}"))
-                sorry = replace(sorry, reservation_id=new.plan.reservation_id)  # to be given back
+                failure = Failure("INTERNAL", f"the plan cannot be stored: {error}")
+                sorry = given_up(begun, failure, new.plan.reservation_id)
                 instead = self._new_plan(claimed, begun, sorry)
             await until_stored(lambda: self._turns.commit_plan(instead))
             return sorry
@@ -141,8 +140,7 @@ class RunTurn:
         """The turn's plan; None when it failed and is tried again later."""
         if killed_too_many(claimed):
             failure = Failure("INTERNAL", f"the worker was lost {claimed.lease.losses} times")
-            plan = replace(given_up(begun, failure), reservation_id=await self._decide.held(claimed))
-            return self._new_plan(claimed, begun, plan)
+            return await self._given_up(claimed, begun, failure)
         try:
             return self._new_plan(claimed, begun, await self._decide.decide(claimed, begun, guard))
         except DecisionError as error:
@@ -151,7 +149,7 @@ class RunTurn:
                 await self._trouble.failed(claimed, error, again)
                 return None
             failure = Failure(error.reason, str(error), fatal=error.kind is FailureKind.FATAL)
-            return self._new_plan(claimed, begun, given_up(begun, failure))
+            return await self._given_up(claimed, begun, failure, error.reservation_id)
 
     async def _without_bot(self, claimed: Claimed) -> bool:
         """Nobody can answer: a dead letter, which can be retried once the bot exists."""
@@ -224,6 +222,10 @@ class RunTurn:
     def _new_plan(self, claimed: Claimed, begun: Begun, plan: Plan) -> NewPlan:
         last = begun.last
         return NewPlan(claimed.lease, plan, last.request, last.message_id, begun.started_at)
+
+    async def _given_up(self, claimed: Claimed, begun: Begun, failure: Failure, reservation_id: str = "") -> NewPlan:
+        held = reservation_id or await self._decide.held(claimed)
+        return self._new_plan(claimed, begun, given_up(begun, failure, held))
 
     async def _unknown(self, claimed: Claimed, bot: Bot) -> Begun:
         """A turn about whose sender nothing can be known, or nothing is asked any more."""

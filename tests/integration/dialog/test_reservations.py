@@ -1,6 +1,8 @@
 """LIM-2: each time that a message is queued, one hold at most stands for it, whatever becomes of the calls."""
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -9,7 +11,7 @@ from parley.limits.v1 import limits_pb2
 
 from parley_client.errors import ResourceExhausted
 from services.dialog import peers
-from services.dialog.domain import DecisionError, FailureKind
+from services.dialog.domain import DecisionError, FailureKind, TurnInput, TurnPlan, TurnTools
 from services.kernel.errors import Kind, ParleyError
 from tests.integration.dialog.conftest import TENANT, FakeFlow, World, until
 from tests.integration.dialog.test_chat import asking, talk
@@ -63,6 +65,60 @@ async def test_a_worker_that_lost_its_lane_leaves_the_hold_to_who_has_it_now(
     fast.held.set()
     await world.ends(response.message_id)
     assert world.limits.used == len(world.limits.granted) == len(world.limits.committed) == 1
+
+
+async def test_a_worker_that_does_not_know_yet_that_its_lane_is_lost_gives_nothing_back(world: World) -> None:
+    """LIM-2: the hold is the one that the lane's new owner answers under."""
+    slow, fast = FakeFlow(), FakeFlow()
+    slow.model = fast.model = True
+    slow.held, fast.held = asyncio.Event(), asyncio.Event()
+    slow.script = [unavailable()]
+    first = await world.start(flow=slow)
+    await world.prepare()
+    await world.submit("one")
+    await until(lambda: _true(slow.asked))
+    await world.start(flow=fast)
+    await world.database.execute(
+        "UPDATE dialog.lanes SET lease_until = now() - interval '1 second', due_at = now() - interval '1 second'"
+    )
+    await until(lambda: _true(fast.asked))
+    slow.held.set()
+    await world.stop(first)  # when what it works on has ended
+    assert not slow.script
+    assert world.limits.used == 1
+    fast.held.set()
+    await until(lambda: world.database.fetchval("SELECT count(*) FROM dialog.messages WHERE state = 3"))
+    assert world.limits.used == len(world.limits.granted) == len(world.limits.committed) == 1
+
+
+async def test_a_message_that_is_tried_again_goes_on_with_its_hold(dialog: World) -> None:
+    dialog.flow.model = True
+    dialog.limits.allowed = 1
+    dialog.flow.script = [unavailable(), unavailable()]
+    await dialog.ends((await dialog.submit("one")).message_id)
+    assert (len(dialog.limits.granted), len(dialog.limits.committed)) == (1, 1)
+    assert not dialog.limits.calls["Release"]
+
+
+async def _called_then_refused(turn: TurnInput, tools: TurnTools) -> TurnPlan:
+    """A decision that fails after a call that was journaled."""
+
+    async def called() -> Mapping[str, Any]:
+        return {}
+
+    await tools.journal.call("answer", {}, called)
+    raise unavailable()
+
+
+@pytest.mark.parametrize("journaled", [False, True])
+async def test_what_is_given_up_gives_its_hold_back(dialog: World, journaled: bool) -> None:
+    """LIM-2: as an effect of the plan that says sorry, so that only who holds the lane does so."""
+    dialog.flow.model = True
+    dialog.flow.script = [_called_then_refused if journaled else unavailable()] * 2
+    dialog.flow.script.append(DecisionError(FailureKind.TERMINAL, "MODEL_REJECTED", "no"))
+    await dialog.ends((await dialog.submit("one")).message_id, TERMINAL)
+    assert len(dialog.limits.granted) == 1
+    assert (dialog.limits.used, len(dialog.limits.committed)) == (0, 0)
 
 
 async def test_each_of_several_messages_has_its_own_hold(dialog: World) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from parley.dialog.v1 import bot_pb2, dialog_pb2
 
+from services.dialog import retry
 from services.dialog.domain import DecisionError, FailureKind, TurnInput, TurnPlan, TurnTools
 from services.dialog.usecases import patience, trouble
 from services.kernel.errors import Kind, ParleyError
@@ -19,6 +20,7 @@ from tests.integration.dialog.peers import AWAY
 RECEIVED = dialog_pb2.MESSAGE_STATE_RECEIVED
 FAILED = dialog_pb2.MESSAGE_STATE_FAILED
 TERMINAL = dialog_pb2.MESSAGE_STATE_TERMINAL
+COMPLETED = dialog_pb2.MESSAGE_STATE_COMPLETED
 FAULT = ParleyError(Kind.INTERNAL, "INTERNAL", "a fault, for a test")
 
 
@@ -101,6 +103,23 @@ async def test_a_fault_of_a_service_is_counted_told_and_in_the_end_given_up(
     assert dead.terminal_reason == "INTERNAL"
     assert dialog.delivery.texts() == ["sorry"]
     assert dialog.context.calls["GetContext"] == 3
+
+
+@pytest.mark.parametrize("outage_first", [True, False])
+async def test_an_outage_uses_up_no_patience_with_faults(
+    dialog: World, monkeypatch: pytest.MonkeyPatch, outage_first: bool
+) -> None:
+    """Whether a service was away before or after it was at fault: only its faults are counted."""
+    monkeypatch.setattr(trouble, "FAULTS", 3)
+    monkeypatch.setattr(retry, "LONGEST_DELAY", 0.2)
+    troubles = [[AWAY] * 4, [FAULT] * 2]
+    before, after = troubles if outage_first else reversed(troubles)
+    dialog.context.fail["GetContext"] = [*before, *after]
+    message = await dialog.ends((await dialog.submit()).message_id, COMPLETED, TERMINAL)
+    assert (message.state, dialog.delivery.texts()) == (COMPLETED, ["1: hello"])
+    dialog.context.fail["GetContext"] = [FAULT, AWAY, FAULT, AWAY, FAULT]
+    dead = await dialog.ends((await dialog.submit()).message_id, COMPLETED, TERMINAL)
+    assert dead.terminal_reason == "INTERNAL", "an outage forgets no fault either"
 
 
 async def test_effects_that_fail_let_their_place_go_and_come_back(dialog: World) -> None:
