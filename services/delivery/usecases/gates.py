@@ -20,6 +20,8 @@ PATIENCE = 1.0
 PAUSES = PausePolicy()
 LOOK = 1.0
 """Seconds after which a process that may not make the probe asks again, if it hears nothing."""
+MOST = 10_000
+"""Channels with something amiss that a process remembers; of those that it forgets it hears again, if others know."""
 
 
 class Gate:
@@ -36,6 +38,11 @@ class Gate:
     def closed(self) -> bool:
         """Whether nothing is amiss, or nothing yet."""
         return isinstance(self._breaker, Closed) and not self._pause.times
+
+    @property
+    def blank(self) -> bool:
+        """Whether there is nothing to remember."""
+        return self._breaker == Closed() and not self._pause.times and not self.shared
 
     @property
     def asks(self) -> bool:
@@ -100,7 +107,7 @@ class Gate:
 
 
 class Gates:
-    """A gate for each channel that has sent."""
+    """A gate for each channel of which there is something to remember."""
 
     def __init__(
         self,
@@ -126,10 +133,16 @@ class Gates:
         self._telling: asyncio.Task[None] | None = None
         self._nudged = asyncio.Event()
 
+    def __len__(self) -> int:
+        return len(self._gates)
+
     def of(self, channel_key: int) -> Gate:
-        gate = self._gates.get(channel_key)
-        if gate is None:
-            gate = self._gates[channel_key] = Gate(self._policy)
+        """To be changed; when there are too many, the one that was left alone the longest goes."""
+        gate = self._gates.pop(channel_key) if channel_key in self._gates else Gate(self._policy)
+        self._gates[channel_key] = gate
+        if len(self._gates) > MOST:
+            untold = {channel_key, *self._news, *self._written}
+            self._gates.pop(next((key for key in self._gates if key not in untold), -1), None)
         return gate
 
     def forget(self, channel_key: int) -> None:
@@ -138,11 +151,14 @@ class Gates:
 
     def wait(self, channel_key: int) -> float:
         """Seconds until a call may go out, 0 for now."""
-        return self.of(channel_key).wait(self._now())
+        gate = self._gates.get(channel_key)
+        return 0.0 if gate is None else gate.wait(self._now())
 
     async def admit(self, channel_key: int) -> float:
         """As `wait`; a 0 means that the call goes out. The probe of a channel is made by one process."""
-        gate = self.of(channel_key)
+        gate = self._gates.get(channel_key)
+        if gate is None:
+            return 0.0
         wait = gate.wait(self._now())
         if wait > 0 or not gate.asks:
             return wait
@@ -156,9 +172,11 @@ class Gates:
 
     def answered(self, channel_key: int) -> bool:
         """The provider works. True when it has just recovered."""
-        gate = self.of(channel_key)
+        gate = self._gates.get(channel_key)
+        if gate is None:
+            return False
         if gate.closed and not gate.shared:
-            gate.answered()
+            self.forget(channel_key)
             return False
         recovered = gate.answered()
         self._share(channel_key)
@@ -210,7 +228,10 @@ class Gates:
         now = self._now()
         for key in known.keys() | self._gates.keys():
             if key not in self._touched:  # what this process tells just now is newer
-                self.of(key).heard(known.get(key), now)
+                gate = self.of(key)
+                gate.heard(known.get(key), now)
+                if gate.blank:
+                    self.forget(key)
 
     def _share(self, channel_key: int) -> None:
         self._news[channel_key] = None

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from services.delivery.domain.pace import Pace, book
 from services.delivery.domain.pauses import Pause, PausePolicy, limited
+from services.delivery.usecases import gates as gates_module
 from services.delivery.usecases.gates import Gate, Gates
 from services.delivery.usecases.ports import Shut
 from services.kernel.breaker import BreakerPolicy
@@ -271,3 +272,39 @@ def test_whoever_obeys_refusals_never_sends_faster_than_the_pace(
     for first, begin in enumerate(sent):
         for count, end in enumerate(sent[first:], 1):
             assert count <= burst + (end - begin) / interval + 1e-6
+
+
+async def test_channels_with_nothing_amiss_take_no_memory() -> None:
+    """Also those that were deleted, of which deliveries are still read."""
+    processes = Processes(2)
+    one, other = processes.gates
+    for key in range(100):
+        assert one.wait(key) == await one.admit(key) == 0.0
+        one.answered(key)
+    assert len(one) == 0
+    for _ in range(2):
+        one.failed(1)
+    one.limited(2, 30.0)
+    one.failed(3)
+    await processes.talk()
+    assert (len(one), len(other)) == (3, 2)
+    one.forget(1)  # deleted
+    one.answered(3)
+    processes.store.rows.clear()  # they expire, or their channels have recovered
+    await one.refresh()
+    await other.refresh()
+    assert (len(one), len(other)) == (0, 0)
+
+
+async def test_a_process_remembers_so_many_channels_and_hears_again_of_those_it_forgot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gates_module, "MOST", 3)
+    processes = Processes(1)
+    (one,) = processes.gates
+    one.limited(0, 30.0)
+    for key in range(1, 10):
+        one.failed(key)
+    assert len(one) == 3
+    await processes.talk()
+    assert one.wait(0) == pytest.approx(30.0)
