@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import msgspec
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from parley.context.v1 import context_pb2
@@ -72,6 +73,13 @@ def snapshot(conversation: Conversation, contact: Contact, now: int) -> context_
     if contact.preferences is not None and contact.preferences_until > now:
         result.preferences.CopyFrom(contact.preferences)
     return result
+
+
+def expires_in(conversation: Conversation, contact: Contact, now: int) -> Duration | None:
+    """Time from `now` until the first of the namespaces expires; None when there is none."""
+    ends = (conversation.dialog_until, conversation.messages_until, contact.client_until, contact.preferences_until)
+    left = min((end - now for end in ends if end > now), default=0)
+    return Duration(seconds=left // 1000, nanos=left % 1000 * 1_000_000) if left else None
 
 
 def touches_contact(request: context_pb2.SaveContextRequest) -> bool:

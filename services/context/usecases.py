@@ -60,6 +60,8 @@ class Contexts:
                     contact_id=str(conversation.contact_id),
                     snapshot=domain.snapshot(conversation, contact, now),
                     version=conversation.version,
+                    contact_version=contact.version,
+                    expires_in=domain.expires_in(conversation, contact, now),
                     level=found.levels.get(key, context_pb2.CACHE_LEVEL_POSTGRES),
                 )
             )
@@ -180,7 +182,7 @@ class Contexts:
             return []
         for index in indexes:
             if keys[index] in done:
-                results[index] = context_pb2.SaveContextResponse(version=done[keys[index]].document.version)
+                results[index] = _saved(done[keys[index]].document, now)
         return [index for index in indexes if index not in results]
 
     async def _write(self, writes: Mapping[Key, SealedConversation]) -> Mapping[Key, SealedConversation]:
@@ -216,7 +218,7 @@ class Contexts:
         await self.levels.cache.put({key: conversation}, {person: contact}, announce=True)
         if replayed:
             return context_pb2.SaveContextResponse(version=replayed[0], replayed=True)
-        return context_pb2.SaveContextResponse(version=conversation.document.version)
+        return _saved(conversation.document, self.now())
 
     async def invalidate(self, request: context_pb2.InvalidateContextRequest) -> None:
         """Drop a conversation from every process's memory and from Redis."""
@@ -224,3 +226,8 @@ class Contexts:
         self.levels.memory.drop(key)
         versions = await self.levels.store.versions([key])
         await self.levels.cache.drop(key, versions.get(key, 0))
+
+
+def _saved(document: Conversation, now: int) -> context_pb2.SaveContextResponse:
+    expires_in = domain.expires_in(document, Contact(), now)
+    return context_pb2.SaveContextResponse(version=document.version, expires_in=expires_in)

@@ -20,7 +20,7 @@ from services.context.settings import ContextSettings
 from services.context.wiring import build
 from services.runtime.redis import make_redis
 from services.runtime.service import running
-from tests.integration.context.asking import Start, read, sender, step, until
+from tests.integration.context.asking import Start, client_data, read, sender, step, until
 from tests.support.stores import every_redis
 
 
@@ -48,6 +48,19 @@ async def test_what_was_saved_is_read_with_its_version(start: Start) -> None:
     answer = await client.get_context(read(conversation, sender(), min_version=saved.version))
     assert (answer.version, answer.snapshot.dialog.step) == (1, "waiting_phone")
     assert answer.level == context_pb2.CACHE_LEVEL_MEMORY
+
+
+async def test_answers_say_how_long_they_hold(start: Start) -> None:
+    client = await start()
+    conversation = await client_data("Ada", client)
+    answer = await client.get_context(read(conversation, sender()))
+    assert (answer.version, answer.contact_version) == (1, 1)
+    assert 86_300 < answer.expires_in.ToSeconds() <= 86_400
+    request = step(conversation, answer.contact_id, "two")
+    request.dialog_ttl.FromSeconds(90)
+    saved = await client.save_context(request)
+    assert 60 < saved.expires_in.ToMilliseconds() / 1000 <= 90
+    assert not (await client.save_context(request)).HasField("expires_in")
 
 
 async def test_a_repeated_request_id_saves_once(start: Start) -> None:

@@ -112,6 +112,14 @@ def test_a_save_may_say_how_long_the_dialog_is_kept() -> None:
     assert not domain.snapshot(base, Contact(), NOW + 3 * HOUR).HasField("dialog")
 
 
+def test_what_is_kept_of_an_answer_is_kept_no_longer_than_its_first_namespace() -> None:
+    conversation = Conversation(uuid4(), dialog_until=NOW + 90_500, messages_until=NOW - 1)
+    contact = Contact(client_until=NOW + 90_400, preferences_until=NOW + HOUR)
+    left = domain.expires_in(conversation, contact, NOW)
+    assert left is not None and left.ToMilliseconds() == 90_400
+    assert domain.expires_in(conversation, Contact(), NOW + 90_500) is None
+
+
 def test_an_expired_namespace_does_not_come_back_with_a_partial_save() -> None:
     base, _ = saved(EMPTY, request(append_messages=[entry("old")]))
     changed, _ = saved(base, request(request_id="r2", append_messages=[entry("new")]), now=NOW + 25 * HOUR)

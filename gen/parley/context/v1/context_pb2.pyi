@@ -165,7 +165,9 @@ class DialogData(_message.Message):
     """Thread of an assistant's conversation; a new one after `/refresh`."""
     @_builtins.property
     def slots(self) -> _struct_pb2.Struct:
-        """The flow's own slots, by name."""
+        """The flow's own slots, by name; at most 2,000 values in 16 levels. Their number is bounded beside the rules here,
+        which have nothing to say of a free-form struct and would walk all of it.
+        """
 
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp:
@@ -378,15 +380,25 @@ class GetContextResponse(_message.Message):
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     LEVEL_FIELD_NUMBER: _builtins.int
+    CONTACT_VERSION_FIELD_NUMBER: _builtins.int
+    EXPIRES_IN_FIELD_NUMBER: _builtins.int
     contact_id: _builtins.str
     """The contact; a UUID, empty when no sender was given and the conversation is unknown."""
     version: _builtins.int
     """Version of the conversation's namespaces; 0 when nothing was ever saved."""
     level: Global___CacheLevel.ValueType
     """Where the conversation's part was answered from."""
+    contact_version: _builtins.int
+    """Version of the contact's namespaces; 0 when nothing was ever saved."""
     @_builtins.property
     def snapshot(self) -> Global___Snapshot:
         """What is known."""
+
+    @_builtins.property
+    def expires_in(self) -> _duration_pb2.Duration:
+        """Time until the first of the namespaces in the answer expires. Whoever keeps the answer keeps it no longer. Empty
+        when the answer has no namespace.
+        """
 
     def __init__(
         self,
@@ -395,10 +407,12 @@ class GetContextResponse(_message.Message):
         snapshot: Global___Snapshot | None = ...,
         version: _builtins.int = ...,
         level: Global___CacheLevel.ValueType = ...,
+        contact_version: _builtins.int = ...,
+        expires_in: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_in", b"expires_in", "snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_id", b"contact_id", "level", b"level", "snapshot", b"snapshot", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_id", b"contact_id", "contact_version", b"contact_version", "expires_in", b"expires_in", "level", b"level", "snapshot", b"snapshot", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -478,19 +492,27 @@ class SaveContextResponse(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
+    EXPIRES_IN_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The conversation's version after this save."""
     replayed: _builtins.bool
     """True when the request id had been saved before, and nothing was done now."""
+    @_builtins.property
+    def expires_in(self) -> _duration_pb2.Duration:
+        """Time until the first of the conversation's namespaces expires, as they are after this save; empty when there is
+        none, or when the save was replayed.
+        """
+
     def __init__(
         self,
         *,
         version: _builtins.int = ...,
         replayed: _builtins.bool = ...,
+        expires_in: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_in", b"expires_in"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["replayed", b"replayed", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_in", b"expires_in", "replayed", b"replayed", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
