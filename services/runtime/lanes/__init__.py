@@ -4,7 +4,7 @@ from services.runtime.lanes.dispatcher import Dispatcher, HasLease
 from services.runtime.lanes.guard import Guard
 from services.runtime.lanes.horizon import Horizon
 from services.runtime.lanes.shares import FREE_FOR_ALL, Fairness, Room
-from services.runtime.lanes.store import Connection, Lanes
+from services.runtime.lanes.store import Connection, Lanes, lease_of
 from services.runtime.lanes.types import Append, Found, Held, Lease, LeaseLost, Settle
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "LeaseLost",
     "Room",
     "Settle",
+    "lease_of",
 ]

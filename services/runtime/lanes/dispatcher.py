@@ -110,9 +110,9 @@ class Dispatcher(Generic[T]):
     def keep(self, share: Share, *, asks: bool = False) -> bool:
         """Keeps a place for a lane that is about to be stored as leased by this process.
 
-        False when a claim would give it none now, when the last claim left lanes that are due, while one is under way,
-        and when this process takes no more. True must be followed by `adopt`, or by `give_back` if the lane was stored
-        otherwise.
+        False when a claim would give it none now, when the last claim left lanes that are due, while one is under way
+        or waits for a place, and when this process takes no more. True must be followed by `adopt`, or by `give_back`
+        if the lane was stored otherwise.
         """
         if not self._open or self._left or self._claiming:
             return False
@@ -190,6 +190,7 @@ class Dispatcher(Generic[T]):
         with suppress(TimeoutError):
             async with asyncio.timeout(self._poll):
                 await self._woken.wait()
+        self._claiming = self._shares.free <= 0  # the next place is for what waits
         while self._shares.free <= 0 and not stop.is_set():
             self._freed.clear()
             await self._freed.wait()

@@ -16,6 +16,31 @@ ON CONFLICT (lane_id) DO UPDATE SET
     updated_at = statement_timestamp()
 RETURNING lane_id, next_seq;
 
+-- name: append_leased
+-- As `append`; an idle lane for which $7 says how many seconds is leased to $6 for so long, with what a claim would find
+-- of it. What waited before has an owner or a due time of its own, and keeps it: nothing that is older is overtaken. A lane
+-- was idle if no more is pending in it now than was added.
+INSERT INTO {schema}.lanes AS lane (
+    lane_id, tenant_id, next_seq, pending, due_at, share, fence, holder, lease_until
+)
+SELECT
+    lane_id, tenant_id, 1 + count, count, statement_timestamp() + coalesce(ttl, due_in) * interval '1 second', share,
+    (ttl IS NOT NULL)::int, CASE WHEN ttl IS NULL THEN '' ELSE $6::text END, statement_timestamp() + ttl * interval '1 second'
+FROM unnest($1::uuid[], $2::text[], $3::int[], $4::float8[], $5::text[], $7::float8[])
+    AS new (lane_id, tenant_id, count, due_in, share, ttl)
+ORDER BY lane_id
+ON CONFLICT (lane_id) DO UPDATE SET
+    next_seq = lane.next_seq + excluded.pending,
+    pending = lane.pending + excluded.pending,
+    due_at = CASE WHEN lane.pending = 0 THEN excluded.due_at ELSE lane.due_at END,
+    share = CASE WHEN lane.pending = 0 THEN excluded.share ELSE lane.share END,
+    fence = CASE WHEN lane.pending = 0 THEN lane.fence + excluded.fence ELSE lane.fence END,
+    holder = CASE WHEN lane.pending = 0 THEN excluded.holder ELSE lane.holder END,
+    lease_until = CASE WHEN lane.pending = 0 THEN excluded.lease_until ELSE lane.lease_until END,
+    updated_at = statement_timestamp()
+RETURNING lane_id, tenant_id, next_seq, fence, pending, done_seq, attempts, data_version, lease_until, false AS expired,
+    share, losses, delays;
+
 -- name: claim
 -- Takes up to $2 lanes that are due, in turns: first those whose tenant and share hold the fewest places. $4-$7 are the
 -- shares that hold places of this process: how many (NULL: it takes no lane of that share now), and whether they ask a

@@ -57,6 +57,26 @@ class Lanes:
         )
         return {lane_id: next_seq - merged[lane_id].count for lane_id, next_seq in rows}
 
+    async def append_leased(
+        self, conn: Connection, items: Iterable[Append], *, holder: str, ttl: timedelta, lease: Collection[UUID]
+    ) -> tuple[dict[UUID, int], list[Lease]]:
+        """As `append`, and leases those of the lanes in `lease` that were idle, as a claim would; these leases too."""
+        merged = _merged(items)
+        rows = await conn.fetch(
+            self._sql["append_leased"],
+            list(merged),
+            [item.tenant_id for item in merged.values()],
+            [item.count for item in merged.values()],
+            [item.due_in.total_seconds() for item in merged.values()],
+            [item.share for item in merged.values()],
+            holder,
+            [ttl.total_seconds() if lane_id in lease else None for lane_id in merged],
+        )
+        counts = {lane_id: item.count for lane_id, item in merged.items()}
+        first = {row["lane_id"]: row["next_seq"] - counts[row["lane_id"]] for row in rows}
+        idle = [row for row in rows if row["lane_id"] in lease and row["pending"] == counts[row["lane_id"]]]
+        return first, [lease_of(row) for row in idle]
+
     async def claim(
         self, conn: Connection, *, holder: str, room: Room, ttl: timedelta, horizon: Horizon | None = None
     ) -> Found[Lease]:
@@ -67,10 +87,10 @@ class Lanes:
         """
         if room.at_once and (horizon is None or horizon.calm):
             rows = await conn.fetch(self._sql["claim_oldest"], holder, room.at_once, ttl.total_seconds())
-            return Found([_lease(row) for row in rows], len(rows) == room.at_once)
+            return Found([lease_of(row) for row in rows], len(rows) == room.at_once)
         since = EVER if horizon is None else horizon.since()
         rows = await conn.fetch(self._sql["claim"], holder, room.free, ttl.total_seconds(), *_room(room), since)
-        leases = [_lease(row) for row in rows if row["lane_id"] is not None]
+        leases = [lease_of(row) for row in rows if row["lane_id"] is not None]
         if horizon is not None:
             horizon.seen(rows[0]["oldest_due"], len(leases))
         first = rows[0]
@@ -139,7 +159,8 @@ def _room(room: Room) -> tuple[object, ...]:
     )
 
 
-def _lease(row: asyncpg.Record) -> Lease:
+def lease_of(row: asyncpg.Record) -> Lease:
+    """The lease of a lane that `claim` or `append_leased` has leased."""
     # Only the taking of a suspect is counted in the lane by itself; others' attempts are when they have failed.
     attempts, losses = row["attempts"], row["losses"]
     return Lease(

@@ -76,6 +76,27 @@ class Machine(RuleBasedStateMachine):
         for lane, count, _ in items:
             self.given[lane] += count
 
+    @rule(
+        items=st.lists(st.tuples(st.sampled_from(LANES), st.integers(1, 3)), min_size=1, max_size=5),
+        wanted=st.sets(st.sampled_from(LANES)),
+    )
+    def messages_arrive_at_a_worker(self, items: list[tuple[UUID, int]], wanted: set[UUID]) -> None:
+        """It leases the lanes that were idle, as far as it has places for them."""
+        appends = [Append(lane, "t", count, share=SHARES[lane]) for lane, count in items]
+        work = self.lanes.append_leased(self.conn, appends, holder="w", ttl=TTL, lease=wanted)
+        first, leases = self.run(work)
+        assert first == {lane: self.given[lane] + 1 for lane, _ in items}
+        idle = {lane for lane in first if self.given[lane] == self.done[lane]}
+        for lane, count in items:
+            self.given[lane] += count
+        assert {lease.lane_id for lease in leases} == idle & wanted
+        for lease in leases:
+            lane = lease.lane_id
+            assert (lease.done_seq, lease.pending) == (self.done[lane], self.given[lane] - self.done[lane])
+            assert (lease.attempts, lease.losses, lease.expired) == (1, 0, False)
+            assert all(lease.fence > old.fence for old in self.stale if old.lane_id == lane)
+            self.leased[lane] = lease
+
     @rule(limit=st.integers(1, 4), shared=st.booleans())
     def a_worker_claims(self, limit: int, shared: bool) -> None:
         waiting = {lane for lane in LANES if self.given[lane] > self.done[lane]}
