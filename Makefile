@@ -16,7 +16,7 @@ FIND_PYTHON = for python in $(PYTHON) python3.12 python3.11 python3.13 python3 p
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; python=; \
 	done; [ -n "$$python" ] || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
 
-.PHONY: help setup setup-dev run test check gen docs bench chaos lock clean
+.PHONY: help setup setup-dev run test check gen docs dist bench chaos lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ gen: setup-dev ## Generate gen/ from protos/
 
 docs: setup-dev ## Write docs/reference/ from the contracts and the settings
 	@$(VENV)/python -m tools.reference
+
+dist: setup-dev ## Build the wheels of the clients and of Parley into dist/
+	@$(VENV)/python -m tools.dist
 
 # Each test of these starts the whole stack, so they run one after another.
 SERIAL := tests/e2e tests/chaos
@@ -66,5 +69,5 @@ lock: ## Resolve requirements/*.in again (needs uv)
 	done
 
 clean: ## Remove .venv, the local stack's state and caches
-	rm -rf .venv .parley .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .parley dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

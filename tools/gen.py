@@ -49,7 +49,9 @@ def generate(folder: Path) -> dict[str, bytes]:
     protoc.run(PROTOS, options, names)
     messages_only = [option for option in options if "grpc" not in option]
     protoc.run(PROTOS, messages_only, [protoc.VALIDATE])
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in generated(folder)}
+    made = {path.relative_to(folder).as_posix(): path.read_bytes() for path in generated(folder)}
+    typed = {f"{name.partition('/')[0]}/py.typed": b"" for name in made}
+    return made | typed
 
 
 def generated(folder: Path) -> list[Path]:

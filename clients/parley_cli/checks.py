@@ -86,8 +86,8 @@ def keys(home: Path) -> Finding:
 
 def environment(*, running: bool) -> list[Finding]:
     """Variables that nobody reads, and ports that the stack could not take, as the stack itself judges them."""
-    command = [sys.executable, "-m", "deploy.local", "check", *(["--running"] if running else [])]
-    done = subprocess.run(command, cwd=local.ROOT, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-P", "-m", "deploy.local", "check", *(["--running"] if running else [])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         found = [Finding(**problem) for problem in json.loads(done.stdout)]
     except ValueError:

@@ -20,12 +20,14 @@ from parley_client.tokens import StaticToken
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
+"""The repository, unless a wheel was installed."""
 
 
 def home() -> Path:
-    """Where the stack keeps its state."""
+    """Where the stack keeps its state: as `deploy.local.home.Home` has it."""
     given = os.environ.get("PARLEY_HOME", "").strip()
-    return Path(given).expanduser().resolve() if given else ROOT / ".parley"
+    usual = (ROOT if (ROOT / "pyproject.toml").is_file() else Path.home()) / ".parley"
+    return Path(given).expanduser().resolve() if given else usual
 
 
 def is_running() -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The repository."""
+"""The repository, or where the wheel was installed."""
 
 
 class AlreadyRunning(RuntimeError):
@@ -18,14 +18,18 @@ class AlreadyRunning(RuntimeError):
 
 @dataclass(frozen=True)
 class Home:
-    """`.parley`, or where `PARLEY_HOME` says. Everything in it is for its owner only."""
+    """`.parley` in the repository, or in the user's home when a wheel was installed, or where `PARLEY_HOME` says.
+
+    Everything in it is for its owner only.
+    """
 
     path: Path
 
     @staticmethod
     def of(environment: Mapping[str, str]) -> "Home":
         given = environment.get("PARLEY_HOME", "").strip()
-        return Home(Path(given).expanduser().resolve() if given else ROOT / ".parley")
+        usual = (ROOT if (ROOT / "pyproject.toml").is_file() else Path.home()) / ".parley"
+        return Home(Path(given).expanduser().resolve() if given else usual)
 
     @property
     def stack_file(self) -> Path:

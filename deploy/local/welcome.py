@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deploy.local.home import ROOT
+from deploy.local.home import Home
 
 FIRST_MESSAGE = {
     "type": "from_client",
@@ -85,5 +85,5 @@ NEWEST = """python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["id"])'"
 def parley_of(stack: Mapping[str, Any]) -> str:
     """The command line of this stack, as a shell takes it."""
     parley = shlex.quote(str(Path(sys.executable).with_name("parley")))
-    usual = stack["home"] == str(ROOT / ".parley")
+    usual = stack["home"] == str(Home.of({}).path)
     return parley if usual else f"PARLEY_HOME={shlex.quote(stack['home'])} {parley}"

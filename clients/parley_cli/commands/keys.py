@@ -125,7 +125,7 @@ def rotate(
 
 def ask_stack(*arguments: str) -> Any:
     """What the local stack's own command answers, which has its keys. Raises `Fault`."""
-    command = [sys.executable, "-m", "deploy.local", *arguments]
+    command = [sys.executable, "-P", "-m", "deploy.local", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Fault(done.stderr.strip().rpartition("\n")[2] or "the stack's keys cannot be used")

@@ -20,7 +20,7 @@ def up(
 ) -> None:
     """Start the whole stack in the foreground; Ctrl-C stops it."""
     options = [*(["--no-demo"] if no_demo else []), *(["--json"] if as_json else [])]
-    command = [sys.executable, "-m", "deploy.local", "up", *options]
+    command = [sys.executable, "-P", "-m", "deploy.local", "up", *options]
     sys.stdout.flush()
     os.execv(command[0], command)  # noqa: S606 - the stack takes this process's place, and its signals
 
