@@ -11,6 +11,7 @@ import pytest
 
 from deploy.local.given import answers
 from deploy.local.home import AlreadyRunning, Home, read_json, write_json
+from deploy.local.ports import PORTS, variable
 from deploy.local.server import ServerFailed
 
 
@@ -24,7 +25,8 @@ def busy() -> Iterator[int]:
 
 def up(home: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "deploy.local", "up"]
-    given = {**os.environ, "PARLEY_HOME": str(home), **environment}
+    ports = {variable(name): "0" for name in PORTS}  # the usual ones may be in use
+    given = {**os.environ, "PARLEY_HOME": str(home), **ports, **environment}
     return subprocess.run(command, env=given, capture_output=True, text=True, timeout=60, check=False)
 
 
