@@ -3,40 +3,49 @@
 import base64
 import binascii
 import hashlib
-import hmac
 import json
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from services.kernel.errors import FieldViolation, Kind, ParleyError
+from services.runtime.keyfiles import PublicKey
+from services.runtime.keys import LOOK_AGAIN, Keys, Time
 
 Position = Sequence[str | int | float | None]
 """Where the next page begins, for example the sort key of the last row."""
 
 KEPT = 86_400
 """Seconds for which a token is good."""
-_MAC = 16
+_SIGNATURE = 64
 _EXPIRES = struct.Struct(">I")
+_PURPOSE = b"parley page token\n"
+"""What is signed begins with it: nothing else that a service signs does."""
 
 
 class Signer:
-    """Signs the tokens of one service; its replicas have the same key."""
+    """Signs the tokens of one service with its own key, and takes those of its replicas.
 
-    def __init__(self, key: Ed25519PrivateKey, time: Callable[[], float] = time.time) -> None:
-        """`key` is the service's own; what is signed with is derived from it."""
-        self._key = HKDF(SHA256(), 32, salt=None, info=b"parley page tokens").derive(key.private_bytes_raw())
+    A key that was replaced is followed while running: like a token of a caller, a page token is good as long as the
+    public key holds with which it was signed, for a few minutes after a rotation.
+    """
+
+    def __init__(self, keys: Keys, name: str, *, time: Time = time.time) -> None:
+        """`name` is the service. Raises `KeyMissing` when its key is not there."""
+        self._keys = keys
+        self._name = name
         self._time = time
+        keys.private(name)
 
     def sign(self, method: str, filters: object, content: bytes) -> str:
         """The token for a content."""
         body = _EXPIRES.pack(int(self._time()) + KEPT) + content
-        return base64.urlsafe_b64encode(self._mac(method, filters, body) + body).decode().rstrip("=")
+        signature = self._keys.private(self._name).sign(_signed(method, filters, body))
+        return base64.urlsafe_b64encode(signature + body).decode().rstrip("=")
 
     def open(self, token: str, method: str, filters: object) -> bytes:
         """The content of a token. Raises INVALID_PAGE_TOKEN."""
@@ -44,17 +53,37 @@ class Signer:
             raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
             raise _invalid("is not a page token") from None
-        body = raw[_MAC:]
-        if len(body) < _EXPIRES.size or not hmac.compare_digest(raw[:_MAC], self._mac(method, filters, body)):
+        body = raw[_SIGNATURE:]
+        if len(body) < _EXPIRES.size or not self._is_ours(raw[:_SIGNATURE], _signed(method, filters, body)):
             raise _invalid("was not made by this method with these filters")
         (expires,) = _EXPIRES.unpack_from(body)
         if expires < self._time():
             raise _invalid("has expired")
         return body[_EXPIRES.size :]
 
-    def _mac(self, method: str, filters: object, body: bytes) -> bytes:
-        what = hashlib.sha256(f"{method}\n{filters!r}".encode()).digest()
-        return hmac.digest(self._key, what + body, "sha256")[:_MAC]
+    def _is_ours(self, signature: bytes, content: bytes) -> bool:
+        known = self._keys.public(self._name)
+        if self._any(known.values(), signature, content):
+            return True
+        self._keys.look(LOOK_AGAIN)  # a replica's key may have been made this second
+        found = self._keys.public(self._name)
+        return found is not known and self._any(found.values(), signature, content)
+
+    def _any(self, keys: Iterable[PublicKey], signature: bytes, content: bytes) -> bool:
+        now = self._time()
+        return any(until >= now and _verifies(key, signature, content) for key, until in keys)
+
+
+def _verifies(key: Ed25519PublicKey, signature: bytes, content: bytes) -> bool:
+    try:
+        key.verify(signature, content)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _signed(method: str, filters: object, body: bytes) -> bytes:
+    return _PURPOSE + hashlib.sha256(f"{method}\n{filters!r}".encode()).digest() + body
 
 
 _signer: ContextVar[Signer] = ContextVar("parley_page_signer")

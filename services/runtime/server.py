@@ -40,7 +40,7 @@ class Server:
         methods = methods_of(services, app.extra_access)
         self.health = Health(services, app.checks, settings.check_seconds, app.spared)
         self._streams = Streams(methods)
-        signer = Signer(keys.private(name))
+        signer = Signer(keys, name)
         chain = interceptors(methods, Verifier(keys, name), signer, self._streams, settings.default_deadline_seconds)
         self._server = grpc.aio.server(interceptors=chain, options=OPTIONS)
         for _, add, servicer in app.servicers:

@@ -18,5 +18,5 @@ from services.runtime.verifier import Verifier
 def test_interceptors_stand_in_their_order(keys_dir: Path) -> None:
     """Who calls is known before a span is made; who may not call is refused where that becomes a status."""
     keys = Keys(keys_dir)
-    chain = interceptors({}, Verifier(keys, "limits"), Signer(keys.private("limits")), Streams({}), 10)
+    chain = interceptors({}, Verifier(keys, "limits"), Signer(keys, "limits"), Streams({}), 10)
     assert [type(each) for each in chain] == [Identity, Tracing, Errors, Deadline, Auth, Sizes, Validation, Streams]

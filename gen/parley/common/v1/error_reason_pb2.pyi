@@ -27,8 +27,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INVALID_FIELD: _ErrorReason.ValueType  # 1
     """A field of the request breaks its rule; `BadRequest` names each field. INVALID_ARGUMENT."""
     ERROR_REASON_INVALID_PAGE_TOKEN: _ErrorReason.ValueType  # 2
-    """The page token was not made by this method with these filters, or is older than a day. INVALID_ARGUMENT. Metadata:
-    `field`.
+    """The page token was not made by this method with these filters, is older than a day, or was made some minutes before
+    the service's key was replaced. INVALID_ARGUMENT. Metadata: `field`.
     """
     ERROR_REASON_INVALID_UPDATE_MASK: _ErrorReason.ValueType  # 3
     """The update mask names a field that does not exist or cannot be changed. INVALID_ARGUMENT. Metadata: `field`."""
@@ -139,8 +139,8 @@ ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 1
 """A field of the request breaks its rule; `BadRequest` names each field. INVALID_ARGUMENT."""
 ERROR_REASON_INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 2
-"""The page token was not made by this method with these filters, or is older than a day. INVALID_ARGUMENT. Metadata:
-`field`.
+"""The page token was not made by this method with these filters, is older than a day, or was made some minutes before
+the service's key was replaced. INVALID_ARGUMENT. Metadata: `field`.
 """
 ERROR_REASON_INVALID_UPDATE_MASK: ErrorReason.ValueType  # 3
 """The update mask names a field that does not exist or cannot be changed. INVALID_ARGUMENT. Metadata: `field`."""
