@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from services.simulator.calls import CallLog, Query
 from services.simulator.chat2desk import Chat2Desk
 from services.simulator.faults import Faults, Order
-from services.simulator.http import HttpError, Reply, Request, Response, json_response
+from services.simulator.http import HttpError, Reply, Request, Response, converted, json_response
 from services.simulator.model import ResponsesApi
 from services.simulator.scripts import Script, Scripts
 
@@ -73,7 +73,7 @@ class Control:
 
     def add_fault(self, request: Request) -> Response:
         """`POST /faults`."""
-        fault = self._faults.add(_read(request, Order))
+        fault = self._faults.add(request.read(Order))
         return json_response({"id": fault.id}, 201)
 
     def list_faults(self, request: Request) -> Response:
@@ -87,7 +87,7 @@ class Control:
     def add_scripts(self, request: Request) -> Response:
         """`POST /scripts`: one script, or a list of them."""
         body = request.command().json()
-        scripts: list[Script] = _convert(body if isinstance(body, list) else [body], list[Script])
+        scripts = converted(body if isinstance(body, list) else [body], list[Script])
         for script in scripts:
             self._scripts.add(script)
         return json_response({"added": len(scripts)}, 201)
@@ -102,7 +102,7 @@ class Control:
 
     def set_tokens(self, request: Request) -> Response:
         """`PUT /tokens`."""
-        given = _read(request, Tokens)
+        given = request.read(Tokens)
         if given.provider == "chat2desk":
             self._chat2desk.tokens = frozenset(given.tokens)
         elif given.provider == "openai":
@@ -110,19 +110,6 @@ class Control:
         else:
             raise HttpError(400, "provider: must be chat2desk or openai")
         return json_response({"provider": given.provider, "tokens": len(given.tokens)})
-
-
-def _read(request: Request, kind: type[T]) -> T:
-    result: T = _convert(request.command().json(), kind)
-    return result
-
-
-def _convert(value: Any, kind: Any) -> Any:
-    """Raises HttpError 400, which names the key."""
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        raise HttpError(400, str(error)) from error
 
 
 def _number(given: dict[str, str], name: str, default: T, kind: Callable[[str], T]) -> T:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 TIMEOUT = 10.0
 LONGEST_WAIT = 60.0
+MOST_COPIES = 100
 
 
 class Say(msgspec.Struct, forbid_unknown_fields=True):
@@ -45,18 +46,17 @@ class Person:
 
     async def say(self, request: Request) -> Reply:
         """`POST /say`: the answers to the webhooks, and with `wait` the replies that came within so many seconds."""
-        try:
-            said = msgspec.json.decode(request.command().body, type=Say)
-        except msgspec.DecodeError as error:
-            raise HttpError(400, str(error)) from error
+        said = request.read(Say)
         if not said.webhook_url.startswith(("http://", "https://")):
             raise HttpError(400, "webhook_url: must be an http address")
+        if not 1 <= said.copies <= MOST_COPIES:
+            raise HttpError(400, f"copies: must be from 1 to {MOST_COPIES}")
         client_id = str(said.client_id)
         fault = self._faults.take(PROVIDER, client_id=client_id, text=said.text, webhook=True)
         query = Query(PROVIDER, client_id, since=self._calls.last_id, accepted=True)
         payload = msgspec.json.encode(self._payload(said))
         await asyncio.sleep(min(max(said.delay, 0.0), LONGEST_WAIT))
-        copies = max(said.copies, 1) + (1 if fault else 0)
+        copies = said.copies + (1 if fault else 0)
         answers = await asyncio.gather(*(self._post(said.webhook_url, payload) for _ in range(copies)))
         if said.wait > 0:
             await self._calls.wait(query, 1, min(said.wait, LONGEST_WAIT))

@@ -11,6 +11,7 @@ from services.simulator.http import HttpError
 _CYRILLIC = re.compile("[а-яё]", re.IGNORECASE)
 _PIECE = re.compile(r"\S+\s*|\s+")
 LONGEST_ECHO = 500
+LONGEST_PAUSE = 60.0
 
 
 class Script(msgspec.Struct, forbid_unknown_fields=True):
@@ -95,11 +96,13 @@ class Scripts:
         self._scripts: list[tuple[Script, list[int]]] = []
 
     def add(self, script: Script) -> None:
-        """Raises HttpError 400 for a bad pattern."""
+        """Raises HttpError 400 for what makes no sense."""
         try:
             re.compile(script.regex)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise HttpError(400, f"regex: {error}") from error
+        if not 0 <= script.seconds_per_piece <= LONGEST_PAUSE:
+            raise HttpError(400, f"seconds_per_piece: must be from 0 to {LONGEST_PAUSE:g}")
         self._scripts.append((script, [script.count or -1]))
 
     def answer(self, conversation: Conversation) -> Scripted:

@@ -13,10 +13,10 @@ from services.simulator.calls import CallLog
 from services.simulator.chat2desk import Chat2Desk
 from services.simulator.control import Control
 from services.simulator.faults import Faults
-from services.simulator.http import HttpServer
 from services.simulator.model import ResponsesApi
 from services.simulator.say import Person
 from services.simulator.scripts import Scripts
+from services.simulator.server import HttpServer
 from services.simulator.settings import SimulatorSettings
 
 log = get_logger(__name__)
