@@ -144,15 +144,17 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
     releases = Releases(gates, work_store.due_now, released)
     runtime.on_close(releases.close)
     mirror.subscribe(releases.changed)
+    rates = LimitsRates(
+        LimitsClient(runtime.connect("limits")),
+        max_wait=settings.delivery_rate_max_wait_seconds,
+        per_minute=settings.delivery_rate_alone_per_minute,
+    )
+    mirror.subscribe(lambda event: rates.drop(event.key) if isinstance(event, Channel) else rates.forget(event.key))
     worker = Worker(
         store=work_store,
         channels=mirror,
         providers=providers,
-        rates=LimitsRates(
-            LimitsClient(runtime.connect("limits")),
-            max_wait=settings.delivery_rate_max_wait_seconds,
-            per_minute=settings.delivery_rate_alone_per_minute,
-        ),
+        rates=rates,
         gates=gates,
         policy=retry_policy(settings),
         clock=runtime.clock,

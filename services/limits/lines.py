@@ -9,7 +9,7 @@ TTL = 300_000
 """How long units are held without a Commit, unless the caller says otherwise; milliseconds."""
 
 
-def line_of(rule: Rule, subject: Subject, value: str, days: Days, now: int, ttl: int) -> Line:
+def line_of(rule: Rule, subject: Subject, value: str, days: Days, now: int, ttl: int, lasts: int = 0) -> Line:
     """What a rule counts for a subject at `now` (milliseconds since 1970), after overrides."""
     override = rule.override_for(subject) if rule.overrides else None
     algorithm = rule.algorithm
@@ -18,7 +18,7 @@ def line_of(rule: Rule, subject: Subject, value: str, days: Days, now: int, ttl:
         day = days.at(algorithm.time_zone, now)
         return Line(rule.rule_id, value, limit, rule.shadow, day.date.isoformat(), day.ends, 0)
     window = algorithm.window if override is None or override.window is None else override.window
-    return Line(rule.rule_id, value, limit, rule.shadow, "", 0, window, ttl < window)
+    return Line(rule.rule_id, value, limit, rule.shadow, "", 0, window, ttl < window and not lasts, lasts)
 
 
 def ask_of(
@@ -33,6 +33,7 @@ def ask_of(
     units: int,
     ttl: int = TTL,
     max_wait: int = 0,
+    lasts: int = 0,
 ) -> Ask | None:
     """None when no rule matches. Raises INVALID_FIELD when the subject lacks what a rule counts by."""
     matching = rules.matching(tenant_id, resource)
@@ -41,7 +42,7 @@ def ask_of(
     if units and any(not subject.value(rule.scope) for rule in matching):
         raise missing_subject(next(rule.scope for rule in matching if not subject.value(rule.scope)))
     counted = tuple(rule for rule in matching if subject.value(rule.scope))
-    lines = tuple(line_of(rule, subject, subject.value(rule.scope), days, now, ttl) for rule in counted)
+    lines = tuple(line_of(rule, subject, subject.value(rule.scope), days, now, ttl, lasts) for rule in counted)
     key = reservation_key(tenant_id, request_id)
     digest = request_digest(resource, subject, units)
     body = encode_body(Body(tenant_id, key, digest, units, lines))

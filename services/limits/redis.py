@@ -136,7 +136,7 @@ class RedisCounters:
         args: list[Any] = [body.key, body.units, reservation.granted_at, len(body.lines)]
         for line in body.lines:
             keys += self._keys(body.tenant_id, line)
-            args += ("q" if line.is_quota else _kind(line), line.window, int(line.own_expiry))
+            args += ("q" if line.is_quota else _kind(line), line.window, int(line.own_expiry), line.lasts)
         await self._call(body.tenant_id, partial(self._release, keys=keys, args=args))
 
     async def reset(self, tenant_id: str, line: Line, version: int, *, epoch: int) -> None:
@@ -200,7 +200,7 @@ def _sent(ask: Ask, line: Line) -> tuple[object, ...]:
     if line.day:
         load = ask.loads.get(ask.counter(line), _NOT_LOADED) if ask.loads else _NOT_LOADED
         return ("q", line.limit, line.shadow, load.used, load.version, line.ends + _KEPT_AFTER)
-    return (_kind(line), line.limit, line.shadow, line.window, line.own_expiry)
+    return (_kind(line), line.limit, line.shadow, line.window, line.own_expiry, line.lasts)
 
 
 def _answer(ask: Ask, result: Sequence[Any]) -> Answer:

@@ -2,7 +2,7 @@
 --
 -- KEYS: its record; then per line the counter and its holds.
 -- ARGV: key, units, granted at (ms), number of lines; then per line 'q', or 'e' or 'b';
--- the window's length (ms); whether its holds have an expiry of their own (1/0).
+-- the window's length (ms); whether its holds have an expiry of their own (1/0); how long its units last (ms).
 
 local BUCKETS = 60
 local MOST = 1001 -- as in reserve.lua
@@ -14,7 +14,8 @@ local a = 4
 for line = 1, tonumber(ARGV[4]) do
     local counter, holds = KEYS[2 * line], KEYS[2 * line + 1]
     local kind, length, own_expiry = ARGV[a + 1], tonumber(ARGV[a + 2]), ARGV[a + 3] == '1'
-    a = a + 3
+    local lasts = tonumber(ARGV[a + 4])
+    a = a + 4
     if kind == 'q' then
         if redis.call('ZREM', holds, name .. ':' .. units) == 1 and redis.call('HEXISTS', counter, 'held') == 1 then
             redis.call('HINCRBY', counter, 'held', -units)
@@ -24,7 +25,7 @@ for line = 1, tonumber(ARGV[4]) do
         if kind == 'e' then
             for n = 1, math.min(units, MOST) do redis.call('ZREM', counter, name .. ':' .. at .. ':' .. n) end
         elseif held or not own_expiry then
-            local bucket = math.floor(tonumber(at) / math.ceil(length / BUCKETS))
+            local bucket = math.floor((tonumber(at) + lasts) / math.ceil(length / BUCKETS))
             if redis.call('HEXISTS', counter, bucket) == 1 then redis.call('HINCRBY', counter, bucket, -units) end
         end
     end

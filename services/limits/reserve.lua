@@ -5,18 +5,22 @@
 -- ARGV: a MessagePack array {now (ms, 0: this server's clock), whether to hold, epoch, items}, then the items' bodies; an
 -- item is {key, units, ttl (ms), longest wait (ms), lines}; a line
 --   for a quota  {'q', limit, shadow, used as loaded from Postgres (-1: not), its version, when to forget it (ms)}
---   for a window {'e' (exact) or 'b' (buckets), limit, shadow, length (ms), whether its holds have their own expiry}
+--   for a window {'e' (exact) or 'b' (buckets), limit, shadow, length (ms), whether its holds have their own expiry,
+--                 for how long its units may be used after the grant (ms)}
 --
 -- Returns per item {answer, wait (ms), granted at (ms), record, refusing line, retry after (ms), then used and reset
 -- (ms) of each line}. Answers: 0 granted, 1 refused, 2 a counter is missing, 3 granted before (then with the record). A
 -- record is h (held) or c (committed), granted at, expires at, and the body, with colons between.
 --
 -- A quota's counter is a hash: used (as Postgres said last), version (grows with a reset), held, epoch. Its holds are a
--- sorted set of "key:units" by expiry. An exact window is a sorted set of "key:time:n", one per unit, by time; a
--- bucketed one a hash of units by bucket number. Slots are granted in time order, so no slot disturbs one given before.
+-- sorted set of "key:units" by expiry. An exact window is a sorted set of "key:time:n", one per unit, by the
+-- time until which it may be used; a bucketed one a hash of units by the number of that time's bucket. So a unit that lasts
+-- is counted wherever it is used. Slots are granted in time order: nobody overtakes those who wait for theirs.
 
 local BUCKETS = 60
 local SHORTEST = 60000
+local LONGEST = 10000 -- how long (ms) units may last after their grant
+local LOT = -1 -- where a hash of buckets keeps the last bucket in which units are counted that last for a while
 local MOST = 1001 -- units that an exact window notes of one reservation: more than any such window's limit
 local now, hold, epoch, items = unpack(cmsgpack.unpack(ARGV[1]))
 if now == 0 then
@@ -98,7 +102,7 @@ local function see_exact(line, units)
     if count == 0 then return end
     line.reset = tonumber(redis.call('ZRANGE', line.key, 0, 0, 'WITHSCORES')[2]) + line.length
     if units == 0 then return end
-    line.at = math.max(now, tonumber(redis.call('ZRANGE', line.key, -1, -1, 'WITHSCORES')[2]))
+    line.at = math.max(now, tonumber(string.match(redis.call('ZRANGE', line.key, -1, -1)[1], ':(%d+):%d+$')))
     local stay = line.limit - units
     if stay >= 0 and count > stay then
         local leaving = redis.call('ZRANGE', line.key, count - stay - 1, count - stay - 1, 'WITHSCORES')[2]
@@ -116,7 +120,9 @@ local function see_buckets(line, units)
     local filled, oldest, last, total = {}, nil, current, 0
     for n = 1, #flat, 2 do
         local bucket, count = tonumber(flat[n]), tonumber(flat[n + 1])
-        if bucket < current - BUCKETS or count <= 0 then
+        if bucket == LOT then
+            line.lot = count
+        elseif bucket < current - BUCKETS or count <= 0 then
             redis.call('HDEL', line.key, flat[n])
         else
             filled[bucket] = count
@@ -127,7 +133,7 @@ local function see_buckets(line, units)
     end
     line.used, line.at = total, now
     line.reset = oldest and (oldest + BUCKETS + 1) * line.size or now
-    if units == 0 then return end
+    if units == 0 or (last <= line.lot and total + units <= line.limit) then return end
     local sum = 0
     for bucket = last - BUCKETS, last do sum = sum + (filled[bucket] or 0) end
     local bucket = last
@@ -157,16 +163,21 @@ local function take(line, item, expires)
         redis.call('PEXPIREAT', line.holds, line.forget)
         return
     end
+    local last_use = item.at + line.lasts
     if line.kind == 'e' then
-        for n = 1, math.min(item.units, MOST) do redis.call('ZADD', line.key, item.at, item.key .. ':' .. item.at .. ':' .. n) end
-        if line.used == item.units then line.reset = item.at + line.length end
+        for n = 1, math.min(item.units, MOST) do redis.call('ZADD', line.key, last_use, item.key .. ':' .. item.at .. ':' .. n) end
+        if line.used == item.units then line.reset = last_use + line.length end
     else
-        local bucket = math.floor(item.at / line.size)
+        local bucket = math.floor(last_use / line.size)
         redis.call('HINCRBY', line.key, bucket, item.units)
+        if line.lasts > 0 and bucket > line.lot then
+            line.lot = bucket
+            redis.call('HSET', line.key, LOT, bucket)
+        end
         if line.used == item.units then line.reset = (bucket + BUCKETS + 1) * line.size end
     end
     -- The key outlives its last slot: it is written only to add one, and slots are granted in time order.
-    redis.call('PEXPIRE', line.key, item.at - now + 2 * line.length)
+    redis.call('PEXPIRE', line.key, item.at - now + 2 * line.length + LONGEST)
     if line.own_expiry then
         redis.call('ZADD', line.holds, expires, item.key .. ':' .. item.units .. ':' .. item.at)
         redis.call('PEXPIRE', line.holds, item.at - now + 2 * line.length)
@@ -178,7 +189,7 @@ local function read_line(sent)
     if line.kind == 'q' then
         line.loaded, line.version, line.forget = sent[4], sent[5], sent[6]
     else
-        line.length, line.own_expiry = sent[4], sent[5]
+        line.length, line.own_expiry, line.lasts, line.lot = sent[4], sent[5], sent[6], -1
         line.size = math.ceil(line.length / BUCKETS)
     end
     return line
@@ -197,7 +208,7 @@ local function life(item)
     local longest = SHORTEST
     for _, line in ipairs(item.lines) do
         if line.kind == 'q' or line.own_expiry then return item.ttl end
-        longest = math.max(longest, line.length)
+        longest = math.max(longest, line.length + line.lasts)
     end
     return math.min(item.ttl, longest)
 end

@@ -31,7 +31,8 @@ class Origin(IntEnum):
 class Line(msgspec.Struct, array_like=True, frozen=True):
     """What one rule counts. `day` (ISO date) is empty for a window; times are milliseconds, `window` too.
 
-    `own_expiry` says that a hold on a window ends before the window itself forgets the units.
+    `own_expiry` says that a hold on a window ends before the window itself forgets the units. `lasts` is for how long
+    after the grant the units may be used: a window counts them for so much longer.
     """
 
     rule_id: str
@@ -42,6 +43,7 @@ class Line(msgspec.Struct, array_like=True, frozen=True):
     ends: int
     window: int
     own_expiry: bool = False
+    lasts: int = 0
 
     @property
     def is_quota(self) -> bool:

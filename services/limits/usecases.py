@@ -203,6 +203,7 @@ class Limits:
             units=request.units or 1,
             ttl=max(ttl, 1),
             max_wait=request.max_wait.ToMilliseconds(),
+            lasts=request.lasts.ToMilliseconds(),
         )
 
     def _reserved(self, ask: Ask, answer: Answer, origin: Origin, now: int) -> pb.ReserveResponse | ParleyError:

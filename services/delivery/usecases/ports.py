@@ -100,7 +100,16 @@ class Rates(Protocol):
     """How fast a channel may send."""
 
     async def ask(self, channel: Channel, resource: str) -> Grant:
-        """One call's worth. Never raises, and never takes longer than a second."""
+        """One call's worth. Never raises, and never takes longer than two seconds."""
+
+    def take(self, channel: Channel, resource: str) -> float | None:
+        """A slot in hand, for which nobody need be asked, and until when it is good; None when there is none."""
+
+    def put_back(self, channel_key: int, until: float) -> None:
+        """A slot that was taken was not needed."""
+
+    def drop(self, channel_key: int) -> None:
+        """What is in hand is not to be used any more."""
 
 
 class Shut(msgspec.Struct, frozen=True):

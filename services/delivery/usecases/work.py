@@ -226,6 +226,7 @@ class Worker:
             reason = f"HTTP {result.http_status}: {result.error}" if result.http_status else result.error
             return PARKED if await self._broken(channel, reason) else 1.0
         elif result.rate_limited:
+            self._rates.drop(channel.key)
             return self._gates.limited(channel.key, result.retry_after)
         else:
             self._gates.failed(channel.key)

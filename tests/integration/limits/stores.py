@@ -78,8 +78,9 @@ class Stores:
         units: int = 1,
         ttl: float = 300,
         max_wait: float = 0,
+        lasts: float = 0,
     ) -> pb.ReserveResponse:
-        request = reserve_request(self.tenant, request_id, contact, resource, units, ttl, max_wait)
+        request = reserve_request(self.tenant, request_id, contact, resource, units, ttl, max_wait, lasts)
         [result] = await self.limits.reserve([request])
         if isinstance(result, Exception):
             raise result
@@ -104,7 +105,7 @@ def subject_of(contact: str) -> pb.Subject:
 
 
 def reserve_request(
-    tenant_id: str, request_id: str, contact: str, resource: str, units: int, ttl: float, max_wait: float
+    tenant_id: str, request_id: str, contact: str, resource: str, units: int, ttl: float, max_wait: float, lasts: float
 ) -> pb.ReserveRequest:
     return pb.ReserveRequest(
         tenant_id=tenant_id,
@@ -114,6 +115,7 @@ def reserve_request(
         units=units,
         ttl=Duration(seconds=int(ttl)),
         max_wait=Duration(seconds=int(max_wait)),
+        lasts=Duration(seconds=int(lasts), nanos=round(lasts % 1 * 1e9)),
     )
 
 

@@ -218,6 +218,84 @@ def test_no_stretch_of_time_holds_more_than_the_limit(
         loop.close()
 
 
+@pytest.mark.parametrize("resource", ["exact", "buckets"])
+def test_units_that_last_are_never_more_than_the_limit_whenever_they_are_used(
+    postgres_url: str, redis_url: str, redis_prefix: str, resource: str
+) -> None:
+    """Several callers take lots, single slots and slots to come, and some are given back. Each unit may be used at any
+    moment between its grant and its end: no window may meet the moments of more than the limit."""
+    loop = asyncio.new_event_loop()
+    limit = {"exact": 3, "buckets": MOST_EXACT + 200}[resource]
+    size = 1 if resource == "exact" else 400
+    step = st.tuples(
+        st.integers(0, 25_000),
+        st.integers(1, 3),
+        st.sampled_from([0, 30, 300]),
+        st.sampled_from([0, 0.25, 1.5, 10]),
+        st.booleans(),
+    )
+
+    async def sequence(made: Stores, steps: list[tuple[int, int, int, float, bool]]) -> None:
+        contact, granted = uuid4().hex, []
+        for number, (pause, units, max_wait, lasts, back) in enumerate(steps):
+            made.pass_time(pause / 1000)
+            answer = await made.reserve(
+                f"{contact}-{number}",
+                contact=contact,
+                resource=resource,
+                units=units * size,
+                max_wait=max_wait,
+                lasts=lasts,
+                ttl=3600,
+            )
+            if answer.granted and back:
+                await made.release(answer.reservation_id)
+            elif answer.granted:
+                at = made.milliseconds + answer.wait.ToMilliseconds()
+                granted.append((at, at + int(lasts * 1000), units * size))
+        for end, _, _ in granted:
+            met = [units for at, last, units in granted if at <= end and last > end - LENGTH * 1000]
+            assert sum(met) <= limit
+
+    async def play() -> None:
+        async with stores(postgres_url, redis_url, redis_prefix, RULES) as made:
+
+            @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+            @given(st.lists(step, min_size=5, max_size=25))
+            def many(steps: list[tuple[int, int, int, float, bool]]) -> None:
+                asyncio.run_coroutine_threadsafe(sequence(made, steps), loop).result(60)
+
+            await asyncio.to_thread(many)
+
+    try:
+        loop.run_until_complete(play())
+    finally:
+        loop.close()
+
+
+@every_redis
+@pytest.mark.parametrize("resource", ["exact", "buckets"])
+async def test_nobody_waits_for_the_end_of_a_lot_while_there_is_room(made: Stores, resource: str) -> None:
+    lot = await made.reserve("lot", resource=resource, units=2, lasts=10, max_wait=60)
+    single = await made.reserve("single", resource=resource, max_wait=60)
+    assert (lot.granted, lot.HasField("wait"), single.granted, single.HasField("wait")) == (True, False, True, False)
+
+
+@every_redis
+async def test_a_lot_counts_until_its_window_has_passed_since_its_end_and_given_back_it_is_free(made: Stores) -> None:
+    for resource, units in (("exact", 3), ("buckets", MOST_EXACT + 200)):
+        lot = await made.reserve(f"lot of {resource}", resource=resource, units=units, lasts=10, ttl=20)
+        made.pass_time(LENGTH + 9)
+        assert not (await made.reserve(f"{resource} early", resource=resource)).granted
+        made.pass_time(3)
+        again = await made.reserve(f"{resource} again", resource=resource, units=units, lasts=10)
+        assert lot.granted
+        assert again.granted
+        assert not (await made.reserve(f"{resource} more", resource=resource)).granted
+        await made.release(again.reservation_id)
+        assert (await made.reserve(f"{resource} free", resource=resource)).granted
+
+
 async def test_counting_by_buckets_wastes_less_than_two_sixtieths(made: Stores) -> None:
     """A window emptied at once comes free again within its length and two buckets."""
     await made.reserve("r0", resource="buckets", units=MOST_EXACT + 200)

@@ -438,6 +438,7 @@ class ReserveRequest(_message.Message):
     TTL_FIELD_NUMBER: _builtins.int
     MAX_WAIT_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
+    LASTS_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """The tenant."""
     request_id: _builtins.str
@@ -464,6 +465,13 @@ class ReserveRequest(_message.Message):
     def max_wait(self) -> _duration_pb2.Duration:
         """Accept a slot this far in the future from rules with a moving window, instead of a refusal. Absent: now or never."""
 
+    @_builtins.property
+    def lasts(self) -> _duration_pb2.Duration:
+        """For how long after the grant the units may still be used: for a caller who takes several at once and uses them one by
+        one. A moving window counts them for so much longer, whatever `ttl` says, so that its limit holds whenever they are
+        used. Absent: they are used when they are granted.
+        """
+
     def __init__(
         self,
         *,
@@ -475,10 +483,11 @@ class ReserveRequest(_message.Message):
         ttl: _duration_pb2.Duration | None = ...,
         max_wait: _duration_pb2.Duration | None = ...,
         time_zone: _builtins.str = ...,
+        lasts: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_wait", b"max_wait", "subject", b"subject", "ttl", b"ttl"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lasts", b"lasts", "max_wait", b"max_wait", "subject", b"subject", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_wait", b"max_wait", "request_id", b"request_id", "resource", b"resource", "subject", b"subject", "tenant_id", b"tenant_id", "time_zone", b"time_zone", "ttl", b"ttl", "units", b"units"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lasts", b"lasts", "max_wait", b"max_wait", "request_id", b"request_id", "resource", b"resource", "subject", b"subject", "tenant_id", b"tenant_id", "time_zone", b"time_zone", "ttl", b"ttl", "units", b"units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
