@@ -3,16 +3,16 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from uuid import UUID
 
 import redis.exceptions
 
 from services.context.domain import Contact, Conversation
 from services.context.memory import Memory
 from services.context.ports import Key
-from services.context.redis import RedisCache, channel_of
+from services.context.redis import RedisCache
 from services.context.trust import FAILURES, Trust
 from services.kernel.errors import ParleyError
+from services.runtime import changes
 from services.runtime.following import follow
 from services.runtime.logs import describe, get_logger
 from services.runtime.redis import Client, subscription
@@ -44,16 +44,25 @@ class Changes:
         contacts: Memory[Contact],
     ) -> None:
         self._client = client
-        self._channel = channel_of(prefix)
+        self._channel = changes.every_save(prefix)
         self._cache = cache
         self._trust = trust
-        self._memories: dict[str, Memory[Conversation] | Memory[Contact]] = {"d": conversations, "p": contacts}
+        self._beside_lanes = changes.beside_lanes(prefix)
+        self._memories: dict[str, Memory[Conversation] | Memory[Contact]] = {
+            changes.CONVERSATION: conversations,
+            changes.CONTACT: contacts,
+        }
         self._looked = 0.0
         self._blind = False
 
     async def listen(self, stop: asyncio.Event) -> None:
         """Hear of other processes' saves until told to stop."""
         await follow(stop, self._follow, name=self._channel, longest=LONGEST_PAUSE)
+
+    async def beat(self) -> None:
+        """Let those who keep what lanes have read know that they would be told of changes."""
+        if not self._trust.away:
+            await self._client.publish(self._beside_lanes, changes.HEARTBEAT)
 
     async def _follow(self, stands: Callable[[], None]) -> None:
         try:
@@ -89,12 +98,11 @@ class Changes:
     def _hear(self, publication: bytes) -> None:
         """Anybody may publish in a Redis that is shared: what nobody understands is left out."""
         try:
-            version, _, name = publication.decode().partition(" ")
-            kind, _, key = name.partition(":")
-            tenant_id, _, identifier = key.partition("/")
-            self._memories[kind].drop(Key(tenant_id, UUID(identifier)), below=int(version))
-        except (ValueError, KeyError) as error:
+            kind, tenant_id, identifier, version = changes.parse(publication)
+        except ValueError as error:
             log.warning("a change is not understood", channel=self._channel, error=describe(error))
+        else:
+            self._memories[kind].drop(Key(tenant_id, identifier), below=version)
 
     async def _make_up_in_time(self) -> None:
         """A Redis that was only slow has not broken the subscription: make up for what it missed as soon as it may be

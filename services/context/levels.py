@@ -8,7 +8,7 @@ from parley.context.v1 import context_pb2
 
 from services.context.domain import Contact, Conversation
 from services.context.memory import Memory
-from services.context.ports import Cache, Key, SealedContact, SealedConversation, Store
+from services.context.ports import Cache, Hearers, Key, SealedContact, SealedConversation, Store
 from services.context.stats import Stats
 from services.kernel.errors import ParleyError
 
@@ -74,7 +74,7 @@ class Levels:
         found.failed.update(failed)
         fresh = {key: sealed.document for key, sealed in good.items()}
         self._keep(fresh, since, found, context_pb2.CACHE_LEVEL_POSTGRES)
-        await self.cache.put({key: one for key, one in good.items() if one.data}, {}, announce=False)
+        await self.cache.put({key: one for key, one in good.items() if one.data}, {}, tell=Hearers.NOBODY)
 
     def _keep(
         self,
@@ -134,7 +134,7 @@ class Levels:
             return {}
         good, failed = split({key: stored.get(key, NOTHING_SAVED) for key in absent})
         found.failed.update(failed)
-        await self.cache.put({}, good, announce=False)
+        await self.cache.put({}, good, tell=Hearers.NOBODY)
         return {key: one.document for key, one in good.items()}
 
 

@@ -1,6 +1,7 @@
 """What the use cases need of the stores."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from enum import IntEnum
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
@@ -29,6 +30,16 @@ class SealedContact(NamedTuple):
 
     document: Contact
     data: bytes
+
+
+class Hearers(IntEnum):
+    """Who is told of a change."""
+
+    NOBODY = 0
+    PROCESSES = 1
+    """The other processes of this service."""
+    ALL = 2
+    """Also those who keep what a lane of dialog has read: it was not saved by a lane."""
 
 
 class Missed(NamedTuple):
@@ -86,10 +97,10 @@ class Cache(Protocol):
         conversations: Mapping[Key, SealedConversation],
         contacts: Mapping[Key, SealedContact],
         *,
-        announce: bool,
+        tell: Hearers,
     ) -> None:
-        """Keep documents, where they are newer; `announce` tells the other processes. Raises STORAGE_UNAVAILABLE when
-        Redis misses an announced one and that cannot be written down."""
+        """Keep documents, where they are newer, and tell of them. Raises STORAGE_UNAVAILABLE when Redis misses one that
+        is to be told and that cannot be written down."""
 
     async def drop(self, key: Key, version: int) -> None:
-        """Forget a conversation here and tell the other processes. Raises like an announced `put`."""
+        """Forget a conversation here and tell all. Raises as `put` does."""

@@ -1,16 +1,19 @@
 -- Keeps each document unless a newer one is there, and announces those that were kept.
--- KEYS: document keys. ARGV: channel ('' to stay silent), then for each key: version, milliseconds, sealed bytes, name.
+-- KEYS: document keys. ARGV: two channels ('' to stay silent), then for each key: version, milliseconds, sealed bytes,
+-- name.
 -- A value is its version in decimal, a space, and the bytes. A tombstone has no bytes. What is no value at all, of
 -- whatever type, is replaced.
 for i, key in ipairs(KEYS) do
-  local version = tonumber(ARGV[4 * i - 2])
+  local version = tonumber(ARGV[4 * i - 1])
   local held = redis.pcall('GETRANGE', key, 0, 20)
   local kept = type(held) == 'string' and tonumber(string.match(held, '^(%d+) ')) or -1
   if version >= kept then
-    redis.call('SET', key, ARGV[4 * i - 2] .. ' ' .. ARGV[4 * i], 'PX', ARGV[4 * i - 1])
+    redis.call('SET', key, ARGV[4 * i - 1] .. ' ' .. ARGV[4 * i + 1], 'PX', ARGV[4 * i])
   end
-  if ARGV[1] ~= '' then
-    redis.call('PUBLISH', ARGV[1], ARGV[4 * i - 2] .. ' ' .. ARGV[4 * i + 1])
+  for channel = 1, 2 do
+    if ARGV[channel] ~= '' then
+      redis.call('PUBLISH', ARGV[channel], ARGV[4 * i - 1] .. ' ' .. ARGV[4 * i + 2])
+    end
   end
 end
 return #KEYS

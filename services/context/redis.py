@@ -9,10 +9,11 @@ from uuid import UUID
 from parley.context.v1 import context_pb2
 
 from services.context.domain import Contact, Conversation
-from services.context.ports import Key, Missed, SealedContact, SealedConversation
+from services.context.ports import Hearers, Key, Missed, SealedContact, SealedConversation
 from services.context.sealing import Sealing
 from services.context.stats import Stats
 from services.context.trust import FAILURES, Trust
+from services.runtime.changes import CONTACT, CONVERSATION, beside_lanes, every_save, name_of
 from services.runtime.logs import describe, get_logger
 from services.runtime.redis import Client, Script, by_slot
 
@@ -61,7 +62,11 @@ class RedisCache:
         """`timeout` is in seconds; `milliseconds` is how long a document is kept at most."""
         self._client = client
         self._prefix = prefix
-        self._channel = channel_of(prefix)
+        self._channels = {
+            Hearers.NOBODY: ("", ""),
+            Hearers.PROCESSES: (every_save(prefix), ""),
+            Hearers.ALL: (every_save(prefix), beside_lanes(prefix)),
+        }
         self._sealing = sealing
         self._trust = trust
         self._stats = stats
@@ -75,30 +80,32 @@ class RedisCache:
         return self._trust.listening and self._trust.complete
 
     async def conversations(self, keys: Sequence[Key]) -> Mapping[Key, Conversation]:
-        found = await self._read("d", keys)
-        return await self._opened("d", found, self._sealing.open_conversation)
+        found = await self._read(CONVERSATION, keys)
+        return await self._opened(CONVERSATION, found, self._sealing.open_conversation)
 
     async def contacts(self, keys: Sequence[Key]) -> Mapping[Key, Contact]:
-        found = await self._read("p", keys)
+        found = await self._read(CONTACT, keys)
         # Of whom nothing was saved there is no version; any other value without data is a tombstone.
         nobody = {key: Contact() for key, value in found.items() if not value.data and value.version == 0}
-        return nobody | await self._opened("p", found, self._sealing.open_contact)
+        return nobody | await self._opened(CONTACT, found, self._sealing.open_contact)
 
     async def put(
         self,
         conversations: Mapping[Key, SealedConversation],
         contacts: Mapping[Key, SealedContact],
         *,
-        announce: bool,
+        tell: Hearers,
     ) -> None:
-        entries = [Entry(_name("d", key), one.document.version, one.data) for key, one in conversations.items()]
-        entries += [Entry(_name("p", key), one.document.version, one.data) for key, one in contacts.items()]
-        missed = await self._write(entries, announce, self._milliseconds)
-        if announce:
+        entries = [
+            Entry(_name(CONVERSATION, key), one.document.version, one.data) for key, one in conversations.items()
+        ]
+        entries += [Entry(_name(CONTACT, key), one.document.version, one.data) for key, one in contacts.items()]
+        missed = await self._write(entries, tell, self._milliseconds)
+        if tell is not Hearers.NOBODY:
             await self._trust.note([Missed(entry.name, entry.version) for entry in missed])
 
     async def drop(self, key: Key, version: int) -> None:
-        missed = await self._write([Entry(_name("d", key), version + 1, b"")], True, TOMBSTONE)
+        missed = await self._write([Entry(_name(CONVERSATION, key), version + 1, b"")], Hearers.ALL, TOMBSTONE)
         await self._trust.note([Missed(entry.name, entry.version) for entry in missed])
 
     async def bury(self, missed: Sequence[Missed]) -> None:
@@ -107,7 +114,7 @@ class RedisCache:
         """
         entries = [Entry(name, version, b"") for name, version in missed]
         for group in by_slot(self._client, entries, lambda entry: self._place(entry.name)):
-            await self._write_group(group, True, TOMBSTONE)
+            await self._write_group(group, Hearers.ALL, TOMBSTONE)
 
     async def _read(self, kind: str, keys: Sequence[Key]) -> dict[Key, Value]:
         if not self._trust.complete or self._trust.away:
@@ -164,7 +171,7 @@ class RedisCache:
         except FAILURES as failure:
             self._trust.failed(failure)
 
-    async def _write(self, entries: Sequence[Entry], announce: bool, milliseconds: int) -> list[Entry]:
+    async def _write(self, entries: Sequence[Entry], tell: Hearers, milliseconds: int) -> list[Entry]:
         """Put documents where they are newer; those that Redis missed."""
         if self._trust.away:
             return list(entries)
@@ -172,7 +179,7 @@ class RedisCache:
 
         async def write(group: Sequence[Entry]) -> None:
             async with asyncio.timeout(self._timeout):
-                await self._write_group(group, announce, milliseconds)
+                await self._write_group(group, tell, milliseconds)
 
         missed: list[Entry] = []
         answers = await asyncio.gather(*map(write, groups), return_exceptions=True)
@@ -182,8 +189,8 @@ class RedisCache:
                 missed += group
         return missed
 
-    async def _write_group(self, group: Sequence[Entry], announce: bool, milliseconds: int) -> None:
-        arguments: list[str | int | bytes] = [self._channel if announce else ""]
+    async def _write_group(self, group: Sequence[Entry], tell: Hearers, milliseconds: int) -> None:
+        arguments: list[str | int | bytes] = list(self._channels[tell])
         for name, version, data in group:
             arguments += [version, milliseconds, data, name]
         await self._put(keys=[self._place(entry.name) for entry in group], args=arguments)
@@ -194,11 +201,5 @@ class RedisCache:
         return f"{self._prefix}:context:{kind}:{{{key}}}"
 
 
-def channel_of(prefix: str) -> str:
-    """Where changes are told, as their version and the document's name."""
-    return f"{prefix}:context:changed"
-
-
 def _name(kind: str, key: Key) -> str:
-    """What names a document everywhere; `d` a conversation's (dialog), `p` a contact's (person)."""
-    return f"{kind}:{key.tenant_id}/{key.id}"
+    return name_of(kind, key.tenant_id, key.id)

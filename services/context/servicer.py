@@ -7,8 +7,10 @@ import grpc
 
 from parley.context.v1 import context_pb2, context_pb2_grpc
 
+from services.context.ports import Hearers
 from services.context.usecases import Contexts
 from services.kernel.errors import ParleyError
+from services.runtime.auth import caller
 from services.runtime.items import run_items
 
 Rpc = grpc.aio.ServicerContext[Any, Any]
@@ -38,7 +40,7 @@ class ContextServicer(context_pb2_grpc.ContextServiceServicer):
     async def SaveContext(
         self, request: context_pb2.SaveContextRequest, context: Rpc
     ) -> context_pb2.SaveContextResponse:
-        return _only(await self._contexts.save([request]))
+        return _only(await self._save([request]))
 
     async def BatchSaveContext(
         self, request: context_pb2.BatchSaveContextRequest, context: Rpc
@@ -48,8 +50,14 @@ class ContextServicer(context_pb2_grpc.ContextServiceServicer):
             context,
             method="/parley.context.v1.ContextService/SaveContext",
             respond=context_pb2.BatchSaveContextResponse,
-            handle=self._contexts.save,
+            handle=self._save,
         )
+
+    async def _save(
+        self, requests: Sequence[context_pb2.SaveContextRequest]
+    ) -> Sequence[context_pb2.SaveContextResponse | ParleyError]:
+        # Dialog saves for its lanes only, whose rows name the version.
+        return await self._contexts.save(requests, Hearers.PROCESSES if caller().name == "dialog" else Hearers.ALL)
 
     async def InvalidateContext(
         self, request: context_pb2.InvalidateContextRequest, context: Rpc

@@ -10,7 +10,7 @@ from parley.context.v1 import context_pb2
 from services.context import domain, identities
 from services.context.domain import Contact, Conversation, Lifetimes
 from services.context.levels import Found, Levels, split
-from services.context.ports import Key, SealedConversation
+from services.context.ports import Hearers, Key, SealedConversation
 from services.kernel.errors import ParleyError, storage_unavailable
 from services.runtime import crashpoints
 
@@ -95,9 +95,9 @@ class Contexts:
         found.documents |= {key: Conversation(contact_id) for key, contact_id in contacts.items()}
 
     async def save(
-        self, requests: Sequence[context_pb2.SaveContextRequest]
+        self, requests: Sequence[context_pb2.SaveContextRequest], tell: Hearers
     ) -> list[context_pb2.SaveContextResponse | ParleyError]:
-        """Carry out many saves; those of one conversation one after the other."""
+        """Carry out many saves, those of one conversation one after the other, and tell of them."""
         results: list[context_pb2.SaveContextResponse | ParleyError | None] = [None] * len(requests)
         with self.levels.stats.save():
             waiting = list(range(len(requests)))
@@ -110,14 +110,14 @@ class Contexts:
                     (later if conversation in taken else now_).append(index)
                     taken.add(conversation)
                 for index, result in zip(
-                    now_, await self._save_round([requests[index] for index in now_]), strict=True
+                    now_, await self._save_round([requests[index] for index in now_], tell), strict=True
                 ):
                     results[index] = result
                 waiting = later
         return [result if result is not None else storage_unavailable("Postgres") for result in results]
 
     async def _save_round(
-        self, requests: Sequence[context_pb2.SaveContextRequest]
+        self, requests: Sequence[context_pb2.SaveContextRequest], tell: Hearers
     ) -> list[context_pb2.SaveContextResponse | ParleyError]:
         results: dict[int, context_pb2.SaveContextResponse | ParleyError] = {}
         keys = [Key(request.tenant_id, UUID(request.conversation_id)) for request in requests]
@@ -135,7 +135,7 @@ class Contexts:
         for _ in range(SAVE_TRIES):
             results |= {index: failed[keys[index]] for index in open_ if keys[index] in failed}
             open_ = [index for index in open_ if index not in results]
-            open_ = await self._try_save(requests, keys, bases, open_, results)
+            open_ = await self._try_save(requests, keys, bases, open_, results, tell)
             if not open_:
                 break
             # Somebody else saved in between: Postgres knows what.
@@ -152,6 +152,7 @@ class Contexts:
         bases: Mapping[Key, Conversation],
         indexes: Sequence[int],
         results: dict[int, context_pb2.SaveContextResponse | ParleyError],
+        tell: Hearers,
     ) -> list[int]:
         """One try; the indexes whose base was out of date."""
         now = self.now()
@@ -175,8 +176,8 @@ class Contexts:
                 results[index] = error
         try:
             # Whoever saved it may have ended before the others heard of it.
-            await self.levels.cache.put(replays, {}, announce=True)
-            done = await self._write(writes)
+            await self.levels.cache.put(replays, {}, tell=tell)
+            done = await self._write(writes, tell)
         except ParleyError as error:
             results |= {index: error for index in indexes if keys[index] in writes or keys[index] in replays}
             return []
@@ -185,7 +186,7 @@ class Contexts:
                 results[index] = _saved(done[keys[index]].document, now)
         return [index for index in indexes if index not in results]
 
-    async def _write(self, writes: Mapping[Key, SealedConversation]) -> Mapping[Key, SealedConversation]:
+    async def _write(self, writes: Mapping[Key, SealedConversation], tell: Hearers) -> Mapping[Key, SealedConversation]:
         """Write to all levels, the truth first; what was written."""
         if not writes:
             return {}
@@ -196,7 +197,7 @@ class Contexts:
         done = {key: writes[key] for key in written}
         for key, sealed in done.items():
             self.levels.memory.put(key, sealed.document.version, sealed.document, since)
-        await self.levels.cache.put(done, {}, announce=True)
+        await self.levels.cache.put(done, {}, tell=tell)
         crashpoints.reach("context.after_cache")
         return done
 
@@ -215,7 +216,7 @@ class Contexts:
         conversation, contact = await self.levels.store.write_both(key, person, change)
         self.levels.memory.put(key, conversation.document.version, conversation.document, since)
         self.levels.contact_memory.put(person, contact.document.version, contact.document, since_contact)
-        await self.levels.cache.put({key: conversation}, {person: contact}, announce=True)
+        await self.levels.cache.put({key: conversation}, {person: contact}, tell=Hearers.ALL)
         if replayed:
             return context_pb2.SaveContextResponse(version=replayed[0], replayed=True)
         return _saved(conversation.document, self.now())

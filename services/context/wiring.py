@@ -19,6 +19,7 @@ from services.context.settings import ContextSettings
 from services.context.stats import Stats
 from services.context.trust import Trust
 from services.context.usecases import Contexts
+from services.runtime.changes import HEARTBEAT_SECONDS
 from services.runtime.crypto import Sealer
 from services.runtime.periodic import periodic
 from services.runtime.retention import PAUSE, Retention, Task, days_ago, walking
@@ -77,6 +78,7 @@ async def build(runtime: Runtime, settings: ContextSettings) -> App:
         servicers=[(name, context_pb2_grpc.add_ContextServiceServicer_to_server, servicer)],
         background=[
             changes.listen,
+            periodic("heartbeat", changes.beat, every=HEARTBEAT_SECONDS),
             periodic("expired documents", retention.look, every=settings.retention_every_seconds, soon=PAUSE),
         ],
         checks={"postgres": postgres, "redis": redis},

@@ -20,6 +20,7 @@ from parley_client.delivery import ChannelClient, DeliveryClient
 from parley_client.errors import CallError
 from parley_client.limits import LimitsClient
 from services.dialog.domain import Known
+from services.dialog.kept_contexts import KeptContexts, Key
 from services.dialog.snapshots import known_from, save_of
 from services.dialog.turns import Plan, Refused, Reserved
 from services.dialog.usecases.ports import Faulty, Never, NotNow
@@ -65,25 +66,37 @@ def tell(error: CallError, service: str) -> NoReturn:
 
 
 class ContextPeer:
-    """The context service."""
+    """The context service, which is not asked for what is kept and current."""
 
-    def __init__(self, client: ContextClient) -> None:
+    def __init__(self, client: ContextClient, kept: KeptContexts) -> None:
         self._client = client
+        self._kept = kept
 
     async def get(self, tenant_id: str, conversation_id: UUID, sender: Sender, min_version: int) -> Known:
+        key = Key(tenant_id, conversation_id)
+        answer = self._kept.find(key, min_version)
+        if answer is not None:
+            return known_from(answer)
+        asked = self._kept.now()
         request = context_pb2.GetContextRequest(
             tenant_id=tenant_id, conversation_id=str(conversation_id), sender=sender, min_version=min_version
         )
         try:
-            return known_from(await self._client.get_context(request, timeout=TIMEOUT))
+            answer = await self._client.get_context(request, timeout=TIMEOUT)
         except CallError as error:
             tell(error, "context")
+        self._kept.keep(key, answer, asked)
+        return known_from(answer)
 
     async def save(self, tenant_id: str, conversation_id: UUID, plan: Plan) -> int:
+        key, request = Key(tenant_id, conversation_id), save_of(tenant_id, conversation_id, plan)
+        asked, base = self._kept.now(), self._kept.take(key)
         try:
-            return (await self._client.save_context(save_of(tenant_id, conversation_id, plan), timeout=TIMEOUT)).version
+            saved = await self._client.save_context(request, timeout=TIMEOUT)
         except CallError as error:
             tell(error, "context")
+        self._kept.keep_saved(key, base, request, saved, asked)
+        return saved.version
 
 
 class QuotaPeer:

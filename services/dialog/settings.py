@@ -26,6 +26,9 @@ class DialogSettings(Settings):
     dialog_answer_seconds: float = Field(default=60.0, gt=0)
     """How long a person waits at most while the model's endpoint is away, then gets the bot's error message. A bot may
     say otherwise, and may answer late all the same."""
+    dialog_context_bytes: int = Field(default=4 * 1024 * 1024, ge=0)
+    """Bytes of contexts that one process keeps of conversations under way, so that it need not ask for them with each
+    message; 0 to ask always."""
     dialog_dedupe_sweep_seconds: float = Field(default=60.0, gt=0)
     """Time between two looks for dedupe keys older than a week."""
     dialog_silence_sweep_seconds: float = Field(default=60.0, gt=0)

@@ -14,6 +14,7 @@ from parley_client.delivery import ChannelClient, DeliveryClient
 from parley_client.limits import LimitsClient
 from services.dialog.domain import Bot, Flow
 from services.dialog.flows.registry import check_flow, make_flows
+from services.dialog.kept_contexts import KeptContexts
 from services.dialog.model import open_model
 from services.dialog.model.guarded import GuardedModel
 from services.dialog.peers import ChannelPeer, ContextPeer, DeliveryPeer, QuotaPeer
@@ -30,6 +31,7 @@ from services.dialog.postgres.stretches import PARTITIONS
 from services.dialog.postgres.tenants import PostgresTenants
 from services.dialog.postgres.turns import PostgresTurns
 from services.dialog.redis.chats import RedisChats
+from services.dialog.redis.context_changes import ContextChanges
 from services.dialog.servicer.bots import BotServicer
 from services.dialog.servicer.dialog import DialogServicer
 from services.dialog.servicer.orders import OrderServicer
@@ -82,7 +84,9 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
     chats = RedisChats(redis, settings.redis_prefix, process, PostgresAnswered(database))
     waker = Waker(Wakeups(redis, settings.redis_prefix, "dialog"))
 
-    contexts = ContextPeer(ContextClient(runtime.connect("context")))
+    kept = KeptContexts(settings.dialog_context_bytes)
+    changes = ContextChanges(redis, settings.redis_prefix, kept)
+    contexts = ContextPeer(ContextClient(runtime.connect("context")), kept)
     quota = QuotaPeer(LimitsClient(runtime.connect("limits")), runtime.clock)
     to_delivery = runtime.connect("delivery")
     deliveries = DeliveryPeer(DeliveryClient(to_delivery))
@@ -115,6 +119,7 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
         chats.listen,
         chats.look,
         waker.listen,
+        changes.listen,
         periodic(
             "dedupe ids",
             inbox.forget_dedupe_ids,

@@ -11,7 +11,7 @@ from parley.context.v1 import context_pb2
 from services.context.domain import Contact, Conversation, Lifetimes
 from services.context.levels import Levels
 from services.context.memory import Memory
-from services.context.ports import Key, SealedContact, SealedConversation
+from services.context.ports import Hearers, Key, SealedContact, SealedConversation
 from services.context.usecases import Contexts
 
 KEY = Key("demo", uuid4())
@@ -47,7 +47,7 @@ class FakeCache(Elsewhere):
         conversations: Mapping[Key, SealedConversation],
         contacts: Mapping[Key, SealedContact],
         *,
-        announce: bool,
+        tell: Hearers,
     ) -> None:
         pass
 
@@ -123,7 +123,7 @@ async def test_an_own_save_is_kept_unless_a_newer_one_was_announced_meanwhile(an
     request = context_pb2.SaveContextRequest(
         tenant_id=KEY.tenant_id, conversation_id=str(KEY.id), contact_id=str(PERSON.id), request_id="r"
     )
-    (answer,) = await contexts.save([request])
+    (answer,) = await contexts.save([request], Hearers.ALL)
     assert isinstance(answer, context_pb2.SaveContextResponse)
     assert answer.version == 2
     assert (levels.memory.get(KEY) or (0, None))[0] == kept

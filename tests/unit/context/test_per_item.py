@@ -12,7 +12,7 @@ from parley.context.v1 import context_pb2
 from services.context.domain import Contact, Conversation, Lifetimes
 from services.context.levels import Levels
 from services.context.memory import Memory
-from services.context.ports import Key, SealedContact, SealedConversation
+from services.context.ports import Hearers, Key, SealedContact, SealedConversation
 from services.context.usecases import Contexts
 from services.kernel.errors import Kind, ParleyError, storage_unavailable
 from tests.unit.context.test_levels import FakeCache, FakeStore
@@ -41,9 +41,9 @@ class Cache(FakeCache):
         conversations: Mapping[Key, SealedConversation],
         contacts: Mapping[Key, SealedContact],
         *,
-        announce: bool,
+        tell: Hearers,
     ) -> None:
-        if announce and conversations:
+        if tell is not Hearers.NOBODY and conversations:
             if self.fails:
                 self.fails -= 1
                 raise storage_unavailable("Postgres")
@@ -171,7 +171,7 @@ async def test_a_row_that_cannot_be_read_fails_alone(bench: Bench) -> None:
     good, bad = Key("demo", uuid4()), Key("demo", uuid4())
     bench.store.rows = {good: SealedConversation(Conversation(uuid4(), 1), b"sealed"), bad: BROKEN}
     assert reasons(await bench.get(good, bad)) == ["", "INTERNAL"]
-    assert reasons(await bench.contexts.save([save(bad), save(good)])) == ["INTERNAL", ""]
+    assert reasons(await bench.contexts.save([save(bad), save(good)], Hearers.ALL)) == ["INTERNAL", ""]
 
 
 async def test_a_contact_that_cannot_be_read_fails_alone(bench: Bench) -> None:
@@ -187,8 +187,8 @@ async def test_a_save_that_redis_missed_and_nobody_could_note_is_told_to_redis_w
 ) -> None:
     key = Key("demo", uuid4())
     bench.cache.fails = 1
-    assert reasons(await bench.contexts.save([save(key)])) == ["STORAGE_UNAVAILABLE"]
-    (answer,) = await bench.contexts.save([save(key)])
+    assert reasons(await bench.contexts.save([save(key)], Hearers.ALL)) == ["STORAGE_UNAVAILABLE"]
+    (answer,) = await bench.contexts.save([save(key)], Hearers.ALL)
     assert isinstance(answer, context_pb2.SaveContextResponse)
     assert (answer.version, answer.replayed) == (1, True)
     assert bench.cache.announced == [(key, 1)]

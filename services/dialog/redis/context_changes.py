@@ -1,0 +1,72 @@
+"""Hears which contexts others than dialog's lanes have changed."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from redis.exceptions import RedisError
+from services.dialog.kept_contexts import KeptContexts
+from services.runtime.changes import HEARTBEAT, beside_lanes, parse
+from services.runtime.following import follow
+from services.runtime.logs import describe, get_logger
+from services.runtime.redis import Client, subscription
+
+log = get_logger(__name__)
+
+SILENCE_SECONDS = 2.5
+"""Without a heartbeat for so long nobody is there who would tell of changes, or nothing arrives here."""
+
+
+class ContextChanges:
+    """Tells the kept contexts of changes, and whether they may be believed."""
+
+    def __init__(self, redis: Client, prefix: str, kept: KeptContexts) -> None:
+        self._redis = redis
+        self._channel = beside_lanes(prefix)
+        self._kept = kept
+        self._hears = False
+
+    async def listen(self, stop: asyncio.Event) -> None:
+        """Hear of changes until told to stop."""
+        await follow(stop, self._follow, name=self._channel)
+
+    async def _follow(self, stands: Callable[[], None]) -> None:
+        pubsub = await subscription(self._redis)
+        try:
+            await pubsub.subscribe(self._channel)
+            asked = False
+            while True:
+                message = await pubsub.get_message(timeout=SILENCE_SECONDS)
+                if message is None:
+                    self._deaf()
+                    if asked:
+                        raise ConnectionError("Redis does not answer")
+                    asked = True
+                    await pubsub.ping()
+                    continue
+                asked = False
+                if message["type"] == "subscribe":
+                    stands()
+                elif message["type"] == "message":
+                    self._take(message["data"])
+        finally:
+            self._deaf()
+            with suppress(RedisError, OSError):
+                await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    def _take(self, publication: bytes) -> None:
+        if publication == HEARTBEAT:
+            if not self._hears:
+                self._hears = True
+                self._kept.hears()
+            return
+        try:
+            self._kept.told(parse(publication))
+        except ValueError as error:
+            # It may tell of anything: a newer version of context, or somebody else in a Redis that is shared.
+            self._kept.hears()
+            log.warning("a change is not understood", channel=self._channel, error=describe(error))
+
+    def _deaf(self) -> None:
+        self._hears = False
+        self._kept.deaf()
