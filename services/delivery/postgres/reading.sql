@@ -77,10 +77,11 @@ JOIN delivery.deliveries AS delivery ON delivery.lane_id = lane.lane_id AND deli
 LIMIT $2;
 
 -- name: stats
--- What waits, is under way and is dead; {of} narrows it to tenant $1. Looks at $2 lanes and $3 dead letters at most.
+-- What waits, is under way and is dead; {of} narrows it to tenant $1, and {due} names the index. Looks at $2 lanes and $3
+-- dead letters at most.
 WITH busy AS MATERIALIZED (
     (SELECT lane_id, done_seq, lease_until FROM delivery.lanes
-        WHERE due_at > '-infinity' AND {of} ORDER BY due_at LIMIT $2)
+        WHERE {due} AND {of} ORDER BY due_at LIMIT $2)
     UNION ALL
     (SELECT lane_id, done_seq, lease_until FROM delivery.lanes WHERE parked IS NOT NULL AND {of} LIMIT $2)
 ), open AS MATERIALIZED (

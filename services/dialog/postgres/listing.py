@@ -28,8 +28,10 @@ WAITING = 2_000
 
 _PATH = Path(__file__).with_name("reads.sql")
 _PIECES = load_queries(_PATH)
-SQL = load_queries(_PATH, **{name: _PIECES[name] for name in ("message", "walk", "conversation")}, of="tenant_id = $1")
-STATS_OF_ALL = load_queries(_PATH, of="$1 = ''")["queue_stats"]
+_OF_ONE = {"of": "tenant_id = $1", "due": "due_at > '-infinity'"}
+_OF_ALL = {"of": "$1 = ''", "due": "due_at < 'infinity'"}
+SQL = load_queries(_PATH, **{name: _PIECES[name] for name in ("message", "walk", "conversation")}, **_OF_ONE)
+STATS_OF_ALL = load_queries(_PATH, **_OF_ALL)["queue_stats"]
 
 
 class Found(NamedTuple):

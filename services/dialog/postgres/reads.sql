@@ -136,10 +136,11 @@ ORDER BY active_at DESC, conversation_id DESC;
 
 -- name: queue_stats
 -- Counts busy lanes, parked ones, and messages in trouble, up to $2 of each; all have indexes that hold nothing else. The
--- oldest is looked for among the 100 lanes that have been due the longest. {of} narrows it to tenant $1.
+-- oldest is looked for among the 100 lanes that have been due the longest. {of} narrows it to tenant $1, and {due} names
+-- the index.
 WITH busy AS MATERIALIZED (
     (SELECT lane_id, pending, done_seq, lease_until, due_at FROM dialog.lanes
-        WHERE due_at > '-infinity' AND {of} ORDER BY due_at LIMIT $2)
+        WHERE {due} AND {of} ORDER BY due_at LIMIT $2)
     UNION ALL
     (SELECT lane_id, pending, done_seq, lease_until, due_at FROM dialog.lanes
         WHERE parked IS NOT NULL AND {of} LIMIT $2)

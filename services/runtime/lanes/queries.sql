@@ -60,7 +60,7 @@ WITH RECURSIVE room AS MATERIALIZED (
 ), oldest AS MATERIALIZED (
     SELECT lane_id, tenant_id, share, due_at, losses + (lease_until IS NOT NULL)::int AS losses
     FROM {schema}.lanes
-    WHERE due_at > $17::timestamptz AND due_at <= statement_timestamp()
+    WHERE due_at > $17::timestamptz AND due_at < 'infinity' AND due_at <= statement_timestamp()
     ORDER BY due_at
     LIMIT $13
 ), walk (step, tenant_id, share, due_at) AS (
@@ -147,7 +147,7 @@ ORDER BY due.due_at;
 WITH due AS MATERIALIZED (
     SELECT lane_id, due_at, lease_until IS NOT NULL AS expired
     FROM {schema}.lanes
-    WHERE due_at <= statement_timestamp()
+    WHERE due_at < 'infinity' AND due_at <= statement_timestamp()
         AND losses + (lease_until IS NOT NULL)::int < 2
     ORDER BY due_at
     LIMIT $2

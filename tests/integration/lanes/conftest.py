@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from services.runtime.lanes import FREE_FOR_ALL, Lanes, Room
+from services.runtime.lanes import FREE_FOR_ALL, Connection, Lanes, Room
 
 SCHEMA = "work"
 
@@ -26,3 +26,14 @@ def everyone(limit: int) -> Room:
 @pytest.fixture
 def lanes() -> Lanes:
     return Lanes(SCHEMA)
+
+
+async def blocks(conn: Connection) -> float:
+    """Blocks of the lanes and their indexes that were looked at: what a claim costs, however fast the machine is."""
+    await conn.execute("SELECT pg_stat_force_next_flush()")
+    await conn.execute("SELECT pg_stat_clear_snapshot()")
+    found = await conn.fetchval(
+        "SELECT heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read FROM pg_statio_user_tables"
+        " WHERE schemaname = 'work' AND relname = 'lanes'"
+    )
+    return float(found)

@@ -12,7 +12,7 @@ import pytest
 
 from services.runtime.lanes import Append, Connection, Horizon, Lanes, Settle
 from services.runtime.lanes.horizon import MARGIN
-from tests.integration.lanes.conftest import everyone
+from tests.integration.lanes.conftest import blocks, everyone
 
 TTL = timedelta(milliseconds=1)
 TOGETHER = 64
@@ -31,17 +31,6 @@ async def turn(lanes: Lanes, conn: Connection, horizon: Horizon | None, number: 
     assert len(leases) == TOGETHER, "every message that has come is seen by the next claim"
     await lanes.settle(conn, [Settle(lease.lane_id, lease.fence, 1) for lease in leases])
     return took
-
-
-async def blocks(conn: Connection) -> float:
-    """Blocks of the lanes and their indexes that were looked at: what a claim costs, however fast the machine is."""
-    await conn.execute("SELECT pg_stat_force_next_flush()")
-    await conn.execute("SELECT pg_stat_clear_snapshot()")
-    found = await conn.fetchval(
-        "SELECT heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read FROM pg_statio_user_tables"
-        " WHERE schemaname = 'work' AND relname = 'lanes'"
-    )
-    return float(found)
 
 
 class Paced:
