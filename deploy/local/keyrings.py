@@ -6,7 +6,9 @@ short is finished by the next.
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from stat import S_IMODE
 
 from services.runtime.keyfiles import derived_name
 from services.runtime.keys import OPERATOR, SERVICES, Keys
@@ -32,6 +34,18 @@ def hand_out(keys: Path, keyrings: Path, services: Iterable[str] = SERVICES) -> 
         for path in ring.iterdir():
             if path.name not in wanted:
                 path.unlink()
+    for top in (keys, keyrings):
+        close_to_others(top)
+
+
+def close_to_others(top: Path) -> None:
+    """Let nobody but their owner read a folder and what is in it: a copy or a restored backup may have other modes."""
+    for path in (top, *top.rglob("*")):
+        # Gone meanwhile: a draft. Not ours, or a file system without modes: `doctor` names it.
+        with suppress(FileNotFoundError, PermissionError):
+            mode = S_IMODE(path.stat().st_mode)
+            if mode & 0o077:
+                path.chmod(mode & ~0o077)
 
 
 def contents(keys: Path, service: str) -> dict[str, bytes]:

@@ -1,6 +1,7 @@
 """SEC-4: a process of the stack is told its own secrets, and no others."""
 
 from pathlib import Path
+from stat import S_IMODE
 
 import pytest
 
@@ -105,3 +106,16 @@ def test_keyrings_follow_a_rotation(tmp_path: Path) -> None:
         assert {path.name: path.read_bytes() for path in (rings / service).iterdir()} == contents(keys, service)
     assert len(Keys(rings / "edge").public("dialog")) == 2
     assert len(Keys(rings / "dialog").master) == 2
+
+
+def test_each_start_closes_keys_and_their_copies_to_other_users(layout: Layout) -> None:
+    """Whoever copied or restored them, and under whatever umask."""
+    home = layout.home
+    home.keyrings.mkdir(mode=0o755)
+    for _ in range(2):
+        hand_out(ensure_keys(home.keys).folder, home.keyrings)
+        tops = (home.keys, home.keyrings)
+        modes = {path: S_IMODE(path.stat().st_mode) for top in tops for path in (top, *top.rglob("*"))}
+        assert {path for path, mode in modes.items() if mode & 0o077} == set()
+        for path in modes:
+            path.chmod(0o755 if path.is_dir() else 0o644)
