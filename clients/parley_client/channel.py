@@ -6,7 +6,7 @@ from typing import Self
 
 import grpc
 
-from parley_client.tokens import TokenSource
+from parley_client.tokens import Tokens, source_of
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 
@@ -52,22 +52,23 @@ OPTIONS: tuple[tuple[str, str | int], ...] = (
 )
 
 
-class Connection:
-    """A channel to one service, and the tokens for it. Clients are made on it; it outlives them."""
+class Caller:
+    """Who calls a service: the headers of every call to it. May be used by several threads."""
 
-    def __init__(self, channel: grpc.aio.Channel, audience: str, tokens: TokenSource) -> None:
-        self.channel = channel
+    def __init__(self, audience: str, tokens: Tokens) -> None:
         self.audience = audience
-        self._tokens = tokens
-        self._token = ""
-        self._authorization: tuple[tuple[str, str], ...] = ()
+        self._tokens = source_of(tokens)
+        # In one attribute, so that no other thread sees the one without the other.
+        self._known: tuple[str, tuple[tuple[str, str], ...]] = ("", ())
 
     def authorization(self) -> tuple[tuple[str, str], ...]:
         """The metadata that shows who calls."""
         token = self._tokens.token(self.audience)
-        if token != self._token:
-            self._token, self._authorization = token, (("authorization", f"Bearer {token}"),)
-        return self._authorization
+        known, metadata = self._known
+        if token != known:
+            metadata = (("authorization", f"Bearer {token}"),)
+            self._known = token, metadata
+        return metadata
 
     def metadata(self, traceparent: str, tracestate: str) -> tuple[tuple[str, str], ...]:
         """The metadata of one call; empty trace headers are left out."""
@@ -76,6 +77,14 @@ class Connection:
         if not tracestate:
             return (*self.authorization(), ("traceparent", traceparent))
         return (*self.authorization(), ("traceparent", traceparent), ("tracestate", tracestate))
+
+
+class Connection(Caller):
+    """A channel to one service, and the tokens for it. Clients are made on it; it outlives them."""
+
+    def __init__(self, channel: grpc.aio.Channel, audience: str, tokens: Tokens) -> None:
+        super().__init__(audience, tokens)
+        self.channel = channel
 
     async def close(self, grace: float | None = None) -> None:
         """Closes the channel; calls under way get `grace` seconds, and are cancelled then."""
@@ -94,7 +103,7 @@ def connect(
     address: str,
     *,
     audience: str,
-    tokens: TokenSource,
+    tokens: Tokens,
     credentials: grpc.ChannelCredentials | None = None,
 ) -> Connection:
     """A connection to `address` (`host:port`, or any gRPC target, `dns:///name:port` for many replicas).

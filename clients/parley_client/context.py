@@ -2,10 +2,10 @@
 
 from parley.context.v1 import context_pb2
 
-from parley_client.methods import Client, Coalesced, Unary
+from parley_client.methods import Client, Coalesced, Conn, Unary
 
 
-class ContextClient(Client):
+class ContextClient(Client[Conn]):
     """What is remembered of people and conversations."""
 
     service = "parley.context.v1.ContextService"

@@ -2,10 +2,10 @@
 
 from parley.delivery.v1 import channel_pb2, delivery_pb2
 
-from parley_client.methods import Client, Coalesced, Stream, Unary
+from parley_client.methods import Client, Coalesced, Conn, Stream, Unary
 
 
-class DeliveryClient(Client):
+class DeliveryClient(Client[Conn]):
     """Messages out, and what became of them."""
 
     service = "parley.delivery.v1.DeliveryService"
@@ -24,7 +24,7 @@ class DeliveryClient(Client):
     get_queue_stats = Unary(delivery_pb2.GetQueueStatsRequest, delivery_pb2.GetQueueStatsResponse)
 
 
-class ChannelClient(Client):
+class ChannelClient(Client[Conn]):
     """Connections of bots to providers."""
 
     service = "parley.delivery.v1.ChannelService"

@@ -2,10 +2,10 @@
 
 from parley.dialog.v1 import bot_pb2, dialog_pb2, order_pb2, tenant_pb2
 
-from parley_client.methods import Client, Coalesced, Stream, Unary
+from parley_client.methods import Client, Coalesced, Conn, Stream, Unary
 
 
-class DialogClient(Client):
+class DialogClient(Client[Conn]):
     """Messages in, turns, and what became of them."""
 
     service = "parley.dialog.v1.DialogService"
@@ -33,7 +33,7 @@ class DialogClient(Client):
     batch_record_outcome = Unary(dialog_pb2.BatchRecordOutcomeRequest, dialog_pb2.BatchRecordOutcomeResponse)
 
 
-class BotClient(Client):
+class BotClient(Client[Conn]):
     """The bots of a tenant."""
 
     service = "parley.dialog.v1.BotService"
@@ -47,7 +47,7 @@ class BotClient(Client):
     disable_bot = Unary(bot_pb2.DisableBotRequest, bot_pb2.DisableBotResponse)
 
 
-class OrderClient(Client):
+class OrderClient(Client[Conn]):
     """The rows that forms wrote."""
 
     service = "parley.dialog.v1.OrderService"
@@ -55,7 +55,7 @@ class OrderClient(Client):
     list_orders = Unary(order_pb2.ListOrdersRequest, order_pb2.ListOrdersResponse)
 
 
-class TenantClient(Client):
+class TenantClient(Client[Conn]):
     """Tenants and their API keys."""
 
     service = "parley.dialog.v1.TenantService"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -127,7 +128,7 @@ def from_status(status: status_pb2.Status) -> CallError:
     )
 
 
-def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> CallError:
+def from_rpc_error(error: grpc.RpcError, service: str) -> CallError:
     """The exception of a failed RPC, with the details of its trailing metadata when it has some that can be read.
 
     When the network says that nobody is there, the message names the `service`, not its addresses.
@@ -151,8 +152,8 @@ def of_code(code: grpc.StatusCode, message: str) -> CallError:
     return CLASSES.get(code, CallError)(code, message)
 
 
-def _details(metadata: Iterable[tuple[str, str | bytes]] | None) -> bytes | None:
-    for key, value in metadata or ():
+def _details(metadata: Iterable[Any] | None) -> bytes | None:
+    for key, value in metadata or ():  # pairs, which either kind of channel types in its own way
         if key == _DETAILS_KEY and isinstance(value, bytes):
             return value
     return None

@@ -2,10 +2,10 @@
 
 from parley.limits.v1 import limits_pb2
 
-from parley_client.methods import Client, Coalesced, Unary
+from parley_client.methods import Client, Coalesced, Conn, Unary
 
 
-class LimitsClient(Client):
+class LimitsClient(Client[Conn]):
     """Quotas, rates and their rules."""
 
     service = "parley.limits.v1.LimitsService"

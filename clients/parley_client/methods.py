@@ -1,65 +1,79 @@
 """How a client declares the RPCs of its service.
 
-    class OrderClient(Client):
+    class OrderClient(Client[Conn]):
         service = "parley.dialog.v1.OrderService"
         list_orders = Unary(pb.ListOrdersRequest, pb.ListOrdersResponse)
 
-The name of the attribute in CamelCase is the RPC's.
+The name of the attribute in CamelCase is the RPC's. The connection that a client is made on decides whether its
+methods are awaited or block: one declaration serves both.
 """
 
 from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
+import typing_extensions
 from google.protobuf.message import Message
 
+from parley_client.blocking import BlockingConnection, BlockingStreamCall, BlockingUnaryCall
 from parley_client.calls import CoalescedCall, StreamCall, UnaryCall
-from parley_client.channel import Connection
+from parley_client.channel import Caller, Connection
 
 Req = TypeVar("Req", bound=Message)
 Res = TypeVar("Res", bound=Message)
 Call = TypeVar("Call")
+BlockingCall = TypeVar("BlockingCall")
+Conn = typing_extensions.TypeVar("Conn", bound=Caller, default=Connection)
+"""How a client calls: `DialogClient` awaits, `DialogClient[BlockingConnection]` blocks."""
 
 DEFAULT_TIMEOUT = 5.0
 """Seconds that a call may take when neither the RPC nor the caller says otherwise."""
 
 
-class Client:
+class Client(Generic[Conn]):
     """A service's client. `service` is the full name of the service in its proto."""
 
     service: ClassVar[str]
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Conn) -> None:
         self.connection = connection
 
 
-class Method(Generic[Call]):
+class Method(Generic[Call, BlockingCall]):
     """An RPC as a client class declares it. An instance has the callable in its place, made at first use."""
 
     def __init__(self, request: type[Message], response: type[Message]) -> None:
         self.request, self.response = request, response
         self.name, self.rpc = "", ""
 
-    def __set_name__(self, owner: type[Client], name: str) -> None:
+    def __set_name__(self, owner: type[Client[Any]], name: str) -> None:
         self.name = name
         self.rpc = "".join(part.capitalize() for part in name.split("_"))
 
     @overload
-    def __get__(self, client: None, owner: type[Client]) -> Self: ...
+    def __get__(self, client: None, owner: type[Client[Any]]) -> Self: ...
 
     @overload
-    def __get__(self, client: Client, owner: type[Client]) -> Call: ...
+    def __get__(self, client: Client[Connection], owner: type[Client[Any]]) -> Call: ...
 
-    def __get__(self, client: Client | None, owner: type[Client]) -> Self | Call:
+    @overload
+    def __get__(self, client: Client[BlockingConnection], owner: type[Client[Any]]) -> BlockingCall: ...
+
+    def __get__(self, client: Client[Any] | None, owner: type[Client[Any]]) -> Self | Call | BlockingCall:
         if client is None:
             return self
-        call = self.bind(client.connection, f"{owner.service}/{self.rpc}")
+        connection, method = client.connection, f"{owner.service}/{self.rpc}"
+        blocks = isinstance(connection, BlockingConnection)
+        call = self.bind_blocking(connection, method) if blocks else self.bind(connection, method)
         client.__dict__[self.name] = call  # found before this descriptor from now on
         return call
 
     def bind(self, connection: Connection, method: str) -> Call:
         raise NotImplementedError
 
+    def bind_blocking(self, connection: BlockingConnection, method: str) -> BlockingCall:
+        raise NotImplementedError
 
-class Unary(Method[UnaryCall[Req, Res]]):
+
+class Unary(Method[UnaryCall[Req, Res], BlockingUnaryCall[Req, Res]]):
     """One request, one response."""
 
     def __init__(self, request: type[Req], response: type[Res], *, timeout: float = DEFAULT_TIMEOUT) -> None:
@@ -69,8 +83,11 @@ class Unary(Method[UnaryCall[Req, Res]]):
     def bind(self, connection: Connection, method: str) -> UnaryCall[Req, Res]:
         return UnaryCall(connection, method, *self._types, self.timeout)
 
+    def bind_blocking(self, connection: BlockingConnection, method: str) -> BlockingUnaryCall[Req, Res]:
+        return BlockingUnaryCall(connection, method, *self._types, self.timeout)
 
-class Stream(Method[StreamCall[Req, Res]]):
+
+class Stream(Method[StreamCall[Req, Res], BlockingStreamCall[Req, Res]]):
     """One request, many responses. A `timeout` of None: until somebody ends it."""
 
     def __init__(self, request: type[Req], response: type[Res], *, timeout: float | None) -> None:
@@ -80,9 +97,13 @@ class Stream(Method[StreamCall[Req, Res]]):
     def bind(self, connection: Connection, method: str) -> StreamCall[Req, Res]:
         return StreamCall(connection, method, *self._types, self.timeout)
 
+    def bind_blocking(self, connection: BlockingConnection, method: str) -> BlockingStreamCall[Req, Res]:
+        return BlockingStreamCall(connection, method, *self._types, self.timeout)
 
-class Coalesced(Method[CoalescedCall[Req, Res]]):
-    """One request, one response; carried by the RPC's Batch twin, whose messages are given too.
+
+class Coalesced(Method[CoalescedCall[Req, Res], BlockingUnaryCall[Req, Res]]):
+    """One request, one response; carried by the RPC's Batch twin, whose messages are given too. A blocking client
+    calls the RPC itself.
 
     While there is much company, calls wait `gather` seconds for each other.
     """
@@ -98,7 +119,11 @@ class Coalesced(Method[CoalescedCall[Req, Res]]):
         gather: float = 0.0,
     ) -> None:
         super().__init__(request, response)
-        self.batch, self.batch_response, self.timeout, self.gather = batch, batch_response, timeout, gather
+        self._types, self.timeout = (request, response), timeout
+        self.batch, self.batch_response, self.gather = batch, batch_response, gather
 
     def bind(self, connection: Connection, method: str) -> CoalescedCall[Req, Res]:
         return CoalescedCall(connection, method, self.batch, self.batch_response, self.timeout, self.gather)
+
+    def bind_blocking(self, connection: BlockingConnection, method: str) -> BlockingUnaryCall[Req, Res]:
+        return BlockingUnaryCall(connection, method, *self._types, self.timeout)

@@ -2,10 +2,10 @@
 
 from parley.telemetry.v1 import telemetry_pb2
 
-from parley_client.methods import Client, Unary
+from parley_client.methods import Client, Conn, Unary
 
 
-class TelemetryClient(Client):
+class TelemetryClient(Client[Conn]):
     """Traces, read back."""
 
     service = "parley.telemetry.v1.TelemetryService"

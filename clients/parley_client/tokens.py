@@ -1,5 +1,6 @@
 """Where a caller's tokens come from."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -18,3 +19,23 @@ class StaticToken:
 
     def token(self, audience: str) -> str:
         return self._value
+
+
+class RenewedToken:
+    """Whatever token a function returns at the time of the call, for example one that it reads from a file."""
+
+    def __init__(self, current: Callable[[], str]) -> None:
+        self._current = current
+
+    def token(self, audience: str) -> str:
+        return self._current()
+
+
+Tokens = str | Callable[[], str] | TokenSource
+"""What `connect` takes: a token, a function that returns the current one, or a source that tells services apart."""
+
+
+def source_of(tokens: Tokens) -> TokenSource:
+    if isinstance(tokens, str):
+        return StaticToken(tokens)
+    return RenewedToken(tokens) if callable(tokens) else tokens

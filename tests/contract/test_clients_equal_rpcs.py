@@ -4,13 +4,17 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 import parley_client
+from parley_client.blocking import BlockingConnection
 from parley_client.methods import Client, Coalesced, Method, Stream
 
+AnyMethod = Method[Any, Any]
 GEN = Path(__file__).parents[2] / "gen"
 
 
@@ -22,17 +26,17 @@ def services() -> dict[str, ServiceDescriptor]:
     return found
 
 
-def clients() -> dict[str, type[Client]]:
+def clients() -> dict[str, type[Client[Any]]]:
     for module in pkgutil.iter_modules(parley_client.__path__, "parley_client."):
         importlib.import_module(module.name)
     return {client.service: client for client in Client.__subclasses__()}
 
 
-def methods(client: type[Client]) -> dict[str, Method[object]]:
+def methods(client: type[Client[Any]]) -> dict[str, AnyMethod]:
     return {method.rpc: method for method in vars(client).values() if isinstance(method, Method)}
 
 
-def shared() -> Iterator[tuple[MethodDescriptor, Method[object], ServiceDescriptor]]:
+def shared() -> Iterator[tuple[MethodDescriptor, AnyMethod, ServiceDescriptor]]:
     all_clients = clients()
     for name, service in services().items():
         declared = methods(all_clients[name]) if name in all_clients else {}
@@ -86,3 +90,23 @@ def test_items_and_results_of_all_batches_look_alike() -> None:
         result = method.batch_response.DESCRIPTOR.fields_by_name["results"].message_type
         assert result.fields_by_name["response"].message_type is rpc.output_type
         assert result.fields_by_name["error"].message_type.full_name == "google.rpc.Status"
+
+
+def test_blocking_clients_have_the_same_methods_and_call_the_same_rpcs() -> None:
+    """A blocking client calls the RPC itself where the other one gathers calls for its Batch twin."""
+    called: list[tuple[str, bool]] = []
+
+    def unary(method: str, **_: Any) -> None:
+        called.append((method, False))
+
+    def stream(method: str, **_: Any) -> None:
+        called.append((method, True))
+
+    channel: Any = SimpleNamespace(unary_unary=unary, unary_stream=stream)
+    connection = BlockingConnection(channel, "any", "token")
+    for client in clients().values():
+        for method in methods(client).values():
+            getattr(client(connection), method.name)
+    rpcs = [rpc for service in services().values() for rpc in service.methods]
+    expected = [(f"/{rpc.containing_service.full_name}/{rpc.name}", rpc.server_streaming) for rpc in rpcs]
+    assert sorted(called) == sorted(expected)

@@ -104,7 +104,7 @@ def test_both_are_of_one_version(wheels: Path) -> None:
     assert f"parley_client=={parley_cli.__version__}" in required(wheels, "parley")
 
 
-def test_the_client_requires_what_it_imports_and_what_its_stubs_demand(wheels: Path, tmp_path: Path) -> None:
+def test_the_client_is_typed_and_requires_what_it_imports_and_what_its_stubs_demand(wheels: Path, tmp_path: Path) -> None:
     requirements = required(wheels, "parley_client")
     names = {one.partition(">")[0] for one in requirements}
     assert names == {"grpcio", "protobuf", "googleapis-common-protos", "opentelemetry-api", "typing-extensions"}
@@ -117,6 +117,10 @@ def test_the_client_requires_what_it_imports_and_what_its_stubs_demand(wheels: P
     python = made_for(requirements, tmp_path / "env")
     install(python, wheels, "parley_client")
     assert run([python, "-c", IMPORT_ALL, "parley_client"], tmp_path) == "imported\n"
+    examples = sorted((ROOT / "clients" / "examples").glob("*.py"))
+    mypy: list[str | Path] = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--python-executable", python]
+    for example in examples:
+        assert "Success" in run([*mypy, example], tmp_path)
 
 
 @pytest.fixture(scope="module")

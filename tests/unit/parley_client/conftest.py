@@ -120,7 +120,9 @@ async def channels() -> ScriptedChannels:
     return ScriptedChannels()
 
 
-async def serve(limits: ScriptedLimits, channels: ScriptedChannels, port: int = 0) -> tuple[grpc.aio.Server, int]:
+async def serve(
+    limits: ScriptedLimits, channels: ScriptedChannels, port: int = 0, tls: grpc.ServerCredentials | None = None
+) -> tuple[grpc.aio.Server, int]:
     server = grpc.aio.server()
     answered: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         "Check": grpc.unary_unary_rpc_method_handler(
@@ -145,14 +147,20 @@ async def serve(limits: ScriptedLimits, channels: ScriptedChannels, port: int = 
             grpc.method_handlers_generic_handler("parley.delivery.v1.ChannelService", watched),
         )
     )
-    port = server.add_insecure_port(f"127.0.0.1:{port}")
+    at = f"127.0.0.1:{port}"
+    port = server.add_secure_port(at, tls) if tls else server.add_insecure_port(at)
     await server.start()
     return server, port
 
 
 @pytest.fixture
-async def connection(limits: ScriptedLimits, channels: ScriptedChannels) -> AsyncIterator[Connection]:
+async def address(limits: ScriptedLimits, channels: ScriptedChannels) -> AsyncIterator[str]:
     server, port = await serve(limits, channels)
-    async with connect(f"127.0.0.1:{port}", audience="limits", tokens=StaticToken("the-token")) as connection:
-        yield connection
+    yield f"127.0.0.1:{port}"
     await server.stop(None)
+
+
+@pytest.fixture
+async def connection(address: str) -> AsyncIterator[Connection]:
+    async with connect(address, audience="limits", tokens=StaticToken("the-token")) as connection:
+        yield connection
