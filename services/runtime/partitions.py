@@ -145,13 +145,21 @@ class Partitions:
         return Dropped(stretch, rows, size, int(kept.split()[-1]))
 
     async def trim_rest(self, connection: "Connection | PoolConnection", table: Table, before: UUID, limit: int) -> int:
-        """Delete up to `limit` rows of the rest that are older than an id and not needed; how many."""
+        """Delete up to `limit` rows of the rest that are older than an id and not needed; how many.
+
+        They are locked first, and judged once more then: one may have come to be needed after it was chosen. What
+        somebody else has locked is left for the next time.
+        """
         rest = f"{self._schema}.{table.name}_rest"
-        deleted = await connection.execute(
-            f"DELETE FROM {rest} WHERE ctid = ANY (ARRAY(SELECT item.ctid FROM {rest} AS item"  # noqa: S608
-            f" WHERE item.{table.key} < $1 AND NOT ({table.kept}) LIMIT $2))",
+        found = await connection.fetch(
+            f"SELECT item.ctid FROM {rest} AS item WHERE item.{table.key} < $1 AND NOT ({table.kept})"  # noqa: S608
+            " LIMIT $2 FOR UPDATE OF item SKIP LOCKED",
             before,
             limit,
+        )
+        deleted = await connection.execute(
+            f"DELETE FROM {rest} AS item WHERE item.ctid = ANY ($1::tid[]) AND NOT ({table.kept})",  # noqa: S608
+            [row["ctid"] for row in found],
         )
         return int(deleted.split()[-1])
 

@@ -3,18 +3,21 @@
 SELECT DISTINCT tenant_id FROM delivery.channels ORDER BY tenant_id;
 
 -- name: deliveries
--- Up to $1 deliveries of tenant $2 that are older than $3, with nothing left to send or to tell.
-WITH gone AS (
-    DELETE FROM delivery.deliveries WHERE tenant_id = $2 AND delivery_id = ANY (ARRAY(
-        SELECT item.delivery_id FROM delivery.deliveries AS item
-        WHERE item.tenant_id = $2 AND item.delivery_id < $3::uuid
-            AND NOT EXISTS (
-                SELECT FROM delivery.lanes AS lane
-                WHERE lane.lane_id = item.lane_id AND lane.pending > 0 AND item.seq > lane.done_seq
-            )
-            AND NOT EXISTS (SELECT FROM delivery.outcomes AS outcome WHERE outcome.delivery_id = item.delivery_id)
-        ORDER BY item.delivery_id LIMIT $1
-    ))
+-- Up to $1 deliveries of tenant $2 that are older than $3, with nothing left to send or to tell. One that has changed
+-- since it was chosen, as an operator sends it again, stays: the comparison is made again under the row's lock.
+WITH old AS MATERIALIZED (
+    SELECT item.delivery_id, item.revision, item.lane_id, item.seq FROM delivery.deliveries AS item
+    WHERE item.tenant_id = $2 AND item.delivery_id < $3::uuid
+        AND NOT EXISTS (
+            SELECT FROM delivery.lanes AS lane
+            WHERE lane.lane_id = item.lane_id AND lane.pending > 0 AND item.seq > lane.done_seq
+        )
+        AND NOT EXISTS (SELECT FROM delivery.outcomes AS outcome WHERE outcome.delivery_id = item.delivery_id)
+    ORDER BY item.delivery_id LIMIT $1
+), gone AS (
+    DELETE FROM delivery.deliveries AS item USING old
+    WHERE item.tenant_id = $2 AND item.delivery_id < $3::uuid AND item.delivery_id = old.delivery_id
+        AND (item.revision, item.lane_id, item.seq) = (old.revision, old.lane_id, old.seq)
     RETURNING 1
 )
 SELECT count(*) FROM gone;

@@ -1,15 +1,19 @@
 -- name: messages
--- Up to $1 messages of tenant $2 that are older than $3 and wait for nothing, with all that belongs to them.
-WITH gone AS (
-    DELETE FROM dialog.messages WHERE tenant_id = $2 AND message_id = ANY (ARRAY(
-        SELECT item.message_id FROM dialog.messages AS item
-        WHERE item.tenant_id = $2 AND item.message_id < $3::uuid AND NOT EXISTS (
-            SELECT FROM dialog.lanes AS lane
-            WHERE lane.lane_id = item.conversation_id AND lane.pending > 0 AND item.seq > lane.done_seq
-        )
-        ORDER BY item.message_id LIMIT $1
-    ))
-    RETURNING conversation_id, message_id
+-- Up to $1 messages of tenant $2 that are older than $3 and wait for nothing, with all that belongs to them. One that has
+-- got another place in its lane since it was chosen, as an operator retries it, stays: the comparison is made again under
+-- the row's lock.
+WITH old AS MATERIALIZED (
+    SELECT item.message_id, item.seq FROM dialog.messages AS item
+    WHERE item.tenant_id = $2 AND item.message_id < $3::uuid AND NOT EXISTS (
+        SELECT FROM dialog.lanes AS lane
+        WHERE lane.lane_id = item.conversation_id AND lane.pending > 0 AND item.seq > lane.done_seq
+    )
+    ORDER BY item.message_id LIMIT $1
+), gone AS (
+    DELETE FROM dialog.messages AS item USING old
+    WHERE item.tenant_id = $2 AND item.message_id < $3::uuid AND item.message_id = old.message_id
+        AND item.seq IS NOT DISTINCT FROM old.seq
+    RETURNING item.conversation_id, item.message_id
 ), answered AS (
     DELETE FROM dialog.turns AS turn USING gone
     WHERE turn.conversation_id = gone.conversation_id AND turn.message_id = gone.message_id

@@ -1,11 +1,16 @@
 """Deliveries do not grow for ever: old ones go, and what is still to be sent or told stays."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from aiohttp import web
+
+from parley.delivery.v1 import delivery_pb2
 
 from services.delivery.postgres.retention import plan
 from services.delivery.postgres.stretches import PARTITIONS
@@ -13,9 +18,10 @@ from services.kernel.clock import SystemClock
 from services.runtime import partitions, periodic
 from services.runtime.partitions import first_id
 from services.runtime.retention import Retention
-from tests.integration.delivery.conftest import DEAD, SENT, TENANT, Delivery, World, message
+from tests.integration.delivery.conftest import DEAD, SENT, TENANT, Call, Delivery, World, message
 
 NOW = datetime.now(UTC)
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 TABLES = ("deliveries", "provider_ids", "dead", "lanes", "dedupe")
 
 
@@ -153,5 +159,50 @@ async def test_tenants_that_cannot_be_asked_lose_nothing(
     with pytest.raises(OSError, match="away"):
         await retention.look()
     assert (await counts(connection))["deliveries"] == 1
+    await pool.close()
+    await connection.close()
+
+
+@asynccontextmanager
+async def held(postgres_url: str, delivery_id: str) -> AsyncIterator[None]:
+    """Who changes that delivery waits."""
+    connection = await asyncpg.connect(postgres_url)
+    async with connection.transaction():
+        await connection.execute("SELECT FROM delivery.deliveries WHERE delivery_id = $1 FOR UPDATE", UUID(delivery_id))
+        yield
+    await connection.close()
+
+
+async def test_a_dead_delivery_that_an_operator_sends_again_meanwhile_is_sent(
+    world: World, connection: "asyncpg.Connection[asyncpg.Record]", postgres_url: str
+) -> None:
+    """DLV-2: retention has chosen two dead deliveries, and waits for the first; then the second is sent again."""
+    pool = await asyncpg.create_pool(postgres_url, min_size=1, max_size=2)
+    async with world.serving(retention_deliveries_days=0) as service:
+        await service.create_channel()
+        await service.create_channel("forever", "forever")
+        world.receiver.fail(400, times=2)
+        chats = [await sent(service, chat, DEAD) for chat in ("first", "second")]
+        await told(connection)
+        first, second = [await age(connection, chat, days) for chat, days in zip(chats, (112, 110), strict=True)]
+        answer = asyncio.Event()
+
+        async def later(_: Call) -> web.StreamResponse:
+            await answer.wait()
+            return world.receiver.ok()
+
+        world.receiver.answer = later
+        async with held(postgres_url, first):
+            tidying = asyncio.create_task(tidy(pool, {TENANT: 90, "forever": 0}))
+            async with asyncio.timeout(30):
+                while not await connection.fetchval(WAITING):
+                    await asyncio.sleep(0.02)
+            request = delivery_pb2.RetryDeliveryRequest(tenant_id=TENANT, delivery_id=second, request_id="again")
+            await service.as_("operator")[0].retry_delivery(request)
+        await tidying
+        left = await connection.fetch("SELECT delivery_id FROM delivery.deliveries")
+        assert [str(row["delivery_id"]) for row in left] == [second]
+        answer.set()
+        await service.until_state(second, SENT)
     await pool.close()
     await connection.close()

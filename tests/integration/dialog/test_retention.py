@@ -1,5 +1,8 @@
 """Nothing grows for ever: what is older than it is kept goes, and what somebody waits for stays."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -9,6 +12,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from parley.dialog.v1 import dialog_pb2, tenant_pb2
 
+from services.dialog.domain import DecisionError, FailureKind
 from services.dialog.postgres.database import Database
 from services.dialog.postgres.retention import Days, plan
 from services.dialog.postgres.sealing import Sealing
@@ -18,7 +22,7 @@ from services.runtime import partitions, periodic
 from services.runtime.crypto import Sealer
 from services.runtime.partitions import first_id
 from services.runtime.retention import Retention
-from tests.integration.dialog.conftest import TENANT, World
+from tests.integration.dialog.conftest import TENANT, World, until
 
 DEFAULTS = Days(400, 30)
 BY_HAND: dict[str, Any] = {"retention_messages_days": 0, "retention_journal_days": 0}
@@ -196,3 +200,48 @@ async def test_a_person_who_comes_back_after_all_was_removed_is_answered(dialog:
     assert (await counts(dialog))["lanes"] == 0
     later = await dialog.submit("again", chat="a")
     assert (await dialog.ends(later.message_id)).replies
+
+
+async def dead(world: World, text: str, days: int) -> UUID:
+    """A dead letter of so many days ago."""
+    world.flow.script = [DecisionError(FailureKind.TERMINAL, "MODEL_REJECTED", "no such model")]
+    response = await world.submit(text, chat=text)
+    await world.ends(response.message_id, dialog_pb2.MESSAGE_STATE_TERMINAL)
+    return await age(world, response.message_id, days)
+
+
+@asynccontextmanager
+async def held(world: World, message_id: UUID) -> AsyncIterator[None]:
+    """Who changes that message waits."""
+    async with world.database.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM dialog.messages WHERE message_id = $1 FOR UPDATE", message_id)
+        yield
+
+
+async def waits(world: World) -> bool:
+    """Whether a statement waits for a row."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return bool(await world.database.fetchval(query))
+
+
+async def test_a_message_that_an_operator_retries_meanwhile_is_answered(dialog: World) -> None:
+    """DLG-3: retention has chosen two dead letters, and waits for the first; then the second is retried."""
+    await stretch(dialog, 470)
+    await dialog.tenants.create_tenant(
+        tenant_pb2.CreateTenantRequest(
+            tenant=tenant_pb2.Tenant(tenant_id="forever", retention=tenant_pb2.Retention(messages_days=0)),
+            request_id="1",
+        )
+    )
+    first, second = await dead(dialog, "first", 465), await dead(dialog, "second", 461)
+    async with held(dialog, first):
+        tidying = asyncio.create_task(tidy(dialog))
+        await until(lambda: waits(dialog))
+        retry = dialog_pb2.RetryMessageRequest(tenant_id=TENANT, message_id=str(second), request_id="again")
+        dialog.flow.held = asyncio.Event()
+        await dialog.dialog.retry_message(retry)
+    await tidying
+    left = {row["message_id"] for row in await dialog.database.fetch("SELECT message_id FROM dialog.messages")}
+    assert left == {second}
+    dialog.flow.held.set()
+    assert (await dialog.ends(str(second))).replies[0].content.text == "1: second"

@@ -13,6 +13,7 @@ from services.runtime.partitions import Partitions, Table, first_id, stretches, 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 TABLE = Table("items", "item_id", 7, "item.kept")
 PARTITIONS = Partitions("p", [TABLE])
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 SCHEMA = """
 CREATE SCHEMA p;
 CREATE TABLE p.items (
@@ -119,3 +120,28 @@ async def test_dropping_gives_way_to_a_long_reader_and_blocks_nobody_meanwhile(
     async with connection.transaction():
         assert await PARTITIONS.drop_oldest(connection, TABLE, NOW + timedelta(days=30)) is not None
     await backup.close()
+
+
+async def test_what_has_come_to_be_needed_after_it_was_chosen_stays(
+    connection: "asyncpg.Connection[asyncpg.Record]", postgres_url: str
+) -> None:
+    await connection.execute(
+        "CREATE FUNCTION p.look() RETURNS boolean LANGUAGE sql AS 'SELECT pg_advisory_xact_lock_shared(7); SELECT false'"
+    )
+    table = Table("items", "item_id", 7, "(item.kept OR p.look())")
+    needed, _ = [await add(connection, NOW - timedelta(days=days)) for days in (50, 60)]
+    other = await asyncpg.connect(postgres_url)
+
+    async def trim() -> int:
+        async with other.transaction():
+            return await PARTITIONS.trim_rest(other, table, first_id(NOW), 10)
+
+    await connection.execute("SELECT pg_advisory_lock(7)")
+    trimming = asyncio.create_task(trim())
+    while not await connection.fetchval(WAITING):
+        await asyncio.sleep(0.01)
+    await connection.execute("UPDATE p.items SET kept = true WHERE item_id = $1", needed)
+    await connection.execute("SELECT pg_advisory_unlock(7)")
+    assert await trimming == 1
+    assert [row[0] for row in await connection.fetch("SELECT item_id FROM p.items")] == [needed]
+    await other.close()
