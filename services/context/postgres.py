@@ -20,6 +20,8 @@ from services.runtime.queries import load_queries
 
 log = get_logger(__name__)
 SQL = load_queries(Path(__file__).parent / "queries.sql")
+Identified = tuple[str, bytes]
+"""A tenant and the digest of an identity."""
 
 
 class PostgresStore:
@@ -121,30 +123,30 @@ class PostgresStore:
     async def _resolve(
         self, wanted: Mapping[Key, Sequence[identity_pb2.Identity]], digests: Mapping[Key, Sequence[bytes]]
     ) -> Mapping[Key, UUID]:
-        owners = await self._owners(digests)
+        owners, unseen = await self._owners(digests)
         mine = {key: self._owner(key, digests[key], owners) or uuid7() for key in wanted}
-        missing = [
+        news = [
             (key.tenant_id, digest, identity.kind, self._sealing.identity(key.tenant_id, identity), mine[key])
             for key, found in wanted.items()
             for digest, identity in zip(digests[key], found, strict=True)
-            if (key.tenant_id, digest) not in owners
+            if (key.tenant_id, digest) not in owners or (key.tenant_id, digest) in unseen
         ]
-        if not missing:
+        if not news:
             return mine
-        await self._pool.execute(
-            SQL["insert_identities"], *(list(column) for column in zip(*sorted(missing), strict=True))
-        )
+        once = {row[:2]: row for row in sorted(news)}  # a statement may change a row once
+        await self._pool.execute(SQL["see_identities"], *(list(column) for column in zip(*once.values(), strict=True)))
         # Another process may have been first with an identity: what stands in the table is what holds.
-        owners = await self._owners(digests)
+        owners, _ = await self._owners(digests)
         return {key: self._owner(key, digests[key], owners) or mine[key] for key in wanted}
 
-    async def _owners(self, digests: Mapping[Key, Sequence[bytes]]) -> dict[tuple[str, bytes], UUID]:
+    async def _owners(self, digests: Mapping[Key, Sequence[bytes]]) -> tuple[dict[Identified, UUID], set[Identified]]:
+        """Whose they are, and those that nobody has looked up for a day."""
         pairs = [(key.tenant_id, digest) for key, found in digests.items() for digest in found]
         rows = await self._pool.fetch(SQL["identities"], [pair[0] for pair in pairs], [pair[1] for pair in pairs])
-        return {(row[0], row[1]): row[2] for row in rows}
+        return {(row[0], row[1]): row[2] for row in rows}, {(row[0], row[1]) for row in rows if row[3]}
 
     @staticmethod
-    def _owner(key: Key, digests: Sequence[bytes], owners: Mapping[tuple[str, bytes], UUID]) -> UUID | None:
+    def _owner(key: Key, digests: Sequence[bytes], owners: Mapping[Identified, UUID]) -> UUID | None:
         return next((owners[key.tenant_id, digest] for digest in digests if (key.tenant_id, digest) in owners), None)
 
     async def add(self, missed: Sequence[Missed]) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from parley.context.v1 import context_pb2_grpc
@@ -11,8 +11,9 @@ from services.context.changes import Changes
 from services.context.domain import Contact, Conversation, Lifetimes
 from services.context.levels import Levels
 from services.context.memory import Memory
-from services.context.postgres import SQL, PostgresStore
+from services.context.postgres import PostgresStore
 from services.context.redis import RedisCache
+from services.context.retention import plan
 from services.context.sealing import Sealing
 from services.context.servicer import ContextServicer
 from services.context.settings import ContextSettings
@@ -22,7 +23,7 @@ from services.context.usecases import Contexts
 from services.runtime.changes import HEARTBEAT_SECONDS
 from services.runtime.crypto import Sealer
 from services.runtime.periodic import periodic
-from services.runtime.retention import PAUSE, Retention, Task, days_ago, walking
+from services.runtime.retention import PAUSE, Retention, Task
 from services.runtime.service import App, Runtime
 
 
@@ -63,16 +64,10 @@ async def build(runtime: Runtime, settings: ContextSettings) -> App:
     async def redis() -> None:
         await client.ping()
 
-    async def forget(now: datetime) -> Sequence[Task]:
-        """What is remembered is emptied when its time is over; contacts go as long after that as messages go."""
-        days = settings.retention_messages_days
-        before = days_ago(now, days) if days else datetime(1970, 1, 1, tzinfo=UTC)
-        return [
-            walking("expired conversations", SQL["forget_conversations"]),
-            walking("expired contacts", SQL["forget_contacts"], before),
-        ]
+    async def tasks(now: datetime) -> Sequence[Task]:
+        return plan(now, settings.retention_messages_days, timedelta(seconds=settings.context_messages_seconds))
 
-    retention = Retention("context", pool, runtime.clock, forget)
+    retention = Retention("context", pool, runtime.clock, tasks)
     name = "parley.context.v1.ContextService"
     return App(
         servicers=[(name, context_pb2_grpc.add_ContextServiceServicer_to_server, servicer)],

@@ -126,7 +126,8 @@ async def test_what_has_come_to_be_needed_after_it_was_chosen_stays(
     connection: "asyncpg.Connection[asyncpg.Record]", postgres_url: str
 ) -> None:
     await connection.execute(
-        "CREATE FUNCTION p.look() RETURNS boolean LANGUAGE sql AS 'SELECT pg_advisory_xact_lock_shared(7); SELECT false'"
+        "CREATE FUNCTION p.look() RETURNS boolean LANGUAGE sql AS"
+        " 'SELECT pg_advisory_xact_lock_shared(7); SELECT false'"
     )
     table = Table("items", "item_id", 7, "(item.kept OR p.look())")
     needed, _ = [await add(connection, NOW - timedelta(days=days)) for days in (50, 60)]
