@@ -113,7 +113,7 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
     tenants = Tenants(PostgresTenants(database), kept_for(settings), runtime.clock)
 
     requests = Requests(SCHEMA)
-    days = Days(settings.retention_messages_days, settings.retention_journal_days)
+    days = Days(settings.retention_messages_days, settings.retention_journal_days, settings.retention_orders_days)
     retention = Retention(SCHEMA, pool, runtime.clock, lambda now: plan(database, days, now))
     background: list[Background] = [
         chats.listen,
@@ -193,6 +193,8 @@ def kept_for(settings: DialogSettings) -> tenant_pb2.Retention:
         messages_days=settings.retention_messages_days,
         journal_days=settings.retention_journal_days,
         deliveries_days=settings.retention_deliveries_days,
+        spans_days=settings.telemetry_days,
+        orders_days=settings.retention_orders_days,
     )
 
 

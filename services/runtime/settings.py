@@ -34,6 +34,10 @@ class Settings(BaseSettings):
     """Days for which calls of models and tools are kept; 0 for ever. A tenant may say otherwise."""
     retention_deliveries_days: int = Field(default=90, ge=0)
     """Days for which deliveries are kept; 0 for ever. A tenant may say otherwise."""
+    retention_orders_days: int = Field(default=0, ge=0)
+    """Days for which orders are kept; 0 for ever. A tenant may say otherwise."""
+    telemetry_days: int = Field(default=7, ge=1)
+    """Days for which every trace is kept. A tenant may have its own go earlier."""
     retention_every_seconds: float = Field(default=3600.0, gt=0)
     """Time between two looks for what is older than it is to be kept."""
 

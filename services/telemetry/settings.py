@@ -20,9 +20,7 @@ class TelemetrySettings(Settings):
     """A trace is stored when no span of it has come for so long."""
     telemetry_longest_seconds: float = Field(default=10.0, ge=0)
     """What has come of a trace is stored after so long, even when more is coming."""
-    telemetry_days: int = Field(default=7, ge=1)
-    """Days for which every trace is kept."""
     telemetry_important_days: int = Field(default=30, ge=1)
-    """Days for which traces with an error, and slow ones, are kept."""
+    """Days for which traces with an error, and slow ones, are kept, unless their tenant keeps none so long."""
     telemetry_slow_seconds: float = Field(default=10.0, gt=0)
     """A trace that took longer than this is slow."""

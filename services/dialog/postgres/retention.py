@@ -1,9 +1,12 @@
 """What dialog removes when it is old enough."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
+from uuid import UUID
+
+from asyncpg import Record
 
 from services.dialog.postgres.database import Database
 from services.dialog.postgres.stretches import JOURNAL, MESSAGES, PARTITIONS, REPLIES, TURNS
@@ -21,17 +24,14 @@ class Days(NamedTuple):
 
     messages: int
     journal: int
+    orders: int = 0
 
 
 async def plan(database: Database, defaults: Days, now: datetime) -> Sequence[Task]:
     """The tasks of now: stretches that are too old for every tenant go whole; of tenants who keep less than the others,
-    rows go in small batches."""
-    rows = await database.fetch(
-        "SELECT tenant_id, coalesce(messages_days, $1) AS messages, coalesce(journal_days, $2) AS journal"
-        " FROM dialog.tenants ORDER BY tenant_id",
-        *defaults,
-    )
-    kept = {row["tenant_id"]: Days(row["messages"], row["journal"]) for row in rows}
+    rows go in small batches. Of whom nothing is known as a tenant, what the settings say is kept."""
+    rows = await database.fetch(SQL["tenants"])
+    kept = {row["tenant_id"]: _days(row, defaults) for row in rows}
     everybody = [*kept.values(), defaults]
     tasks: list[Task] = []
     messages, journal = longest([each.messages for each in everybody]), longest([each.journal for each in everybody])
@@ -43,11 +43,19 @@ async def plan(database: Database, defaults: Days, now: datetime) -> Sequence[Ta
     for tenant_id, days in kept.items():
         if days.messages:
             tasks += _of_tenant(tenant_id, days_ago(now, days.messages), rows_too=days.messages != messages)
-        if days.journal and days.journal != journal:
-            before = first_id(days_ago(now, days.journal))
-            tasks.append(walking(f"journal of {tenant_id}", SQL["journal"], tenant_id, before))
+        if days.orders:
+            before = first_id(days_ago(now, days.orders))
+            tasks.append(deleting(f"orders of {tenant_id}", SQL["orders"], tenant_id, before))
+    tasks += _journal({tenant_id: days.journal for tenant_id, days in kept.items()}, defaults.journal, now)
+    if defaults.messages:
+        tasks.append(deleting("ended API keys", SQL["api_keys"], days_ago(now, defaults.messages)))
     tasks.append(walking("silent lanes", SQL["lanes"], now - SILENT))
     return tasks
+
+
+def _days(row: Record, defaults: Days) -> Days:
+    said = (row[f"{name}_days"] for name in Days._fields)
+    return Days(*(default if days is None else days for days, default in zip(said, defaults, strict=True)))
 
 
 def _of_tenant(tenant_id: str, before: datetime, *, rows_too: bool) -> list[Task]:
@@ -58,3 +66,12 @@ def _of_tenant(tenant_id: str, before: datetime, *, rows_too: bool) -> list[Task
     if rows_too:
         tasks.insert(0, deleting(f"messages of {tenant_id}", SQL["messages"], tenant_id, first_id(before)))
     return tasks
+
+
+def _journal(kept: Mapping[str, int], default: int, now: datetime) -> list[Task]:
+    """One walk over what is older than somebody keeps it, unless all keep the same."""
+    if set(kept.values()) <= {default}:
+        return []
+    before = {days: first_id(days_ago(now, days)) if days else UUID(int=0) for days in {*kept.values(), default}}
+    ends = (list(kept), [before[days] for days in kept.values()], before[default], max(before.values()))
+    return [walking("journal", SQL["journal"], *ends)]

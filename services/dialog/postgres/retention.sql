@@ -1,3 +1,38 @@
+-- name: tenants
+-- All of whom anything is kept, whether or not they are known as tenants, and what they say of it. Each table is read at
+-- one entry of its index for each tenant.
+WITH RECURSIVE of_messages AS (
+    (SELECT tenant_id FROM dialog.messages ORDER BY tenant_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT tenant_id FROM dialog.messages WHERE tenant_id > of_messages.tenant_id ORDER BY tenant_id LIMIT 1)
+    FROM of_messages WHERE tenant_id IS NOT NULL
+), of_conversations AS (
+    (SELECT tenant_id FROM dialog.conversations ORDER BY tenant_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT tenant_id FROM dialog.conversations WHERE tenant_id > of_conversations.tenant_id ORDER BY tenant_id LIMIT 1)
+    FROM of_conversations WHERE tenant_id IS NOT NULL
+), of_dialog_outcomes AS (
+    (SELECT tenant_id FROM dialog.dialog_outcomes ORDER BY tenant_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT tenant_id FROM dialog.dialog_outcomes WHERE tenant_id > of_dialog_outcomes.tenant_id ORDER BY tenant_id LIMIT 1)
+    FROM of_dialog_outcomes WHERE tenant_id IS NOT NULL
+), of_orders AS (
+    (SELECT tenant_id FROM dialog.orders ORDER BY tenant_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT tenant_id FROM dialog.orders WHERE tenant_id > of_orders.tenant_id ORDER BY tenant_id LIMIT 1)
+    FROM of_orders WHERE tenant_id IS NOT NULL
+)
+SELECT tenant_id, tenant.messages_days, tenant.journal_days, tenant.orders_days
+FROM (
+    SELECT tenant_id FROM dialog.tenants
+    UNION SELECT tenant_id FROM of_messages
+    UNION SELECT tenant_id FROM of_conversations
+    UNION SELECT tenant_id FROM of_dialog_outcomes
+    UNION SELECT tenant_id FROM of_orders
+) AS found LEFT JOIN dialog.tenants AS tenant USING (tenant_id)
+WHERE tenant_id IS NOT NULL
+ORDER BY tenant_id;
+
 -- name: messages
 -- Up to $1 messages of tenant $2 that are older than $3 and wait for nothing, with all that belongs to them. One that has
 -- got another place in its lane since it was chosen, as an operator retries it, stays: the comparison is made again under
@@ -48,19 +83,43 @@ WITH gone AS (
 )
 SELECT count(*) FROM gone;
 
+-- name: orders
+-- Up to $1 orders of tenant $2 that are older than $3.
+WITH gone AS (
+    DELETE FROM dialog.orders WHERE tenant_id = $2 AND order_id = ANY (ARRAY(
+        SELECT order_id FROM dialog.orders WHERE tenant_id = $2 AND order_id < $3::uuid ORDER BY order_id LIMIT $1
+    ))
+    RETURNING 1
+)
+SELECT count(*) FROM gone;
+
+-- name: api_keys
+-- Up to $1 keys that have been revoked or over since $2.
+WITH gone AS (
+    DELETE FROM dialog.api_keys WHERE key_id = ANY (ARRAY(
+        SELECT key_id FROM dialog.api_keys WHERE least(revoked_at, expires_at) < $2 LIMIT $1
+    ))
+    RETURNING 1
+)
+SELECT count(*) FROM gone;
+
 -- name: journal
--- Of the $2 journaled calls after $1, those of tenant $3 that are older than $4 and whose turn is over.
+-- Of the $2 journaled calls after $1 and before $6, those whose turn is over and that are older than $4 says of their
+-- tenant in $3, or than $5 of the others.
 WITH near AS MATERIALIZED (
     SELECT turn_id, step, try, tenant_id FROM dialog.journal
-    WHERE turn_id >= $1 AND turn_id < $4::uuid ORDER BY turn_id, step, try LIMIT $2
+    WHERE turn_id >= $1 AND turn_id < $6::uuid ORDER BY turn_id, step, try LIMIT $2
+), old AS MATERIALIZED (
+    SELECT near.* FROM near
+    LEFT JOIN unnest($3::text[], $4::uuid[]) AS says (tenant_id, before) USING (tenant_id)
+    WHERE near.turn_id < coalesce(says.before, $5::uuid) AND NOT near.turn_id IN (
+        SELECT open.turn_id FROM dialog.lanes AS lane
+        JOIN dialog.turns AS open ON open.conversation_id = lane.lane_id AND open.last_seq > lane.done_seq
+        WHERE lane.pending > 0
+    )
 ), gone AS (
-    DELETE FROM dialog.journal AS known USING near
-    WHERE (known.turn_id, known.step, known.try) = (near.turn_id, near.step, near.try) AND near.tenant_id = $3
-        AND NOT near.turn_id IN (
-            SELECT open.turn_id FROM dialog.lanes AS lane
-            JOIN dialog.turns AS open ON open.conversation_id = lane.lane_id AND open.last_seq > lane.done_seq
-            WHERE lane.pending > 0
-        )
+    DELETE FROM dialog.journal AS known USING old
+    WHERE (known.turn_id, known.step, known.try) = (old.turn_id, old.step, old.try) AND known.turn_id < $6::uuid
     RETURNING 1
 )
 SELECT

@@ -1,8 +1,9 @@
 -- name: insert
 INSERT INTO dialog.tenants (
-    tenant_id, display_name, time_zone, default_region, messages_days, journal_days, deliveries_days
+    tenant_id, display_name, time_zone, default_region, messages_days, journal_days, deliveries_days,
+    spans_days, orders_days
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 RETURNING *;
 
 -- name: keep
@@ -10,7 +11,9 @@ RETURNING *;
 UPDATE dialog.tenants SET
     messages_days = CASE WHEN 'messages_days' = ANY ($2::text[]) THEN $3 ELSE messages_days END,
     journal_days = CASE WHEN 'journal_days' = ANY ($2) THEN $4 ELSE journal_days END,
-    deliveries_days = CASE WHEN 'deliveries_days' = ANY ($2) THEN $5 ELSE deliveries_days END
+    deliveries_days = CASE WHEN 'deliveries_days' = ANY ($2) THEN $5 ELSE deliveries_days END,
+    spans_days = CASE WHEN 'spans_days' = ANY ($2) THEN $6 ELSE spans_days END,
+    orders_days = CASE WHEN 'orders_days' = ANY ($2) THEN $7 ELSE orders_days END
 WHERE tenant_id = $1
 RETURNING *;
 

@@ -116,6 +116,7 @@ class Tenants:
         retention = tenant_pb2.Retention()
         retention.CopyFrom(self._defaults)
         retention.MergeFrom(tenant.retention)
+        retention.spans_days = min(retention.spans_days, self._defaults.spans_days)
         tenant.retention.CopyFrom(retention)
         return tenant
 

@@ -12,6 +12,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from parley.dialog.v1 import dialog_pb2, tenant_pb2
 
+from parley_client.errors import InvalidArgument
 from services.dialog.domain import DecisionError, FailureKind
 from services.dialog.postgres.database import Database
 from services.dialog.postgres.retention import Days, plan
@@ -139,12 +140,7 @@ async def test_a_tenant_may_keep_less_or_all(dialog: World) -> None:
     old = await answered(dialog, "old", 20)
     response = await dialog.submit(tenant_id="forever", rejection=dialog_pb2.REJECTION_REASON_UNSUPPORTED)
     forever = await age(dialog, response.message_id, 465)
-    await dialog.tenants.create_tenant(
-        tenant_pb2.CreateTenantRequest(
-            tenant=tenant_pb2.Tenant(tenant_id="forever", retention=tenant_pb2.Retention(messages_days=0)),
-            request_id="1",
-        )
-    )
+    await tenant(dialog, "forever", messages_days=0)
     await tidy(dialog)
     assert (await counts(dialog))["messages"] == 2, "as one tenant keeps all, no stretch goes"
     changed = await dialog.tenants.update_tenant(
@@ -202,6 +198,99 @@ async def test_a_person_who_comes_back_after_all_was_removed_is_answered(dialog:
     assert (await dialog.ends(later.message_id)).replies
 
 
+async def tenant(world: World, tenant_id: str, **days: int) -> tenant_pb2.Tenant:
+    made = tenant_pb2.Tenant(tenant_id=tenant_id, retention=tenant_pb2.Retention(**days))
+    request = tenant_pb2.CreateTenantRequest(tenant=made, request_id=f"tenant {tenant_id}")
+    return (await world.tenants.create_tenant(request)).tenant
+
+
+OUTCOME = """
+INSERT INTO dialog.dialog_outcomes (
+    turn_id, tenant_id, bot_id, channel_id, conversation_id, completed, dropoff_step, message_count, duration, ended_at
+) VALUES (gen_random_uuid(), $1, 'bot', 'channel', gen_random_uuid(), true, '', 1, interval '1 s', $2)
+"""
+CONVERSATION = """
+INSERT INTO dialog.conversations (conversation_id, tenant_id, channel_id, bot_id, chat_id, active_at)
+VALUES (gen_random_uuid(), $1, 'channel', 'bot', '1', $2)
+"""
+CALL = """
+INSERT INTO dialog.journal (turn_id, step, try, tenant_id, request_sha256, state) VALUES ($1, 'answer', 1, $2, '', 2)
+"""
+ORDER = """
+INSERT INTO dialog.orders (
+    tenant_id, order_id, turn_id, index, bot_id, channel_id, conversation_id, message_id, form_id, fields, created_at
+) VALUES ($1, $2, $2, 0, 'bot', 'channel', $2, $2, 'form', '{}', now())
+"""
+
+
+async def tenants_in(world: World, table: str) -> list[str]:
+    return [row[0] for row in await world.database.fetch(f"SELECT tenant_id FROM dialog.{table} ORDER BY 1")]
+
+
+async def test_what_is_left_of_tenants_that_nobody_knows_goes_too(dialog: World) -> None:
+    await tenant(dialog, "forever", messages_days=0, journal_days=0)
+    for tenant_id in ("forever", "unknown", TENANT):
+        for statement in (OUTCOME, CONVERSATION):
+            await dialog.database.execute(statement, tenant_id, NOW - timedelta(days=401))
+        await dialog.database.execute(CALL, id_of(31), tenant_id)
+    refused = await dialog.submit(tenant_id="unknown", rejection=dialog_pb2.REJECTION_REASON_UNSUPPORTED)
+    await age(dialog, refused.message_id, 401)
+    await dialog.database.execute("DELETE FROM dialog.conversations WHERE active_at > now() - interval '1 day'")
+    await tidy(dialog)
+    for table in ("dialog_outcomes", "conversations", "journal"):
+        assert await tenants_in(dialog, table) == ["forever"], table
+    assert await tenants_in(dialog, "messages") == []
+
+
+async def test_journals_of_several_tenants_go_in_one_walk(dialog: World) -> None:
+    await tenant(dialog, "short", journal_days=5)
+    await tenant(dialog, "long", journal_days=90)
+    for tenant_id in ("short", "long", TENANT):
+        for days in (3, 10, 40, 100):
+            await dialog.database.execute(CALL, id_of(days), tenant_id)
+    await tidy(dialog)
+    assert await tenants_in(dialog, "journal") == sorted([*[TENANT] * 2, *["long"] * 3, "short"])
+    left = {row["task"] for row in await dialog.database.fetch("SELECT task FROM dialog.upkeep WHERE removed > 0")}
+    assert {name for name in left if "journal" in name} <= {"journal", "journal: rest", "journal: stretches"}
+
+
+async def test_orders_stay_unless_their_tenant_says_for_how_long(dialog: World) -> None:
+    await tenant(dialog, "short", orders_days=30)
+    for tenant_id in ("short", TENANT):
+        for days in (10, 1000):
+            await dialog.database.execute(ORDER, tenant_id, id_of(days))
+    await tidy(dialog)
+    assert await tenants_in(dialog, "orders") == [TENANT, TENANT, "short"]
+    await tidy(dialog, defaults=Days(400, 30, 100))
+    assert await tenants_in(dialog, "orders") == [TENANT, "short"]
+
+
+async def test_api_keys_go_when_they_have_been_over_for_long(dialog: World) -> None:
+    keys = {}
+    for name in ("used", "revoked", "expired", "lately"):
+        request = tenant_pb2.CreateApiKeyRequest(
+            tenant_id=TENANT, scopes=[tenant_pb2.API_KEY_SCOPE_CHAT], channel_id="api", name=name, request_id=name
+        )
+        keys[name] = (await dialog.tenants.create_api_key(request)).api_key.key_id
+    ends = {"revoked": ("revoked_at", 401), "expired": ("expires_at", 401), "lately": ("revoked_at", 399)}
+    for name, (column, days) in ends.items():
+        await dialog.database.execute(
+            f"UPDATE dialog.api_keys SET {column} = $2 WHERE key_id = $1", keys[name], NOW - timedelta(days=days)
+        )
+    await tidy(dialog)
+    left = {row["name"] for row in await dialog.database.fetch("SELECT name FROM dialog.api_keys")}
+    assert left == {"used", "lately"}
+
+
+async def test_a_tenant_has_its_traces_kept_for_no_longer_than_the_settings_say(dialog: World) -> None:
+    assert (await tenant(dialog, "says-nothing")).retention.spans_days == 7
+    assert (await tenant(dialog, "short", spans_days=3)).retention.spans_days == 3
+    assert (await tenant(dialog, "long", spans_days=300)).retention.spans_days == 7
+    with pytest.raises(InvalidArgument) as raised:
+        await tenant(dialog, "forever", spans_days=0)
+    assert [name for name, _ in raised.value.fields] == ["tenant.retention.spans_days"]
+
+
 async def dead(world: World, text: str, days: int) -> UUID:
     """A dead letter of so many days ago."""
     world.flow.script = [DecisionError(FailureKind.TERMINAL, "MODEL_REJECTED", "no such model")]
@@ -227,12 +316,7 @@ async def waits(world: World) -> bool:
 async def test_a_message_that_an_operator_retries_meanwhile_is_answered(dialog: World) -> None:
     """DLG-3: retention has chosen two dead letters, and waits for the first; then the second is retried."""
     await stretch(dialog, 470)
-    await dialog.tenants.create_tenant(
-        tenant_pb2.CreateTenantRequest(
-            tenant=tenant_pb2.Tenant(tenant_id="forever", retention=tenant_pb2.Retention(messages_days=0)),
-            request_id="1",
-        )
-    )
+    await tenant(dialog, "forever", messages_days=0)
     first, second = await dead(dialog, "first", 465), await dead(dialog, "second", 461)
     async with held(dialog, first):
         tidying = asyncio.create_task(tidy(dialog))

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from parley.common.v1 import access_pb2 as parley_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dparley/dialog/v1/tenant.proto\x12\x10parley.dialog.v1\x1a\x1b\x62uf/validate/validate.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dparley/common/v1/access.proto\"\x9f\x02\n\x06Tenant\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12*\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x14\xbaH\x11r\x0f\x18\x80\x01\x32\n^[^\\x00]*$\x12&\n\ttime_zone\x18\x03 \x01(\tB\x13\xbaH\x10r\x0e\x18@2\n^[^\\x00]*$\x12,\n\x0e\x64\x65\x66\x61ult_region\x18\x04 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([A-Z]{2})?$\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\tretention\x18\x06 \x01(\x0b\x32\x1b.parley.dialog.v1.Retention\"\xbe\x01\n\tRetention\x12\'\n\rmessages_days\x18\x01 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x94\x9d\x02(\x00H\x00\x88\x01\x01\x12&\n\x0cjournal_days\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x94\x9d\x02(\x00H\x01\x88\x01\x01\x12)\n\x0f\x64\x65liveries_days\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x94\x9d\x02(\x00H\x02\x88\x01\x01\x42\x10\n\x0e_messages_daysB\x0f\n\r_journal_daysB\x12\n\x10_deliveries_days\"\xbe\x02\n\x06\x41piKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12-\n\x06scopes\x18\x03 \x03(\x0e\x32\x1d.parley.dialog.v1.ApiKeyScope\x12\x12\n\nchannel_id\x18\x04 \x01(\t\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrevoked_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04name\x18\x08 \x01(\t\x12\x30\n\x0clast_used_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"s\n\x13\x43reateTenantRequest\x12\x30\n\x06tenant\x18\x01 \x01(\x0b\x32\x18.parley.dialog.v1.TenantB\x06\xbaH\x03\xc8\x01\x01\x12*\n\nrequest_id\x18\x02 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\x80\x01\x32\n^[^\\x00]*$\"@\n\x14\x43reateTenantResponse\x12(\n\x06tenant\x18\x01 \x01(\x0b\x32\x18.parley.dialog.v1.Tenant\"G\n\x10GetTenantRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\"=\n\x11GetTenantResponse\x12(\n\x06tenant\x18\x01 \x01(\x0b\x32\x18.parley.dialog.v1.Tenant\"\xd5\x01\n\x13UpdateTenantRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x30\n\x06tenant\x18\x02 \x01(\x0b\x32\x18.parley.dialog.v1.TenantB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\x12\x1e\n\nrequest_id\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"@\n\x14UpdateTenantResponse\x12(\n\x06tenant\x18\x01 \x01(\x0b\x32\x18.parley.dialog.v1.Tenant\"\xd6\x02\n\x13\x43reateApiKeyRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x44\n\x06scopes\x18\x02 \x03(\x0e\x32\x1d.parley.dialog.v1.ApiKeyScopeB\x15\xbaH\x12\x92\x01\x0f\x08\x01\x10\x08\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12;\n\nchannel_id\x18\x03 \x01(\tB\'\xbaH$r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$\x12\x38\n\nexpires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\xbaH\x05\xb2\x01\x02@\x01\x12*\n\nrequest_id\x18\x05 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\x80\x01\x32\n^[^\\x00]*$\x12!\n\x04name\x18\x06 \x01(\tB\x13\xbaH\x10r\x0e\x18@2\n^[^\\x00]*$\"N\n\x14\x43reateApiKeyResponse\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x07\x61pi_key\x18\x02 \x01(\x0b\x32\x18.parley.dialog.v1.ApiKey\"\x86\x01\n\x12ListApiKeysRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"Z\n\x13ListApiKeysResponse\x12*\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x18.parley.dialog.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9d\x01\n\x13RevokeApiKeyRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12%\n\x06key_id\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x10\x01\x18@2\n^[^\\x00]*$\x12*\n\nrequest_id\x18\x03 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\x80\x01\x32\n^[^\\x00]*$\"A\n\x14RevokeApiKeyResponse\x12)\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x18.parley.dialog.v1.ApiKey\":\n\x13VerifyApiKeyRequest\x12#\n\x03key\x18\x01 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\x80\x02\x32\n^[^\\x00]*$\"A\n\x14VerifyApiKeyResponse\x12)\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x18.parley.dialog.v1.ApiKey*D\n\x0b\x41piKeyScope\x12\x1d\n\x19\x41PI_KEY_SCOPE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41PI_KEY_SCOPE_CHAT\x10\x01\x32\xe5\x05\n\rTenantService\x12g\n\x0c\x43reateTenant\x12%.parley.dialog.v1.CreateTenantRequest\x1a&.parley.dialog.v1.CreateTenantResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x12\x62\n\tGetTenant\x12\".parley.dialog.v1.GetTenantRequest\x1a#.parley.dialog.v1.GetTenantResponse\"\x0c\xca\xda\x18\x08\n\x06\x01\x05\x06\x07\x08\t\x12g\n\x0cUpdateTenant\x12%.parley.dialog.v1.UpdateTenantRequest\x1a&.parley.dialog.v1.UpdateTenantResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x12g\n\x0c\x43reateApiKey\x12%.parley.dialog.v1.CreateApiKeyRequest\x1a&.parley.dialog.v1.CreateApiKeyResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x12\x64\n\x0bListApiKeys\x12$.parley.dialog.v1.ListApiKeysRequest\x1a%.parley.dialog.v1.ListApiKeysResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x12g\n\x0cRevokeApiKey\x12%.parley.dialog.v1.RevokeApiKeyRequest\x1a&.parley.dialog.v1.RevokeApiKeyResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x12\x66\n\x0cVerifyApiKey\x12%.parley.dialog.v1.VerifyApiKeyRequest\x1a&.parley.dialog.v1.VerifyApiKeyResponse\"\x07\xca\xda\x18\x03\n\x01\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dparley/dialog/v1/tenant.proto\x12\x10parley.dialog.v1\x1a\x1b\x62uf/validate/validate.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dparley/common/v1/access.proto\"\x9f\x02\n\x06Tenant\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12*\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x14\xbaH\x11r\x0f\x18\x80\x01\x32\n^[^\\x00]*$\x12&\n\ttime_zone\x18\x03 \x01(\tB\x13\xbaH\x10r\x0e\x18@2\n^[^\\x00]*$\x12,\n\x0e\x64\x65\x66\x61ult_region\x18\x04 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([A-Z]{2})?$\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\tretention\x18\x06 \x01(\x0b\x32\x1b.parley.dialog.v1.Retention\"\xaa\x02\n\tRetention\x12\'\n\rmessages_days\x18\x01 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x94\x9d\x02(\x00H\x00\x88\x01\x01\x12&\n\x0cjournal_days\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x94\x9d\x02(\x00H\x01\x88\x01\x01\x12)\n\x0f\x64\x65liveries_days\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x94\x9d\x02(\x00H\x02\x88\x01\x01\x12$\n\nspans_days\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x94\x9d\x02(\x01H\x03\x88\x01\x01\x12%\n\x0borders_days\x18\x05 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x94\x9d\x02(\x00H\x04\x88\x01\x01\x42\x10\n\x0e_messages_daysB\x0f\n\r_journal_daysB\x12\n\x10_deliveries_daysB\r\n\x0b_spans_daysB\x0e\n\x0c_orders_days\"\xbe\x02\n\x06\x41piKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12-\n\x06scopes\x18\x03 \x03(\x0e\x32\x1d.parley.dialog.v1.ApiKeyScope\x12\x12\n\nchannel_id\x18\x04 \x01(\t\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrevoked_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04name\x18\x08 \x01(\t\x12\x30\n\x0clast_used_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"s\n\x13\x43reateTenantRequest\x12\x30\n\x06tenant\x18\x01 \x01(\x0b\x32\x18.parley.dialog.v1.TenantB\x06\xbaH\x03\xc8\x01\x01\x12*\n\nrequest_id\x18\x02 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\x80\x01\x32\n^[^\\x00]*$\"@\n\x14\x43reateTenantResponse\x12(\n\x06tenant\x18\x01 \x01(\x0b\x32\x18.parley.dialog.v1.Tenant\"G\n\x10GetTenantRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\"=\n\x11GetTenantResponse\x12(\n\x06tenant\x18\x01 \x01(\x0b\x32\x18.parley.dialog.v1.Tenant\"\xd5\x01\n\x13UpdateTenantRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x30\n\x06tenant\x18\x02 \x01(\x0b\x32\x18.parley.dialog.v1.TenantB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01\x12\x1e\n\nrequest_id\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"@\n\x14UpdateTenantResponse\x12(\n\x06tenant\x18\x01 \x01(\x0b\x32\x18.parley.dialog.v1.Tenant\"\xd6\x02\n\x13\x43reateApiKeyRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x44\n\x06scopes\x18\x02 \x03(\x0e\x32\x1d.parley.dialog.v1.ApiKeyScopeB\x15\xbaH\x12\x92\x01\x0f\x08\x01\x10\x08\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12;\n\nchannel_id\x18\x03 \x01(\tB\'\xbaH$r\"2 ^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$\x12\x38\n\nexpires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\xbaH\x05\xb2\x01\x02@\x01\x12*\n\nrequest_id\x18\x05 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\x80\x01\x32\n^[^\\x00]*$\x12!\n\x04name\x18\x06 \x01(\tB\x13\xbaH\x10r\x0e\x18@2\n^[^\\x00]*$\"N\n\x14\x43reateApiKeyResponse\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x07\x61pi_key\x18\x02 \x01(\x0b\x32\x18.parley.dialog.v1.ApiKey\"\x86\x01\n\x12ListApiKeysRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"Z\n\x13ListApiKeysResponse\x12*\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x18.parley.dialog.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9d\x01\n\x13RevokeApiKeyRequest\x12\x33\n\ttenant_id\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^[a-z0-9][a-z0-9-]{0,39}$\x12%\n\x06key_id\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x10\x01\x18@2\n^[^\\x00]*$\x12*\n\nrequest_id\x18\x03 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\x80\x01\x32\n^[^\\x00]*$\"A\n\x14RevokeApiKeyResponse\x12)\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x18.parley.dialog.v1.ApiKey\":\n\x13VerifyApiKeyRequest\x12#\n\x03key\x18\x01 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\x80\x02\x32\n^[^\\x00]*$\"A\n\x14VerifyApiKeyResponse\x12)\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x18.parley.dialog.v1.ApiKey*D\n\x0b\x41piKeyScope\x12\x1d\n\x19\x41PI_KEY_SCOPE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41PI_KEY_SCOPE_CHAT\x10\x01\x32\xe5\x05\n\rTenantService\x12g\n\x0c\x43reateTenant\x12%.parley.dialog.v1.CreateTenantRequest\x1a&.parley.dialog.v1.CreateTenantResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x12\x62\n\tGetTenant\x12\".parley.dialog.v1.GetTenantRequest\x1a#.parley.dialog.v1.GetTenantResponse\"\x0c\xca\xda\x18\x08\n\x06\x01\x05\x06\x07\x08\t\x12g\n\x0cUpdateTenant\x12%.parley.dialog.v1.UpdateTenantRequest\x1a&.parley.dialog.v1.UpdateTenantResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x12g\n\x0c\x43reateApiKey\x12%.parley.dialog.v1.CreateApiKeyRequest\x1a&.parley.dialog.v1.CreateApiKeyResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x12\x64\n\x0bListApiKeys\x12$.parley.dialog.v1.ListApiKeysRequest\x1a%.parley.dialog.v1.ListApiKeysResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x12g\n\x0cRevokeApiKey\x12%.parley.dialog.v1.RevokeApiKeyRequest\x1a&.parley.dialog.v1.RevokeApiKeyResponse\"\x08\xca\xda\x18\x04\n\x02\x07\x08\x12\x66\n\x0cVerifyApiKey\x12%.parley.dialog.v1.VerifyApiKeyRequest\x1a&.parley.dialog.v1.VerifyApiKeyResponse\"\x07\xca\xda\x18\x03\n\x01\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,6 +49,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RETENTION'].fields_by_name['journal_days']._serialized_options = b'\272H\010\032\006\030\224\235\002(\000'
   _globals['_RETENTION'].fields_by_name['deliveries_days']._loaded_options = None
   _globals['_RETENTION'].fields_by_name['deliveries_days']._serialized_options = b'\272H\010\032\006\030\224\235\002(\000'
+  _globals['_RETENTION'].fields_by_name['spans_days']._loaded_options = None
+  _globals['_RETENTION'].fields_by_name['spans_days']._serialized_options = b'\272H\010\032\006\030\224\235\002(\001'
+  _globals['_RETENTION'].fields_by_name['orders_days']._loaded_options = None
+  _globals['_RETENTION'].fields_by_name['orders_days']._serialized_options = b'\272H\010\032\006\030\224\235\002(\000'
   _globals['_CREATETENANTREQUEST'].fields_by_name['tenant']._loaded_options = None
   _globals['_CREATETENANTREQUEST'].fields_by_name['tenant']._serialized_options = b'\272H\003\310\001\001'
   _globals['_CREATETENANTREQUEST'].fields_by_name['request_id']._loaded_options = None
@@ -103,42 +107,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TENANTSERVICE'].methods_by_name['RevokeApiKey']._serialized_options = b'\312\332\030\004\n\002\007\010'
   _globals['_TENANTSERVICE'].methods_by_name['VerifyApiKey']._loaded_options = None
   _globals['_TENANTSERVICE'].methods_by_name['VerifyApiKey']._serialized_options = b'\312\332\030\003\n\001\001'
-  _globals['_APIKEYSCOPE']._serialized_start=2591
-  _globals['_APIKEYSCOPE']._serialized_end=2659
+  _globals['_APIKEYSCOPE']._serialized_start=2699
+  _globals['_APIKEYSCOPE']._serialized_end=2767
   _globals['_TENANT']._serialized_start=179
   _globals['_TENANT']._serialized_end=466
   _globals['_RETENTION']._serialized_start=469
-  _globals['_RETENTION']._serialized_end=659
-  _globals['_APIKEY']._serialized_start=662
-  _globals['_APIKEY']._serialized_end=980
-  _globals['_CREATETENANTREQUEST']._serialized_start=982
-  _globals['_CREATETENANTREQUEST']._serialized_end=1097
-  _globals['_CREATETENANTRESPONSE']._serialized_start=1099
-  _globals['_CREATETENANTRESPONSE']._serialized_end=1163
-  _globals['_GETTENANTREQUEST']._serialized_start=1165
-  _globals['_GETTENANTREQUEST']._serialized_end=1236
-  _globals['_GETTENANTRESPONSE']._serialized_start=1238
-  _globals['_GETTENANTRESPONSE']._serialized_end=1299
-  _globals['_UPDATETENANTREQUEST']._serialized_start=1302
-  _globals['_UPDATETENANTREQUEST']._serialized_end=1515
-  _globals['_UPDATETENANTRESPONSE']._serialized_start=1517
-  _globals['_UPDATETENANTRESPONSE']._serialized_end=1581
-  _globals['_CREATEAPIKEYREQUEST']._serialized_start=1584
-  _globals['_CREATEAPIKEYREQUEST']._serialized_end=1926
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=1928
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=2006
-  _globals['_LISTAPIKEYSREQUEST']._serialized_start=2009
-  _globals['_LISTAPIKEYSREQUEST']._serialized_end=2143
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=2145
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=2235
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=2238
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=2395
-  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=2397
-  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=2462
-  _globals['_VERIFYAPIKEYREQUEST']._serialized_start=2464
-  _globals['_VERIFYAPIKEYREQUEST']._serialized_end=2522
-  _globals['_VERIFYAPIKEYRESPONSE']._serialized_start=2524
-  _globals['_VERIFYAPIKEYRESPONSE']._serialized_end=2589
-  _globals['_TENANTSERVICE']._serialized_start=2662
-  _globals['_TENANTSERVICE']._serialized_end=3403
+  _globals['_RETENTION']._serialized_end=767
+  _globals['_APIKEY']._serialized_start=770
+  _globals['_APIKEY']._serialized_end=1088
+  _globals['_CREATETENANTREQUEST']._serialized_start=1090
+  _globals['_CREATETENANTREQUEST']._serialized_end=1205
+  _globals['_CREATETENANTRESPONSE']._serialized_start=1207
+  _globals['_CREATETENANTRESPONSE']._serialized_end=1271
+  _globals['_GETTENANTREQUEST']._serialized_start=1273
+  _globals['_GETTENANTREQUEST']._serialized_end=1344
+  _globals['_GETTENANTRESPONSE']._serialized_start=1346
+  _globals['_GETTENANTRESPONSE']._serialized_end=1407
+  _globals['_UPDATETENANTREQUEST']._serialized_start=1410
+  _globals['_UPDATETENANTREQUEST']._serialized_end=1623
+  _globals['_UPDATETENANTRESPONSE']._serialized_start=1625
+  _globals['_UPDATETENANTRESPONSE']._serialized_end=1689
+  _globals['_CREATEAPIKEYREQUEST']._serialized_start=1692
+  _globals['_CREATEAPIKEYREQUEST']._serialized_end=2034
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=2036
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=2114
+  _globals['_LISTAPIKEYSREQUEST']._serialized_start=2117
+  _globals['_LISTAPIKEYSREQUEST']._serialized_end=2251
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=2253
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=2343
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=2346
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=2503
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=2505
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=2570
+  _globals['_VERIFYAPIKEYREQUEST']._serialized_start=2572
+  _globals['_VERIFYAPIKEYREQUEST']._serialized_end=2630
+  _globals['_VERIFYAPIKEYRESPONSE']._serialized_start=2632
+  _globals['_VERIFYAPIKEYRESPONSE']._serialized_end=2697
+  _globals['_TENANTSERVICE']._serialized_start=2770
+  _globals['_TENANTSERVICE']._serialized_end=3511
 # @@protoc_insertion_point(module_scope)

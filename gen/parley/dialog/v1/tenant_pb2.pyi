@@ -98,22 +98,33 @@ class Retention(_message.Message):
     MESSAGES_DAYS_FIELD_NUMBER: _builtins.int
     JOURNAL_DAYS_FIELD_NUMBER: _builtins.int
     DELIVERIES_DAYS_FIELD_NUMBER: _builtins.int
+    SPANS_DAYS_FIELD_NUMBER: _builtins.int
+    ORDERS_DAYS_FIELD_NUMBER: _builtins.int
     messages_days: _builtins.int
     """Messages, their answers and what became of these."""
     journal_days: _builtins.int
     """Calls of models and tools, which a turn that goes on after a crash does not repeat."""
     deliveries_days: _builtins.int
     """Deliveries and the provider's ids of them."""
+    spans_days: _builtins.int
+    """Traces: for at most so many days, failed and slow ones too. A trace is never kept longer than telemetry's settings
+    say, so this cannot be 0, and a larger number holds as `PARLEY_TELEMETRY_DAYS`; as that or absent, failed and slow
+    traces stay for `PARLEY_TELEMETRY_IMPORTANT_DAYS`.
+    """
+    orders_days: _builtins.int
+    """Orders."""
     def __init__(
         self,
         *,
         messages_days: _builtins.int | None = ...,
         journal_days: _builtins.int | None = ...,
         deliveries_days: _builtins.int | None = ...,
+        spans_days: _builtins.int | None = ...,
+        orders_days: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_deliveries_days", b"_deliveries_days", "_journal_days", b"_journal_days", "_messages_days", b"_messages_days", "deliveries_days", b"deliveries_days", "journal_days", b"journal_days", "messages_days", b"messages_days"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_deliveries_days", b"_deliveries_days", "_journal_days", b"_journal_days", "_messages_days", b"_messages_days", "_orders_days", b"_orders_days", "_spans_days", b"_spans_days", "deliveries_days", b"deliveries_days", "journal_days", b"journal_days", "messages_days", b"messages_days", "orders_days", b"orders_days", "spans_days", b"spans_days"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deliveries_days", b"_deliveries_days", "_journal_days", b"_journal_days", "_messages_days", b"_messages_days", "deliveries_days", b"deliveries_days", "journal_days", b"journal_days", "messages_days", b"messages_days"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deliveries_days", b"_deliveries_days", "_journal_days", b"_journal_days", "_messages_days", b"_messages_days", "_orders_days", b"_orders_days", "_spans_days", b"_spans_days", "deliveries_days", b"deliveries_days", "journal_days", b"journal_days", "messages_days", b"messages_days", "orders_days", b"orders_days", "spans_days", b"spans_days"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__deliveries_days: _TypeAlias = _typing.Literal["deliveries_days"]  # noqa: Y015
     _WhichOneofArgType__deliveries_days: _TypeAlias = _typing.Literal["_deliveries_days", b"_deliveries_days"]  # noqa: Y015
@@ -121,12 +132,20 @@ class Retention(_message.Message):
     _WhichOneofArgType__journal_days: _TypeAlias = _typing.Literal["_journal_days", b"_journal_days"]  # noqa: Y015
     _WhichOneofReturnType__messages_days: _TypeAlias = _typing.Literal["messages_days"]  # noqa: Y015
     _WhichOneofArgType__messages_days: _TypeAlias = _typing.Literal["_messages_days", b"_messages_days"]  # noqa: Y015
+    _WhichOneofReturnType__orders_days: _TypeAlias = _typing.Literal["orders_days"]  # noqa: Y015
+    _WhichOneofArgType__orders_days: _TypeAlias = _typing.Literal["_orders_days", b"_orders_days"]  # noqa: Y015
+    _WhichOneofReturnType__spans_days: _TypeAlias = _typing.Literal["spans_days"]  # noqa: Y015
+    _WhichOneofArgType__spans_days: _TypeAlias = _typing.Literal["_spans_days", b"_spans_days"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__deliveries_days) -> _WhichOneofReturnType__deliveries_days | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__journal_days) -> _WhichOneofReturnType__journal_days | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__messages_days) -> _WhichOneofReturnType__messages_days | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__orders_days) -> _WhichOneofReturnType__orders_days | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__spans_days) -> _WhichOneofReturnType__spans_days | None: ...
 
 Global___Retention: _TypeAlias = Retention  # noqa: Y015
 
