@@ -8,10 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from parley.delivery.v1 import channel_pb2_grpc, delivery_pb2_grpc
-from parley.dialog.v1 import tenant_pb2
 
-from parley_client.dialog import DialogClient, TenantClient
-from parley_client.errors import NotFound
+from parley_client.dialog import DialogClient
 from parley_client.limits import LimitsClient
 from services.delivery.domain.channels import Channel
 from services.delivery.domain.channels import Provider as ProviderKind
@@ -52,6 +50,7 @@ from services.runtime.logs import get_logger
 from services.runtime.periodic import periodic
 from services.runtime.retention import PAUSE, Retention
 from services.runtime.service import App, Runtime
+from services.runtime.tenants import retention_of
 from services.runtime.wakeups import Wakeups
 
 log = get_logger(__name__)
@@ -209,14 +208,11 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
 
         await channels_heard.listen(stop, heard, lambda: heard((GATES, "")))
 
-    tenants = TenantClient(to_dialog)
+    said = retention_of(to_dialog)
 
     async def days_of(tenant_id: str) -> int | None:
-        try:
-            found = await tenants.get_tenant(tenant_pb2.GetTenantRequest(tenant_id=tenant_id))
-        except NotFound:
-            return None
-        return found.tenant.retention.deliveries_days
+        found = await said(tenant_id)
+        return None if found is None else found.deliveries_days
 
     retention = Retention(
         "delivery", pool, runtime.clock, lambda now: plan(pool, days_of, settings.retention_deliveries_days, now)

@@ -144,7 +144,7 @@ def deleting(name: str, query: str, *arguments: object) -> Task:
 
     async def step(connection: "PoolConnection", _: UUID | None) -> Step:
         removed = int(await connection.fetchval(query, AT_ONCE, *arguments) or 0)
-        return Step(removed, removed == AT_ONCE)
+        return Step(removed, removed >= AT_ONCE)
 
     return Task(name, step)
 

@@ -22,6 +22,8 @@ class Piece:
     has_error: bool
     services: tuple[str, ...]
     spans: bytes
+    outside: bool = False
+    """Whether a tenant's own service sent them; else one of ours."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Retention:
+class Kept:
     """How many days traces are kept: all of them, and the important ones (failed or slow)."""
 
     all_days: int
@@ -76,17 +78,19 @@ AHEAD = 2
 """Days for which partitions are made in advance, so that a night without upkeep loses nothing."""
 
 
-def upkeep(today: date, existing: Mapping[date, bool], retention: Retention) -> Upkeep:
+def upkeep(today: date, past: date, existing: Mapping[date, bool], kept: Kept) -> Upkeep:
     """The partitions to make, to thin out to what is important, and to drop.
 
+    `today` is our own clock's, and what is written goes by it; `past` is what is old as of: the earlier of our day and
+    the database's, so that a clock that is ahead by mistake removes nothing.
     `existing`: the days that have a partition, and whether it is thinned already. Yesterday has one too: a trace that
     began before midnight arrives after it. A day is old when its last moment is: day 1, kept for 7 days, is thinned
     on day 9.
     """
     wanted = [today + timedelta(days=offset) for offset in range(-1, AHEAD + 1)]
-    important = max(retention.important_days, retention.all_days)
-    dropped = {day for day in existing if (today - day).days > important}
-    thinned = {day for day, thin in existing.items() if not thin and (today - day).days > retention.all_days}
+    important = max(kept.important_days, kept.all_days)
+    dropped = {day for day in existing if (past - day).days > important}
+    thinned = {day for day, thin in existing.items() if not thin and (past - day).days > kept.all_days}
     return Upkeep(
         create=tuple(day for day in wanted if day not in existing),
         thin=tuple(sorted(thinned - dropped)),

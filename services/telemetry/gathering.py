@@ -90,6 +90,7 @@ class Gathered:
             has_error=self.has_error,
             services=tuple(scopes),
             spans=traces_data(scopes, outside=self.outside),
+            outside=self.outside,
         )
         return [piece]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from services.runtime.postgres import Pool, PoolConnection
 
 _FILE = Path(__file__).with_name("queries.sql")
-_ANY = load_queries(_FILE, p_failed="", e_failed="")
+SQL = load_queries(_FILE, p_failed="", e_failed="")
 _FAILED = load_queries(_FILE, p_failed="AND p.has_error", e_failed="AND e.has_error")
 
 _COLUMNS = (
@@ -34,6 +34,7 @@ _COLUMNS = (
     "has_error",
     "services",
     "spans",
+    "outside",
 )
 _AWAY = (OSError, *postgres.AWAY, asyncpg.LockNotAvailableError)
 _FIRST = Position(datetime.max.replace(tzinfo=UTC), b"")
@@ -58,11 +59,11 @@ class PostgresStore:
                 await self.keep_up(Upkeep(create=tuple(sorted(days)), thin=(), drop=()), timedelta())
                 await self._copy(records)
 
-    async def of_trace(self, trace_id: bytes) -> list[Piece]:
-        return [self._piece(row) for row in await self._pool.fetch(_ANY["of_trace"], trace_id)]
+    async def of_trace(self, trace_id: bytes, tenant_id: str) -> list[Piece]:
+        return [self._piece(row) for row in await self._pool.fetch(SQL["of_trace"], trace_id, tenant_id)]
 
     async def find(self, filters: Filters, after: Position | None, limit: int) -> list[Summary]:
-        query = (_FAILED if filters.errors_only else _ANY)["find"]
+        query = (_FAILED if filters.errors_only else SQL)["find"]
         at = after or _FIRST
         rows = await self._pool.fetch(
             query, filters.tenant_id, at.started_at, at.trace_id, filters.service, filters.min_duration, limit
@@ -79,9 +80,14 @@ class PostgresStore:
             for row in rows
         ]
 
+    async def now(self) -> datetime:
+        with failures():
+            stored: datetime = await self._pool.fetchval("SELECT now()")
+            return stored
+
     async def days(self) -> Mapping[date, bool]:
         with failures():
-            return {row["day"]: row["thinned"] for row in await self._pool.fetch(_ANY["days"])}
+            return {row["day"]: row["thinned"] for row in await self._pool.fetch(SQL["days"])}
 
     async def keep_up(self, work: Upkeep, slow: timedelta) -> None:
         """Each day in a transaction of its own, so that what is done stays done, and one that fails holds up no other;
@@ -96,7 +102,7 @@ class PostgresStore:
                 for step in steps:
                     try:
                         async with connection.transaction():
-                            await connection.execute(_ANY["take_turns"])
+                            await connection.execute(SQL["take_turns"])
                             await step(connection)
                     except Exception as error:
                         failed.append(error)
@@ -123,6 +129,7 @@ class PostgresStore:
             piece.has_error,
             piece.services,
             self._compressor.compress(piece.spans),
+            piece.outside,
         )
 
     def _piece(self, row: asyncpg.Record) -> Piece:
@@ -136,6 +143,7 @@ class PostgresStore:
             has_error=row["has_error"],
             services=tuple(row["services"]),
             spans=self._decompressor.decompress(row["spans"]),
+            outside=row["outside"],
         )
 
 
@@ -167,19 +175,19 @@ async def create(connection: "PoolConnection", day: date) -> None:
         f"CREATE TABLE IF NOT EXISTS {table_of(day)} PARTITION OF telemetry.pieces"
         f" FOR VALUES FROM ({begin}) TO ({end}) WITH (toast_tuple_target = 8160)"
     )
-    await connection.execute(_ANY["add_day"], day)
+    await connection.execute(SQL["add_day"], day)
 
 
 async def drop(connection: "PoolConnection", day: date) -> None:
     await connection.execute("SET LOCAL lock_timeout = '5s'")
     await connection.execute(f"DROP TABLE IF EXISTS {table_of(day)}")
-    await connection.execute(_ANY["forget_day"], day)
+    await connection.execute(SQL["forget_day"], day)
 
 
 async def thin(connection: "PoolConnection", day: date, slow: timedelta) -> None:
     """Emptying the partition and putting back what stays gives the space back at once; a DELETE would not."""
     words = {"table": table_of(day), "begin": midnight(day), "slow": f"interval '{slow.total_seconds():f} seconds'"}
-    query = _ANY["keep_important"]
+    query = SQL["keep_important"]
     for word, value in words.items():
         query = query.replace("{" + word + "}", value)
     await connection.execute(query, timeout=_THINNING_TIMEOUT)
@@ -189,4 +197,4 @@ async def thin(connection: "PoolConnection", day: date, slow: timedelta) -> None
         f"INSERT INTO {table_of(day)} SELECT * FROM important",  # noqa: S608 - the name of a day's table
         timeout=_THINNING_TIMEOUT,
     )
-    await connection.execute(_ANY["mark_thinned"], day)
+    await connection.execute(SQL["mark_thinned"], day)

@@ -1,7 +1,21 @@
 -- name: of_trace
--- All pieces of one trace; a look into the index of each day.
-SELECT trace_id, tenant_id, name, started_at, ended_at, span_count, has_error, services, spans
-FROM telemetry.pieces WHERE trace_id = $1 ORDER BY started_at, stored_at LIMIT 1000
+-- What tenant $2 may see of a trace: its own pieces, and those that name no tenant, each up to a bound that nobody else's
+-- fill; and one of another tenant's that is ours, for then what names nobody is nobody's. A look into the index of each
+-- day.
+(
+    SELECT trace_id, tenant_id, name, started_at, ended_at, span_count, has_error, services, spans, outside
+    FROM telemetry.pieces WHERE trace_id = $1 AND tenant_id = $2 ORDER BY started_at, stored_at LIMIT 1000
+)
+UNION ALL
+(
+    SELECT trace_id, tenant_id, name, started_at, ended_at, span_count, has_error, services, spans, outside
+    FROM telemetry.pieces WHERE trace_id = $1 AND tenant_id = '' ORDER BY started_at, stored_at LIMIT 1000
+)
+UNION ALL
+(
+    SELECT trace_id, tenant_id, name, started_at, ended_at, span_count, has_error, services, spans, outside
+    FROM telemetry.pieces WHERE trace_id = $1 AND tenant_id NOT IN ('', $2) AND NOT outside LIMIT 1
+)
 
 -- name: find
 -- Traces of a tenant, newest first. A trace is met at its first piece that names the tenant and, when only failed ones
@@ -15,7 +29,7 @@ CROSS JOIN LATERAL (
         $4 = '' OR bool_or($4 = ANY (o.services)) AS has_service
     FROM (
         SELECT t.tenant_id, t.started_at, t.ended_at, t.span_count, t.has_error, t.name, t.services,
-            bool_or(t.tenant_id NOT IN ('', p.tenant_id)) OVER () AS shared
+            bool_or(t.tenant_id NOT IN ('', p.tenant_id) AND NOT t.outside) OVER () AS shared
         FROM telemetry.pieces t
         WHERE t.trace_id = p.trace_id
             AND t.started_at BETWEEN p.started_at - interval '1 day' AND p.started_at + interval '1 day'
@@ -48,6 +62,32 @@ UPDATE telemetry.days SET thinned = true WHERE day = $1
 -- name: take_turns
 -- Only one process at a time looks after the partitions.
 SELECT pg_advisory_xact_lock(hashtextextended('parley telemetry partitions', 0))
+
+-- name: try_turn
+-- The same for who does not wait.
+SELECT pg_try_advisory_xact_lock(hashtextextended('parley telemetry partitions', 0))
+
+-- name: tenants
+-- Of whom there are traces: read at one entry of the index for each tenant.
+WITH RECURSIVE found AS (
+    (SELECT tenant_id FROM telemetry.pieces WHERE tenant_id > '' ORDER BY tenant_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT tenant_id FROM telemetry.pieces WHERE tenant_id > found.tenant_id ORDER BY tenant_id LIMIT 1)
+    FROM found WHERE tenant_id IS NOT NULL
+)
+SELECT tenant_id FROM found WHERE tenant_id IS NOT NULL
+
+-- name: forget
+-- Pieces of up to $1 traces of tenant $2 from before $3.
+WITH old AS MATERIALIZED (
+    SELECT started_at, trace_id FROM telemetry.pieces
+    WHERE tenant_id = $2 AND started_at < $3 ORDER BY started_at, trace_id LIMIT $1
+), gone AS (
+    DELETE FROM telemetry.pieces AS p USING old
+    WHERE p.tenant_id = $2 AND p.started_at < $3 AND (p.started_at, p.trace_id) = (old.started_at, old.trace_id)
+    RETURNING 1
+)
+SELECT count(*) FROM gone
 
 -- name: keep_important
 -- What stays of a day ({table}): the traces that failed, that day or the next, and those that were slow.

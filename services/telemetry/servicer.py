@@ -66,7 +66,7 @@ class TelemetryServicer(telemetry_pb2_grpc.TelemetryServiceServicer):
         self._sink = sink
 
     async def GetTrace(self, request: pb.GetTraceRequest, context: Any) -> pb.GetTraceResponse:
-        spans = spans_of(await self._traces.get(bytes.fromhex(request.trace_id)), request.tenant_id)
+        spans = spans_of(await self._traces.get(bytes.fromhex(request.trace_id), request.tenant_id), request.tenant_id)
         if not spans:
             raise not_found("TRACE_NOT_FOUND", "trace", "trace_id", request.trace_id)
         return pb.GetTraceResponse(spans=spans)

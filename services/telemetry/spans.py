@@ -29,9 +29,13 @@ class _Found(NamedTuple):
 
 def spans_of(pieces: Iterable[Piece], tenant_id: str) -> list[pb.Span]:
     """What a tenant may see of a trace, by start time. One that was sent twice is shown once."""
-    found = list(islice((each for piece in pieces for each in _read(piece)), MOST_READ))
+    mine: list[Piece] = []
+    others: list[Piece] = []
+    for piece in pieces:
+        (mine if piece.tenant_id in ("", tenant_id) else others).append(piece)
+    found = list(islice((each for piece in mine for each in _read(piece)), MOST_READ))
     ours = [each.span for each in found if not each.owner]
-    tenants = _tenants(ours)
+    tenants = _tenants(ours, shared=not all(piece.outside for piece in others))
     seen = {
         (each.owner, each.span.span_id): each
         for each in found
@@ -50,12 +54,12 @@ def _read(piece: Piece) -> Iterator[_Found]:
                 yield _Found(span, service, owner)
 
 
-def _tenants(spans: Sequence[OtlpSpan]) -> Mapping[bytes, str]:
+def _tenants(spans: Sequence[OtlpSpan], *, shared: bool) -> Mapping[bytes, str]:
     """The tenant of each span of our services: the one that it names, or else that of the span around it. In a trace of
     one tenant all is that tenant's; in one of several, what is nobody's is shown to nobody."""
     named = {span.span_id: tenant_of(span) for span in spans}
     only = set(named.values()) - {""}
-    if len(only) == 1:
+    if len(only) == 1 and not shared:
         return dict.fromkeys(named, *only)
     parents = {span.span_id: span.parent_span_id for span in spans}
     for span_id in list(named):

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from itertools import islice
 from time import monotonic
@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from services.kernel.clock import Clock
 from services.runtime.apart import send_apart
 from services.runtime.logs import describe, get_logger
-from services.telemetry.domain import Filters, Piece, Position, Retention, Summary, Upkeep, upkeep
+from services.telemetry.domain import Filters, Kept, Piece, Position, Summary, Upkeep, upkeep
 from services.telemetry.gathering import Gathered, Gathering, Key, count, pieces_of
 
 log = get_logger(__name__)
@@ -43,11 +43,14 @@ class Store(Protocol):
     async def write(self, pieces: Sequence[Piece], now: datetime) -> None:
         """Store pieces. Raises StoreAway or StoreRefuses."""
 
-    async def of_trace(self, trace_id: bytes) -> list[Piece]:
-        """The pieces of a trace."""
+    async def of_trace(self, trace_id: bytes, tenant_id: str) -> list[Piece]:
+        """The pieces of a trace that a tenant may see something of; and if there are others of ours, one of them."""
 
     async def find(self, filters: Filters, after: Position | None, limit: int) -> list[Summary]:
         """Traces of a tenant, newest first, `limit` at most."""
+
+    async def now(self) -> datetime:
+        """What time the database has. Raises StoreAway or StoreRefuses."""
 
     async def days(self) -> Mapping[date, bool]:
         """The days that have a partition, and whether each is thinned. Raises StoreAway or StoreRefuses."""
@@ -158,10 +161,10 @@ class Traces:
         self._store = store
         self._sink = sink
 
-    async def get(self, trace_id: bytes) -> list[Piece]:
-        """All pieces of a trace; a tenant may see of them what is its own (`spans_of`)."""
+    async def get(self, trace_id: bytes, tenant_id: str) -> list[Piece]:
+        """Pieces of a trace; a tenant may see of them what is its own (`spans_of`)."""
         waiting = self._sink.of_trace(trace_id)
-        return [*await self._store.of_trace(trace_id), *waiting]
+        return [*await self._store.of_trace(trace_id, tenant_id), *waiting]
 
     async def find(self, filters: Filters, after: Position | None, limit: int) -> list[Summary]:
         """Traces of a tenant, newest first. What came in the last seconds may be missing."""
@@ -171,17 +174,18 @@ class Traces:
 class Upkeeper:
     """Keeps the daily partitions in order."""
 
-    def __init__(self, store: Store, retention: Retention, clock: Clock) -> None:
+    def __init__(self, store: Store, kept: Kept, clock: Clock) -> None:
         self._store = store
-        self._retention = retention
+        self._kept = kept
         self._clock = clock
 
     async def look(self) -> None:
         """Do what is to be done now. Raises StoreAway or StoreRefuses."""
-        today = self._clock.now().date()
-        work = upkeep(today, await self._store.days(), self._retention)
+        now = self._clock.now()
+        past = min(now, await self._store.now())
+        work = upkeep(now.date(), past.astimezone(UTC).date(), await self._store.days(), self._kept)
         if work.create or work.thin or work.drop:
-            await self._store.keep_up(work, self._retention.slow)
+            await self._store.keep_up(work, self._kept.slow)
             log.info("partitions", created=len(work.create), thinned=len(work.thin), dropped=len(work.drop))
 
 

@@ -1,16 +1,20 @@
 """Composition root of the telemetry service."""
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from parley.telemetry.v1 import telemetry_pb2_grpc
 
 from services.runtime.keys import ISSUERS, SERVICES
 from services.runtime.periodic import periodic
+from services.runtime.retention import PAUSE, Retention, Task
 from services.runtime.service import App, Runtime
-from services.telemetry.domain import Retention
+from services.runtime.tenants import retention_of
+from services.telemetry.domain import Kept
 from services.telemetry.gathering import Gathering
 from services.telemetry.postgres import PostgresStore
+from services.telemetry.retention import plan
 from services.telemetry.servicer import TRACE_SERVICE, TelemetryServicer, TraceServicer, add_trace_servicer
 from services.telemetry.settings import TelemetrySettings
 from services.telemetry.usecases import Sink, Traces, Upkeeper
@@ -23,18 +27,28 @@ async def build(runtime: Runtime, settings: TelemetrySettings) -> App:
     """Put the service together."""
     pool = await runtime.postgres("telemetry", Path(__file__).parent / "migrations")
     store = PostgresStore(pool)
-    retention = Retention(
+    kept = Kept(
         settings.telemetry_days,
         settings.telemetry_important_days,
         timedelta(seconds=settings.telemetry_slow_seconds),
     )
-    upkeeper = Upkeeper(store, retention, runtime.clock)
+    upkeeper = Upkeeper(store, kept, runtime.clock)
     gathering = Gathering(
         max_bytes=settings.telemetry_waiting_bytes,
         quiet=settings.telemetry_quiet_seconds,
         longest=settings.telemetry_longest_seconds,
     )
     sink = Sink(store, gathering, runtime.clock)
+    said = retention_of(runtime.connect("dialog"))
+
+    async def days_of(tenant_id: str) -> int | None:
+        found = await said(tenant_id)
+        return None if found is None else found.spans_days
+
+    async def tasks(now: datetime) -> Sequence[Task]:
+        return await plan(pool, days_of, settings.telemetry_days, now)
+
+    retention = Retention("telemetry", pool, runtime.clock, tasks)
 
     async def postgres() -> None:
         await pool.fetchval("SELECT 1")
@@ -48,7 +62,11 @@ async def build(runtime: Runtime, settings: TelemetrySettings) -> App:
             ),
             (TRACE_SERVICE, add_trace_servicer, TraceServicer(sink)),
         ],
-        background=[sink.run, periodic("partitions", upkeeper.look, every=UPKEEP)],
+        background=[
+            sink.run,
+            periodic("partitions", upkeeper.look, every=UPKEEP),
+            periodic("retention", retention.look, every=settings.retention_every_seconds, soon=PAUSE),
+        ],
         checks={"postgres": postgres},
         extra_access={f"/{TRACE_SERVICE}/Export": frozenset((*SERVICES, *ISSUERS))},
         extra_ports=[f"{settings.host}:{settings.otlp_port}"],

@@ -23,6 +23,7 @@ from services.runtime import partitions, periodic
 from services.runtime.crypto import Sealer
 from services.runtime.partitions import first_id
 from services.runtime.retention import Retention
+from services.runtime.tenants import retention_of
 from tests.integration.dialog.conftest import TENANT, World, until
 
 DEFAULTS = Days(400, 30)
@@ -289,6 +290,16 @@ async def test_a_tenant_has_its_traces_kept_for_no_longer_than_the_settings_say(
     with pytest.raises(InvalidArgument) as raised:
         await tenant(dialog, "forever", spans_days=0)
     assert [name for name, _ in raised.value.fields] == ["tenant.retention.spans_days"]
+
+
+async def test_other_services_ask_for_how_long_a_tenant_has_its_data_kept(dialog: World) -> None:
+    await tenant(dialog, "short", spans_days=3, deliveries_days=30)
+    said = retention_of(dialog.connection("telemetry"))
+    found = await said("short")
+    assert found is not None
+    assert (found.spans_days, found.deliveries_days) == (3, 30)
+    assert await said("unknown") is None
+    assert await said("No Tenant's Name") is None
 
 
 async def dead(world: World, text: str, days: int) -> UUID:

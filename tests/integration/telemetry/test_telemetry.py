@@ -25,7 +25,7 @@ from services.runtime import periodic
 from services.runtime.postgres import open_pool
 from services.runtime.service import Running, running
 from services.telemetry import wiring
-from services.telemetry.domain import Retention, Upkeep
+from services.telemetry.domain import Kept, Upkeep
 from services.telemetry.postgres import PostgresStore
 from services.telemetry.settings import TelemetrySettings
 from services.telemetry.usecases import StoreRefuses, Upkeeper
@@ -153,6 +153,32 @@ async def test_each_tenant_sees_its_own_part_of_a_shared_trace(
     assert (summary.span_count, summary.has_error, summary.name, summary.duration.seconds) == (1, False, "", 0)
 
 
+async def test_spans_of_another_tenant_take_no_place_of_ours(
+    service: Running,
+    client: TelemetryClient,
+    edge: TokenSource,
+    tokens_as: Callable[..., TokenSource],
+    postgres_url: str,
+) -> None:
+    """Somebody who knows our trace's id sends thousands of spans under it."""
+    trace_id = new_trace_id()
+    root = SpanMade(trace_id, "ours", tenant_id="demo")
+    await send(service, edge, export([root, SpanMade(trace_id, "names nobody", parent_id=root.span_id)]))
+    await stored(client, 2)
+    crowd = SpanMade(trace_id, "theirs", tenant_id="acme", started=root.started - 60)
+    await send(service, tokens_as("integration", ("acme",)), export([crowd]))
+    await stored(client, 3)
+    connection = await asyncpg.connect(postgres_url)
+    copies = "INSERT INTO telemetry.pieces SELECT p.* FROM telemetry.pieces p, generate_series(1, 1500) WHERE outside"
+    await connection.execute(copies)
+    await connection.close()
+    shown = (await client.get_trace(get(trace_id))).spans
+    assert sorted(span.name for span in shown) == ["names nobody", "ours"]
+    assert [span.name for span in (await client.get_trace(get(trace_id, "acme"))).spans] == ["theirs"]
+    (summary,) = (await client.find_traces(pb.FindTracesRequest(tenant_id="demo"))).traces
+    assert summary.span_count == 2
+
+
 async def test_a_tenants_service_may_tell_of_itself_only(
     service: Running, client: TelemetryClient, tokens_as: Callable[..., TokenSource]
 ) -> None:
@@ -265,7 +291,7 @@ async def look_after_partitions(postgres_url: str, clock: MovedClock) -> None:
     """As the service does by itself, now and then."""
     pool = await open_pool(postgres_url, name="test", schema="telemetry", migrations=None, size=1)
     try:
-        await Upkeeper(PostgresStore(pool), Retention(7, 30, timedelta(seconds=10)), clock).look()
+        await Upkeeper(PostgresStore(pool), Kept(7, 30, timedelta(seconds=10)), clock).look()
     finally:
         await pool.close()
 
@@ -277,7 +303,8 @@ def table(clock: MovedClock, days: int) -> str:
 async def test_days_are_thinned_to_what_is_important_and_then_dropped(
     service: Running, client: TelemetryClient, edge: TokenSource, clock: MovedClock, postgres_url: str
 ) -> None:
-    noon = clock.noon.timestamp()
+    clock.moved = timedelta(days=-31)
+    noon = clock.now().timestamp()
     plain, failed, slow = (new_trace_id() for _ in range(3))
     spans = [
         SpanMade(plain, started=noon, tenant_id="demo"),
@@ -288,13 +315,13 @@ async def test_days_are_thinned_to_what_is_important_and_then_dropped(
     await send(service, edge, export(spans))
     await stored(client, 4)
     await look_after_partitions(postgres_url, clock)
-    assert await partitions(postgres_url) == {table(clock, day) for day in (-1, 0, 1, 2)}
+    assert {table(clock, day) for day in (-32, -31, -30, -29)} <= await partitions(postgres_url)
 
-    clock.moved = timedelta(days=7)
+    clock.moved = timedelta(days=-24)
     await look_after_partitions(postgres_url, clock)
     await client.get_trace(get(plain))
 
-    clock.moved = timedelta(days=8)
+    clock.moved = timedelta(days=-23)
     await look_after_partitions(postgres_url, clock)
     await look_after_partitions(postgres_url, clock)
     with pytest.raises(errors.NotFound):
@@ -302,12 +329,24 @@ async def test_days_are_thinned_to_what_is_important_and_then_dropped(
     assert len((await client.get_trace(get(failed))).spans) == 2
     assert len((await client.get_trace(get(slow))).spans) == 1
 
-    clock.moved = timedelta(days=31)
+    clock.moved = timedelta()
     await look_after_partitions(postgres_url, clock)
     with pytest.raises(errors.NotFound):
         await client.get_trace(get(failed))
-    assert table(clock, 0) not in await partitions(postgres_url)
-    assert {table(clock, day) for day in (30, 31, 32, 33)} <= await partitions(postgres_url)
+    assert table(clock, -31) not in await partitions(postgres_url)
+    assert {table(clock, day) for day in (-1, 0, 1, 2)} <= await partitions(postgres_url)
+
+
+async def test_a_clock_that_is_ahead_removes_nothing(
+    service: Running, client: TelemetryClient, edge: TokenSource, clock: MovedClock, postgres_url: str
+) -> None:
+    trace_id = new_trace_id()
+    await send(service, edge, export([SpanMade(trace_id, tenant_id="demo")]))
+    await stored(client, 1)
+    clock.moved = timedelta(days=100)
+    await look_after_partitions(postgres_url, clock)
+    assert (await client.get_trace(get(trace_id))).spans
+    assert table(clock, 100) in await partitions(postgres_url), "what is written goes by this clock"
 
 
 async def test_a_missing_partition_is_made_when_it_is_needed(

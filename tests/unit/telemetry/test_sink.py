@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -28,11 +28,14 @@ class ScriptedStore:
             raise StoreRefuses
         self.pieces += pieces
 
-    async def of_trace(self, trace_id: bytes) -> list[Piece]:
+    async def of_trace(self, trace_id: bytes, tenant_id: str) -> list[Piece]:
         return []
 
     async def find(self, filters: Filters, after: Position | None, limit: int) -> list[Summary]:
         return []
+
+    async def now(self) -> datetime:
+        return datetime.now(UTC)
 
     async def days(self) -> Mapping[date, bool]:
         return {}
