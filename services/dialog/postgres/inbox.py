@@ -109,7 +109,7 @@ class PostgresInbox:
             [note.request.tenant_id for note in notes],
             [note.request.channel_id for note in notes],
             [note.request.bot_id for note in notes],
-            [note.request.chat_id for note in notes],
+            [self._sealing.chat(note.request, note.conversation_id) for note in notes],
             *zip(*rows, strict=True),
         )
         self._remember(notes)

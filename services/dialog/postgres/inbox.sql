@@ -5,10 +5,11 @@
 WITH lane AS (
     {append}
 ), noted AS (
-    INSERT INTO dialog.conversations AS known (conversation_id, tenant_id, channel_id, bot_id, chat_id)
-    SELECT * FROM unnest($6::uuid[], $7::text[], $8::text[], $9::text[], $10::text[]) AS new (conversation_id)
+    INSERT INTO dialog.conversations AS known (conversation_id, tenant_id, channel_id, bot_id, sealed_chat_id)
+    SELECT * FROM unnest($6::uuid[], $7::text[], $8::text[], $9::text[], $10::bytea[]) AS new (conversation_id)
     ORDER BY conversation_id
-    ON CONFLICT (conversation_id) DO UPDATE SET active_at = statement_timestamp(), bot_id = excluded.bot_id
+    ON CONFLICT (conversation_id) DO UPDATE SET active_at = statement_timestamp(), bot_id = excluded.bot_id,
+        chat_id = '', sealed_chat_id = excluded.sealed_chat_id
 ), once AS (
     INSERT INTO dialog.dedupe (dedupe_id, message_id, conversation_id, received_at)
     SELECT dedupe_id, message_id, conversation_id, statement_timestamp()

@@ -67,7 +67,7 @@ class PostgresReads:
     ) -> list[tuple[datetime, dialog_pb2.Conversation]]:
         """Conversations, the last active first, each with the time by which it is ordered."""
         rows = await self._listing.conversations(tenant_id, channel_id, after, limit)
-        return [(row["active_at"], _conversation(row)) for row in rows]
+        return [(row["active_at"], _conversation(row, self._chat_id(row))) for row in rows]
 
     async def queue_stats(self, tenant_id: str) -> dialog_pb2.GetQueueStatsResponse:
         """The state of the queue of a tenant, or of all for an empty id."""
@@ -101,6 +101,18 @@ class PostgresReads:
             await self._database.fetch(SQL["record_outcomes"], *columns(rows, 7), *extent([row[1] for row in rows]))
             crashpoints.reach("dialog.after_outcome_commit")
             waiting = later
+
+    def _chat_id(self, row: asyncpg.Record) -> str:
+        """The id of a conversation's chat; "" when it does not open, so that operators see the rest."""
+        sealed = row["sealed_chat_id"]
+        if sealed is None:  # nobody has written there since the version before
+            return str(row["chat_id"])
+        try:
+            return self._sealing.open_chat(row["tenant_id"], row["conversation_id"], sealed)
+        except CannotOpen as error:
+            about = {"conversation_id": str(row["conversation_id"]), "tenant_id": row["tenant_id"]}
+            log.error("a stored chat id cannot be read", **about, error=describe(error), alert=True)
+            return ""
 
     def _message(self, row: asyncpg.Record, known: dict[int, asyncpg.Record]) -> tuple[dialog_pb2.Message, Plan | None]:
         """A message and its plan. What does not open is left out, and said, so that operators see the rest."""
@@ -189,13 +201,13 @@ def _add_turn(message: dialog_pb2.Message, row: asyncpg.Record, plan: Plan, know
         _set(message.sent_at, max(sent))
 
 
-def _conversation(row: asyncpg.Record) -> dialog_pb2.Conversation:
+def _conversation(row: asyncpg.Record, chat_id: str) -> dialog_pb2.Conversation:
     return dialog_pb2.Conversation(
         conversation_id=str(row["conversation_id"]),
         tenant_id=row["tenant_id"],
         channel_id=row["channel_id"],
         bot_id=row["bot_id"],
-        chat_id=row["chat_id"],
+        chat_id=chat_id,
         contact_id=str(row["contact_id"] or ""),
         message_count=row["message_count"],
         pending=row["pending"],

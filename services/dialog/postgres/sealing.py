@@ -6,6 +6,8 @@ with the byte that sealed bytes begin with.
 
 from uuid import UUID
 
+from parley.dialog.v1.dialog_pb2 import SubmitMessageRequest
+
 from services.runtime.crypto import Sealer, is_sealed
 
 
@@ -21,6 +23,13 @@ class Sealing:
 
     def open_message(self, tenant_id: str, message_id: UUID, stored: bytes) -> bytes:
         return self._open(stored, _place("message", tenant_id, message_id))
+
+    def chat(self, request: SubmitMessageRequest, conversation_id: UUID) -> bytes:
+        """The stored id of a conversation's chat."""
+        return self._sealer.seal(request.chat_id.encode(), bound_to=_place("chat", request.tenant_id, conversation_id))
+
+    def open_chat(self, tenant_id: str, conversation_id: UUID, stored: bytes) -> str:
+        return self._sealer.open(stored, bound_to=_place("chat", tenant_id, conversation_id)).decode()
 
     def plan(self, tenant_id: str, turn_id: UUID, packed: bytes) -> bytes:
         """The stored plan of a turn."""

@@ -6,10 +6,12 @@ from uuid import UUID
 
 from parley.dialog.v1 import dialog_pb2
 
+from parley_client.dialog import DialogClient
 from services.dialog.domain import OrderDraft, TurnInput, TurnPlan, TurnTools
 from services.dialog.records import unpack_plan
 from services.runtime.crypto import is_sealed
-from tests.integration.dialog.conftest import TENANT, FakeFlow, World, until
+from tests.integration.dialog.conftest import TENANT, FakeFlow, World, submission, until
+from tests.integration.dialog.test_chat import asking, talk
 from tests.support.stored import tables_with
 
 SECRET = "Джалал-Абад 17"
@@ -68,6 +70,49 @@ async def test_frozen_inputs_and_dead_letters_are_sealed(world: World) -> None:
     dead = await world.ends((await world.submit(SECRET, chat="2")).message_id, dialog_pb2.MESSAGE_STATE_TERMINAL)
     assert dead.content.text == SECRET
     assert await tables_with(SECRET, world.database, "dialog") == set()
+
+
+async def chat_ids(world: World) -> list[str]:
+    request = dialog_pb2.ListConversationsRequest(tenant_id=TENANT)
+    return sorted(found.chat_id for found in (await world.dialog.list_conversations(request)).conversations)
+
+
+async def test_whose_chat_it_is_is_sealed_and_shown(dialog: World) -> None:
+    """A chat's id may be a phone number, or what a company calls its user."""
+    person = "person@example.com"
+    final = (await talk(dialog, asking(user=person)))[-1]
+    assert final.final.reply
+    await dialog.ends((await dialog.submit("hello", chat="+996700123456")).message_id)
+    assert await tables_with(person, dialog.database, "dialog") == set()
+    assert await tables_with("996700123456", dialog.database, "dialog") == set()
+    assert await chat_ids(dialog) == ["+996700123456", f"external:{person}"]
+
+
+async def test_a_chat_id_in_clear_is_shown_and_sealed_with_the_next_message(world: World) -> None:
+    before = "chat-of-before"
+    await world.start(dialog_workers=0)
+    await world.prepare()
+    await world.submit("one", chat=before)
+    # As the version before wrote it.
+    await world.database.execute("UPDATE dialog.conversations SET chat_id = $1, sealed_chat_id = NULL", before)
+    assert await chat_ids(world) == [before]
+    await world.start(dialog_workers=0)  # has not noted the conversation in the last minute
+    await DialogClient(world.connection(process=1)).submit_message(submission("two", before))
+    assert await tables_with(before, world.database, "dialog") == set()
+    assert await chat_ids(world) == [before]
+
+
+async def test_a_chat_id_in_the_wrong_place_is_not_shown_and_the_others_are(world: World) -> None:
+    await world.start(dialog_workers=0)
+    await world.prepare()
+    moved = await world.submit("one", chat="moved")
+    await world.submit("one", chat="stays")
+    await world.database.execute(
+        "UPDATE dialog.conversations AS known SET sealed_chat_id = other.sealed_chat_id"
+        " FROM dialog.conversations AS other WHERE known.conversation_id = $1 AND other.conversation_id <> $1",
+        UUID(moved.conversation_id),
+    )
+    assert await chat_ids(world) == ["", "stays"]
 
 
 async def test_a_row_in_the_wrong_place_is_shown_as_unreadable_and_the_others_are_shown(dialog: World) -> None:
