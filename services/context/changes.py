@@ -93,12 +93,13 @@ class Changes:
             self._trust.listening = True
             stands()
         elif message["type"] == "message" and isinstance(message["data"], bytes):
-            self._hear(message["data"])
+            for line in changes.lines(message["data"]):
+                self._hear(line)
 
-    def _hear(self, publication: bytes) -> None:
+    def _hear(self, line: bytes) -> None:
         """Anybody may publish in a Redis that is shared: what nobody understands is left out."""
         try:
-            kind, tenant_id, identifier, version = changes.parse(publication)
+            kind, tenant_id, identifier, version = changes.parse(line)
         except ValueError as error:
             log.warning("a change is not understood", channel=self._channel, error=describe(error))
         else:

@@ -42,6 +42,14 @@ class Hearers(IntEnum):
     """Also those who keep what a lane of dialog has read: it was not saved by a lane."""
 
 
+class Resolved(NamedTuple):
+    """Whose an identity is."""
+
+    contact_id: UUID
+    made: bool = False
+    """The contact has been made just now: nothing was ever saved of it."""
+
+
 class Missed(NamedTuple):
     """A saved document of which Redis did not hear: its name, as Redis has it, and its version."""
 
@@ -77,7 +85,7 @@ class Store(Protocol):
     ) -> tuple[SealedConversation, SealedContact]:
         """Change both documents in one transaction, under their row locks."""
 
-    async def resolve(self, wanted: Mapping[Key, Sequence[identity_pb2.Identity]]) -> Mapping[Key, UUID]:
+    async def resolve(self, wanted: Mapping[Key, Sequence[identity_pb2.Identity]]) -> Mapping[Key, Resolved]:
         """The contact of each; created, or given further identities, where needed. Keys are conversations."""
 
 

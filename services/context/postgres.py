@@ -10,7 +10,7 @@ import asyncpg
 from parley.common.v1 import identity_pb2
 
 from services.context.domain import Contact, Conversation
-from services.context.ports import Key, Missed, SealedContact, SealedConversation
+from services.context.ports import Key, Missed, Resolved, SealedContact, SealedConversation
 from services.context.sealing import Sealing
 from services.kernel.errors import Kind, ParleyError
 from services.kernel.ids import uuid7
@@ -113,7 +113,7 @@ class PostgresStore:
             )
         return SealedConversation(changed, sealed), SealedContact(changed_contact, data)
 
-    async def resolve(self, wanted: Mapping[Key, Sequence[identity_pb2.Identity]]) -> Mapping[Key, UUID]:
+    async def resolve(self, wanted: Mapping[Key, Sequence[identity_pb2.Identity]]) -> Mapping[Key, Resolved]:
         digests = {
             key: [self._sealing.digest(key.tenant_id, identity) for identity in found] for key, found in wanted.items()
         }
@@ -122,22 +122,31 @@ class PostgresStore:
 
     async def _resolve(
         self, wanted: Mapping[Key, Sequence[identity_pb2.Identity]], digests: Mapping[Key, Sequence[bytes]]
-    ) -> Mapping[Key, UUID]:
+    ) -> Mapping[Key, Resolved]:
         owners, unseen = await self._owners(digests)
-        mine = {key: self._owner(key, digests[key], owners) or uuid7() for key in wanted}
-        news = [
-            (key.tenant_id, digest, identity.kind, self._sealing.identity(key.tenant_id, identity), mine[key])
-            for key, found in wanted.items()
-            for digest, identity in zip(digests[key], found, strict=True)
-            if (key.tenant_id, digest) not in owners or (key.tenant_id, digest) in unseen
-        ]
-        if not news:
-            return mine
-        once = {row[:2]: row for row in sorted(news)}  # a statement may change a row once
-        await self._pool.execute(SQL["see_identities"], *(list(column) for column in zip(*once.values(), strict=True)))
-        # Another process may have been first with an identity: what stands in the table is what holds.
-        owners, _ = await self._owners(digests)
-        return {key: self._owner(key, digests[key], owners) or mine[key] for key in wanted}
+        mine: dict[Key, UUID] = {}
+        made: dict[Identified, UUID] = {}
+        news: dict[Identified, tuple[int, bytes, UUID]] = {}
+        # Who is met twice in a batch is one contact, the one that somebody knows where there is one.
+        for key in sorted(wanted, key=lambda key: self._owner(key, digests[key], owners) is None):
+            known = self._owner(key, digests[key], owners)
+            mine[key] = known or self._owner(key, digests[key], made) or uuid7()
+            for digest, identity in zip(digests[key], wanted[key], strict=True):
+                place = (key.tenant_id, digest)
+                if place not in news and (place not in owners or place in unseen):
+                    news[place] = (identity.kind, self._sealing.identity(key.tenant_id, identity), mine[key])
+                    if known is None:
+                        made[place] = mine[key]
+        if news:
+            columns = zip(*((*place, *row) for place, row in news.items()), strict=True)
+            rows = await self._pool.fetch(SQL["see_identities"], *(list(column) for column in columns))
+            # Another process may have been first with an identity: what stands in the table is what holds.
+            owners |= {(row[0], row[1]): row[2] for row in rows}
+        resolved, new = {}, set(made.values())
+        for key in wanted:
+            contact_id = self._owner(key, digests[key], owners) or mine[key]
+            resolved[key] = Resolved(contact_id, contact_id in new)
+        return resolved
 
     async def _owners(self, digests: Mapping[Key, Sequence[bytes]]) -> tuple[dict[Identified, UUID], set[Identified]]:
         """Whose they are, and those that nobody has looked up for a day."""

@@ -1,8 +1,9 @@
--- Keeps each document unless a newer one is there, and announces those that were kept.
+-- Keeps each document unless a newer one is there, and tells of all of them in one publication, a line for each.
 -- KEYS: document keys. ARGV: two channels ('' to stay silent), then for each key: version, milliseconds, sealed bytes,
 -- name.
 -- A value is its version in decimal, a space, and the bytes. A tombstone has no bytes. What is no value at all, of
 -- whatever type, is replaced.
+local told = {}
 for i, key in ipairs(KEYS) do
   local version = tonumber(ARGV[4 * i - 1])
   local held = redis.pcall('GETRANGE', key, 0, 20)
@@ -10,10 +11,11 @@ for i, key in ipairs(KEYS) do
   if version >= kept then
     redis.call('SET', key, ARGV[4 * i - 1] .. ' ' .. ARGV[4 * i + 1], 'PX', ARGV[4 * i])
   end
-  for channel = 1, 2 do
-    if ARGV[channel] ~= '' then
-      redis.call('PUBLISH', ARGV[channel], ARGV[4 * i - 1] .. ' ' .. ARGV[4 * i + 2])
-    end
+  told[i] = ARGV[4 * i - 1] .. ' ' .. ARGV[4 * i + 2]
+end
+for channel = 1, 2 do
+  if ARGV[channel] ~= '' then
+    redis.call('PUBLISH', ARGV[channel], table.concat(told, '\n'))
   end
 end
 return #KEYS

@@ -57,14 +57,17 @@ FROM unnest($1::text[], $2::bytea[]) AS wanted (tenant_id, digest)
 JOIN context.identities i USING (tenant_id, digest);
 
 -- name: see_identities
--- Give identities to contacts, or note that they are looked up; one that somebody has keeps its owner.
+-- Give identities to contacts, or note that they are looked up; one that somebody has keeps its owner. Whose they are
+-- then.
 INSERT INTO context.identities AS i (tenant_id, digest, kind, value, contact_id)
 SELECT tenant_id, digest, kind, value, contact_id
 FROM unnest($1::text[], $2::bytea[], $3::smallint[], $4::bytea[], $5::uuid[])
     AS new (tenant_id, digest, kind, value, contact_id)
 ORDER BY tenant_id, digest
-ON CONFLICT (digest, tenant_id) DO UPDATE SET seen_at = now()
-WHERE coalesce(i.seen_at, i.created_at) < now() - interval '1 day';
+ON CONFLICT (digest, tenant_id) DO UPDATE SET seen_at = CASE
+    WHEN coalesce(i.seen_at, i.created_at) < now() - interval '1 day' THEN now() ELSE i.seen_at
+END
+RETURNING tenant_id, digest, contact_id;
 
 -- name: forget_conversations
 -- Of the $2 conversations after $1: empties those whose time is over, and removes those that were emptied before $3; till

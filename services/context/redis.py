@@ -1,7 +1,7 @@
 """Redis: the second level, shared by all processes."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 from uuid import UUID
@@ -19,6 +19,8 @@ from services.runtime.redis import Client, Script, by_slot
 
 log = get_logger(__name__)
 Document = TypeVar("Document", Conversation, Contact)
+T = TypeVar("T")
+Result = TypeVar("Result")
 
 PUT_IF_NEWER = (Path(__file__).parent / "put_if_newer.lua").read_text()
 DROP_IF_SAME = (Path(__file__).parent / "drop_if_same.lua").read_text()
@@ -123,15 +125,11 @@ class RedisCache:
         groups = by_slot(self._client, keys, lambda key: self._place(_name(kind, key)))
 
         async def read(group: Sequence[Key]) -> list[tuple[Key, object]]:
-            values = await self._client.mget([self._place(_name(kind, key)) for key in group])
+            async with asyncio.timeout(self._timeout):
+                values = await self._client.mget([self._place(_name(kind, key)) for key in group])
             return list(zip(group, values, strict=True))
 
-        try:
-            async with asyncio.timeout(self._timeout):
-                answers = await asyncio.gather(*map(read, groups), return_exceptions=True)
-        except TimeoutError as error:
-            self._trust.failed(error)
-            return {}
+        answers = await _of_each(groups, read)
         found = {}
         for answer in answers:
             if isinstance(answer, BaseException):
@@ -182,7 +180,7 @@ class RedisCache:
                 await self._write_group(group, tell, milliseconds)
 
         missed: list[Entry] = []
-        answers = await asyncio.gather(*map(write, groups), return_exceptions=True)
+        answers = await _of_each(groups, write)
         for group, answer in zip(groups, answers, strict=True):
             if answer is not None:
                 self._trust.failed(answer)
@@ -199,6 +197,18 @@ class RedisCache:
         """Where a document lies; it has a slot of its own in a cluster."""
         kind, _, key = name.partition(":")
         return f"{self._prefix}:context:{kind}:{{{key}}}"
+
+
+async def _of_each(
+    groups: Sequence[Sequence[T]], call: Callable[[Sequence[T]], Awaitable[Result]]
+) -> Sequence[Result | BaseException]:
+    """The results or failures of all groups; but in a cluster there is one, which needs no task of its own."""
+    if len(groups) != 1:
+        return await asyncio.gather(*map(call, groups), return_exceptions=True)
+    try:
+        return [await call(groups[0])]
+    except Exception as error:
+        return [error]
 
 
 def _name(kind: str, key: Key) -> str:

@@ -40,8 +40,8 @@ class Contexts:
             found = await self.levels.load(least)
             failed = found.failed
             new = self._unknown(keys, requests, found)
-            await self._resolve(new, found)
-            people = {Key(key.tenant_id, one.contact_id): None for key, one in found.documents.items()}
+            made = await self._resolve(new, found)
+            people = {Key(key.tenant_id, one.contact_id) for key, one in found.documents.items() if key not in made}
             known = await self.levels.load_contacts(list(people))
         now = self.now()
         results: list[context_pb2.GetContextResponse | ParleyError] = []
@@ -83,16 +83,17 @@ class Contexts:
                 found.failed[key] = error
         return new
 
-    async def _resolve(self, new: Mapping[Key, list[identity_pb2.Identity]], found: Found[Conversation]) -> None:
-        """Find or make the contacts of conversations that are not known yet."""
+    async def _resolve(self, new: Mapping[Key, list[identity_pb2.Identity]], found: Found[Conversation]) -> set[Key]:
+        """Find or make the contacts of conversations that are not known yet; those for which one was made."""
         if not new:
-            return
+            return set()
         try:
             contacts = await self.levels.store.resolve(new)
         except ParleyError as error:
             found.failed.update(dict.fromkeys(new, error))
-            return
-        found.documents |= {key: Conversation(contact_id) for key, contact_id in contacts.items()}
+            return set()
+        found.documents |= {key: Conversation(one.contact_id) for key, one in contacts.items()}
+        return {key for key, one in contacts.items() if one.made}
 
     async def save(
         self, requests: Sequence[context_pb2.SaveContextRequest], tell: Hearers

@@ -38,9 +38,14 @@ def name_of(kind: str, tenant_id: str, identifier: UUID) -> str:
     return f"{kind}:{tenant_id}/{identifier}"
 
 
-def parse(publication: bytes) -> Change:
-    """The change that was told: a version, a space, and the document's name. Raises ValueError."""
-    version, _, name = publication.decode().partition(" ")
+def lines(publication: bytes) -> list[bytes]:
+    """The lines of a publication, one for each change."""
+    return publication.split(b"\n")
+
+
+def parse(line: bytes) -> Change:
+    """The change that a line tells of: a version, a space, and the document's name. Raises ValueError."""
+    version, _, name = line.decode().partition(" ")
     kind, _, key = name.partition(":")
     tenant_id, _, identifier = key.partition("/")
     if kind not in (CONVERSATION, CONTACT):

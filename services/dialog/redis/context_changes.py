@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from redis.exceptions import RedisError
 from services.dialog.kept_contexts import KeptContexts
-from services.runtime.changes import HEARTBEAT, beside_lanes, parse
+from services.runtime.changes import HEARTBEAT, beside_lanes, lines, parse
 from services.runtime.following import follow
 from services.runtime.logs import describe, get_logger
 from services.runtime.redis import Client, subscription
@@ -61,7 +61,8 @@ class ContextChanges:
                 self._kept.hears()
             return
         try:
-            self._kept.told(parse(publication))
+            for change in [parse(line) for line in lines(publication)]:
+                self._kept.told(change)
         except ValueError as error:
             # It may tell of anything: a newer version of context, or somebody else in a Redis that is shared.
             self._kept.hears()

@@ -40,6 +40,17 @@ async def test_the_same_new_person_seen_at_once_is_one_contact(start: Start) -> 
     assert len({answer.contact_id for answer in await asyncio.gather(*reads)}) == 1
 
 
+async def test_a_new_person_who_comes_twice_in_one_batch_is_one_contact_by_every_identity(start: Start) -> None:
+    client = await start()
+    people = [sender("551"), sender("551", phone="+996555123456"), sender("552", phone="+996555123456")]
+    batch = context_pb2.BatchGetContextRequest()
+    for who in people:
+        batch.items.add().request.CopyFrom(read(str(uuid4()), who))
+    first = [result.response.contact_id for result in (await client.batch_get_context(batch)).results]
+    again = [(await client.get_context(read(str(uuid4()), who))).contact_id for who in people]
+    assert len({*first, *again}) == 1
+
+
 async def test_what_was_saved_is_read_with_its_version(start: Start) -> None:
     client: ContextClient = await start()
     conversation = str(uuid4())

@@ -1,7 +1,7 @@
 """CTX-2: reads that are under way while what they read is changed elsewhere."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
@@ -11,7 +11,7 @@ from parley.context.v1 import context_pb2
 from services.context.domain import Contact, Conversation, Lifetimes
 from services.context.levels import Levels
 from services.context.memory import Memory
-from services.context.ports import Hearers, Key, SealedContact, SealedConversation
+from services.context.ports import Hearers, Key, Resolved, SealedContact, SealedConversation
 from services.context.usecases import Contexts
 
 KEY = Key("demo", uuid4())
@@ -78,7 +78,7 @@ class FakeStore(Elsewhere):
     ) -> tuple[SealedConversation, SealedContact]:
         raise NotImplementedError
 
-    async def resolve(self, wanted: Mapping[Key, Sequence[identity_pb2.Identity]]) -> Mapping[Key, UUID]:
+    async def resolve(self, wanted: Mapping[Key, Sequence[identity_pb2.Identity]]) -> Mapping[Key, Resolved]:
         raise NotImplementedError
 
 

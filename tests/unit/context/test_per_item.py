@@ -1,7 +1,7 @@
 """CTX-6: what cannot be told of one conversation is no reason to withhold the others."""
 
 from collections.abc import Mapping, Sequence
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -12,7 +12,7 @@ from parley.context.v1 import context_pb2
 from services.context.domain import Contact, Conversation, Lifetimes
 from services.context.levels import Levels
 from services.context.memory import Memory
-from services.context.ports import Hearers, Key, SealedContact, SealedConversation
+from services.context.ports import Hearers, Key, Resolved, SealedContact, SealedConversation
 from services.context.usecases import Contexts
 from services.kernel.errors import Kind, ParleyError, storage_unavailable
 from tests.unit.context.test_levels import FakeCache, FakeStore
@@ -80,9 +80,9 @@ class Store(FakeStore):
         self.rows |= writes
         return list(writes)
 
-    async def resolve(self, wanted: Mapping[Key, Sequence[identity_pb2.Identity]]) -> Mapping[Key, UUID]:
+    async def resolve(self, wanted: Mapping[Key, Sequence[identity_pb2.Identity]]) -> Mapping[Key, Resolved]:
         self._check()
-        return {key: uuid4() for key in wanted}
+        return {key: Resolved(uuid4()) for key in wanted}
 
 
 class Bench:
