@@ -158,34 +158,31 @@ class DeliveryPeer:
         index: int,
         text: str,
     ) -> UUID:
-        call = SendMessageRequest(
-            tenant_id=request.tenant_id,
-            channel_id=request.channel_id,
-            conversation_id=str(conversation_id),
-            chat_id=request.chat_id,
-            content=OutboundContent(text=text),
-            request_id=f"{turn_id}/{index}",
-            message_id=str(message_id),
-            reply_index=index,
-        )
+        call = _delivery(request, conversation_id, f"{turn_id}/{index}", text)
+        call.message_id = str(message_id)
+        call.reply_index = index
         return await self._send(call)
 
     async def say(self, request: SubmitMessageRequest, conversation_id: UUID, key: str, text: str) -> UUID:
-        call = SendMessageRequest(
-            tenant_id=request.tenant_id,
-            channel_id=request.channel_id,
-            conversation_id=str(conversation_id),
-            chat_id=request.chat_id,
-            content=OutboundContent(text=text),
-            request_id=key,
-        )
-        return await self._send(call)
+        return await self._send(_delivery(request, conversation_id, key, text))
 
     async def _send(self, call: SendMessageRequest) -> UUID:
         try:
             return UUID((await self._client.send_message(call, timeout=TIMEOUT)).delivery_id)
         except CallError as error:
             tell(error, "delivery")
+
+
+def _delivery(request: SubmitMessageRequest, conversation_id: UUID, key: str, text: str) -> SendMessageRequest:
+    """A text for the chat of a message."""
+    return SendMessageRequest(
+        tenant_id=request.tenant_id,
+        channel_id=request.channel_id,
+        conversation_id=str(conversation_id),
+        chat_id=request.chat_id,
+        content=OutboundContent(text=text),
+        request_id=key,
+    )
 
 
 class ChannelPeer:
