@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 SQL = load_queries(Path(__file__).with_name("retention.sql"))
 REQUEST_IDS = timedelta(days=30)
 """How long a repeated SendMessage is known as such."""
+DELETED = timedelta(days=7)
+"""How long a process may go without a look at the channels and still learn which are gone."""
 SILENT = timedelta(days=7)
 """A lane that has nothing left is kept for so long still."""
 
@@ -41,5 +43,6 @@ async def plan(
             tasks.append(deleting(f"deliveries of {tenant_id}", SQL["deliveries"], tenant_id, before))
         tasks.append(walking(f"dead letters of {tenant_id}", SQL["dead"], tenant_id))
     tasks.append(deleting("request ids", SQL["dedupe"], now - REQUEST_IDS))
+    tasks.append(deleting("deleted channels", SQL["deleted_channels"], now - DELETED))
     tasks.append(walking("silent lanes", SQL["lanes"], now - SILENT))
     return tasks

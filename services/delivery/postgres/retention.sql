@@ -1,6 +1,21 @@
 -- name: tenants
--- Whose deliveries there are.
-SELECT DISTINCT tenant_id FROM delivery.channels ORDER BY tenant_id;
+-- Who sends, and whose deliveries there are though their channels are gone. Large tables are read at one entry of an index
+-- for each tenant.
+WITH RECURSIVE of_deliveries AS (
+    (SELECT tenant_id FROM delivery.deliveries ORDER BY tenant_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT tenant_id FROM delivery.deliveries WHERE tenant_id > of_deliveries.tenant_id ORDER BY tenant_id LIMIT 1)
+    FROM of_deliveries WHERE tenant_id IS NOT NULL
+), of_dead AS (
+    (SELECT tenant_id FROM delivery.dead ORDER BY tenant_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT tenant_id FROM delivery.dead WHERE tenant_id > of_dead.tenant_id ORDER BY tenant_id LIMIT 1)
+    FROM of_dead WHERE tenant_id IS NOT NULL
+)
+SELECT tenant_id FROM delivery.channels
+UNION SELECT tenant_id FROM of_deliveries WHERE tenant_id IS NOT NULL
+UNION SELECT tenant_id FROM of_dead WHERE tenant_id IS NOT NULL
+ORDER BY tenant_id;
 
 -- name: deliveries
 -- Up to $1 deliveries of tenant $2 that are older than $3, with nothing left to send or to tell. One that has changed
@@ -18,7 +33,12 @@ WITH old AS MATERIALIZED (
     DELETE FROM delivery.deliveries AS item USING old
     WHERE item.tenant_id = $2 AND item.delivery_id < $3::uuid AND item.delivery_id = old.delivery_id
         AND (item.revision, item.lane_id, item.seq) = (old.revision, old.lane_id, old.seq)
-    RETURNING 1
+    RETURNING item.delivery_id
+), nameless AS (
+    DELETE FROM delivery.provider_ids
+    WHERE delivery_id >= (SELECT delivery_id FROM gone ORDER BY delivery_id LIMIT 1)
+        AND delivery_id <= (SELECT delivery_id FROM gone ORDER BY delivery_id DESC LIMIT 1)
+        AND delivery_id IN (SELECT delivery_id FROM gone)
 )
 SELECT count(*) FROM gone;
 
@@ -44,6 +64,16 @@ WITH gone AS (
     DELETE FROM delivery.dedupe WHERE (request_id, tenant_id) IN (
         SELECT request_id, tenant_id FROM delivery.dedupe WHERE created_at < $2 ORDER BY created_at LIMIT $1
     )
+    RETURNING 1
+)
+SELECT count(*) FROM gone;
+
+-- name: deleted_channels
+-- Up to $1 channels that were deleted before $2.
+WITH gone AS (
+    DELETE FROM delivery.deleted_channels WHERE channel_key = ANY (ARRAY(
+        SELECT channel_key FROM delivery.deleted_channels WHERE deleted_at < $2 LIMIT $1
+    ))
     RETURNING 1
 )
 SELECT count(*) FROM gone;

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from aiohttp import web
 
-from parley.delivery.v1 import delivery_pb2
+from parley.delivery.v1 import channel_pb2, delivery_pb2
 
 from services.delivery.postgres.retention import plan
 from services.delivery.postgres.stretches import PARTITIONS
@@ -18,7 +18,7 @@ from services.kernel.clock import SystemClock
 from services.runtime import partitions, periodic
 from services.runtime.partitions import first_id
 from services.runtime.retention import Retention
-from tests.integration.delivery.conftest import DEAD, SENT, TENANT, Call, Delivery, World, message
+from tests.integration.delivery.conftest import CHANNEL, DEAD, SENT, TENANT, Call, Delivery, World, message
 
 NOW = datetime.now(UTC)
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -111,7 +111,7 @@ async def test_old_deliveries_go_with_all_that_belongs_to_them(
         await tidy(pool, {TENANT: 90})
         assert await counts(connection) == {"deliveries": 2, "provider_ids": 2, "dead": 0, "lanes": 2, "dedupe": 1}
         await tidy(pool, {TENANT: 30})
-        assert await counts(connection) == {"deliveries": 1, "provider_ids": 2, "dead": 0, "lanes": 1, "dedupe": 1}
+        assert await counts(connection) == {"deliveries": 1, "provider_ids": 1, "dead": 0, "lanes": 1, "dedupe": 1}
         assert month not in {
             str(row[0]) for row in await connection.fetch("SELECT delivery_id FROM delivery.deliveries")
         }
@@ -204,5 +204,29 @@ async def test_a_dead_delivery_that_an_operator_sends_again_meanwhile_is_sent(
         assert [str(row["delivery_id"]) for row in left] == [second]
         answer.set()
         await service.until_state(second, SENT)
+    await pool.close()
+    await connection.close()
+
+
+async def test_what_was_sent_by_channels_that_are_gone_goes_too(
+    world: World, connection: "asyncpg.Connection[asyncpg.Record]", postgres_url: str
+) -> None:
+    pool = await asyncpg.create_pool(postgres_url, min_size=1, max_size=2)
+    async with world.serving(retention_deliveries_days=0) as service:
+        await service.create_channel()
+        await service.create_channel("forever", "forever")
+        await age(connection, await sent(service, "sent"), 110)
+        world.receiver.fail(400)
+        await age(connection, await sent(service, "dead", DEAD), 110)
+        await told(connection)
+        channels = service.as_("operator")[1]
+        request = channel_pb2.DeleteChannelRequest(tenant_id=TENANT, channel_id=CHANNEL, request_id="gone")
+        await channels.delete_channel(request)
+        await tidy(pool, {"forever": 0})
+        assert await counts(connection) == {"deliveries": 0, "provider_ids": 0, "dead": 0, "lanes": 0, "dedupe": 0}
+        assert await connection.fetchval("SELECT count(*) FROM delivery.deleted_channels") == 1
+        await connection.execute("UPDATE delivery.deleted_channels SET deleted_at = now() - interval '8 days'")
+        await tidy(pool, {"forever": 0})
+        assert await connection.fetchval("SELECT count(*) FROM delivery.deleted_channels") == 0
     await pool.close()
     await connection.close()

@@ -1,0 +1,25 @@
+"""How a service says what ends the rows of its tables: the reference is written from it, and a test finds what is left
+out."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a row of a table is, and what ends it.
+
+    `time` is for how long it is kept, where that is fixed; `setting` names the field of `Settings` that says for how
+    many days, and `tenant` the field of a tenant's `Retention`. A row with none of the three ends by what happens.
+    """
+
+    row: str
+    ends: str
+    time: timedelta | None = None
+    setting: str = ""
+    tenant: str = ""
+
+
+UPKEEP = Kept("how far a task of upkeep has come", "it stays: there is one for each task, and for each tenant of some")
+MIGRATIONS = Kept("a migration that was applied", "it stays: there is one for each file")
+LANE = Kept("a conversation's queue", "it is empty, has been silent for so long and nothing of it is kept any more")
