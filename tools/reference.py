@@ -229,9 +229,9 @@ def kept_page() -> str:
     parts = [
         NOTE.format("services/*/kept.py"),
         "# What is kept, and for how long\n\nEvery table has its line, so that nothing grows for ever. A tenant's own "
-        "days are shown and set with [`parley tenants`](../operating.md#how-long-is-it-kept); 0 days are for ever. What "
-        "goes with a whole partition stays until the last row of it is as old, and what somebody waits for stays in any "
-        "case. Only of traces the setting is the most, and a tenant's own days are fewer.\n",
+        "days are shown and set with [`parley tenants`](../operating.md#how-long-is-it-kept); 0 days are for ever. "
+        "What goes with a whole partition stays until the last row of it is as old, and what somebody waits for stays "
+        "in any case. Only of traces the setting is the most, and a tenant's own days are fewer.\n",
     ]
     for service in KEEPERS:
         kept: dict[str, Kept] = import_module(f"services.{service}.kept").KEPT

@@ -18,7 +18,7 @@ NEXT_STEP = {
     "INVALID_FORM": "Correct the form's YAML where the message says.",
     "INVALID_TOKEN": "The stack makes the token: is it the stack of this PARLEY_HOME? `parley doctor` looks.",
     "TENANT_NOT_ALLOWED": "Choose another tenant with --tenant.",
-    "TENANT_NOT_FOUND": "Choose an existing tenant with --tenant; the demo's is `demo`.",
+    "TENANT_NOT_FOUND": "Choose an existing tenant (`demo` comes along), or make it: `parley tenants create`.",
     "BOT_NOT_FOUND": "`parley bots list` shows what there is.",
     "CHANNEL_NOT_FOUND": "`parley channels list` shows what there is.",
     "MESSAGE_NOT_FOUND": "`parley messages list` shows the latest ones.",

@@ -18,6 +18,7 @@ from parley_cli.commands import (
     orders,
     send,
     stack,
+    tenants,
     trace,
 )
 from parley_cli.faults import Commands
@@ -44,6 +45,7 @@ app.add_typer(channels.app, name="channels")
 app.add_typer(bots.app, name="bots")
 app.add_typer(limits.app, name="limits")
 app.add_typer(keys.app, name="keys")
+app.add_typer(tenants.app, name="tenants")
 
 
 def print_version(wanted: bool) -> None:

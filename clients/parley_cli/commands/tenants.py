@@ -1,0 +1,156 @@
+"""`parley tenants`: companies, and for how long their data is kept."""
+
+from typing import Annotated
+from uuid import uuid4
+
+import typer
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from parley.dialog.v1 import tenant_pb2
+
+from parley_cli.durations import SECONDS, parse, say
+from parley_cli.faults import Fault
+from parley_cli.local import perform
+from parley_cli.output import DEFAULT_TENANT, Json, as_dict, clock, print_fields, print_json
+
+app = typer.Typer(help="Companies, and for how long their data is kept.", no_args_is_help=True)
+
+FOREVER, DEFAULT = 0, -1
+WORDS = {"forever": FOREVER, "default": DEFAULT}
+MOST = 36_500
+METAVAR = "DAYS|forever|default"
+
+
+def days(text: str) -> int:
+    """Whole days, or what a word stands for. Raises `typer.BadParameter` for anything else."""
+    word = text.strip().lower()
+    if word in WORDS:
+        return WORDS[word]
+    count, rest = divmod(parse(text), SECONDS["d"])
+    if rest or not 1 <= count <= MOST:
+        raise typer.BadParameter(f"{text!r} is not from 1d to {MOST}d in whole days; write 30d, forever or default")
+    return int(count)
+
+
+def days_at_most(text: str) -> int:
+    """The same of what cannot be kept for ever."""
+    count = days(text)
+    if count == FOREVER:
+        raise typer.BadParameter("traces are kept for PARLEY_TELEMETRY_DAYS at most; write 3d or default")
+    return count
+
+
+Id = Annotated[str, typer.Argument(metavar="TENANT", help="The tenant.", envvar="PARLEY_TENANT")]
+Messages = Annotated[
+    int | None,
+    typer.Option("--keep-messages", parser=days, metavar=METAVAR, help="Messages, their answers, ends of dialogs."),
+]
+Journal = Annotated[
+    int | None, typer.Option("--keep-journal", parser=days, metavar=METAVAR, help="Calls of models and tools.")
+]
+Deliveries = Annotated[
+    int | None, typer.Option("--keep-deliveries", parser=days, metavar=METAVAR, help="What was sent, and how.")
+]
+Traces = Annotated[
+    int | None,
+    typer.Option("--keep-traces", parser=days_at_most, metavar="DAYS|default", help="Traces, failed ones too."),
+]
+Orders = Annotated[int | None, typer.Option("--keep-orders", parser=days, metavar=METAVAR, help="Orders.")]
+
+
+@app.command("create")
+def create(
+    tenant_id: Annotated[str, typer.Option("--id", help="Its id: small letters, digits and dashes.")],
+    name: Annotated[str, typer.Option("--name", help="What people see.")] = "",
+    zone: Annotated[str, typer.Option("--time-zone", help="Where its days begin, as Asia/Bishkek.")] = "UTC",
+    region: Annotated[str, typer.Option("--region", help="Of phone numbers without a country code, as KG.")] = "",
+    messages: Messages = None,
+    journal: Journal = None,
+    deliveries: Deliveries = None,
+    traces: Traces = None,
+    orders: Orders = None,
+    as_json: Json = False,
+) -> None:
+    """Create a tenant."""
+    tenant = tenant_pb2.Tenant(tenant_id=tenant_id, display_name=name, time_zone=zone, default_region=region)
+    apply(tenant.retention, named(messages, journal, deliveries, traces, orders))
+    request = tenant_pb2.CreateTenantRequest(tenant=tenant, request_id=f"cli-{uuid4()}")
+    show_one(perform(tenant_id, lambda session: session.tenants.create_tenant(request)).tenant, as_json=as_json)
+
+
+@app.command("show")
+def show(tenant_id: Id = DEFAULT_TENANT, as_json: Json = False) -> None:
+    """Show a tenant, and for how long its data is kept."""
+    request = tenant_pb2.GetTenantRequest(tenant_id=tenant_id)
+    show_one(perform(tenant_id, lambda session: session.tenants.get_tenant(request)).tenant, as_json=as_json)
+
+
+@app.command("update")
+def update(
+    tenant_id: Id = DEFAULT_TENANT,
+    messages: Messages = None,
+    journal: Journal = None,
+    deliveries: Deliveries = None,
+    traces: Traces = None,
+    orders: Orders = None,
+    as_json: Json = False,
+) -> None:
+    """Change for how long a tenant's data is kept. What is too old then goes within hours."""
+    given = named(messages, journal, deliveries, traces, orders)
+    if not given:
+        raise Fault("nothing to change", "`parley tenants update --help` says what can be changed.")
+    tenant = tenant_pb2.Tenant(tenant_id=tenant_id)
+    apply(tenant.retention, given)
+    request = tenant_pb2.UpdateTenantRequest(
+        tenant_id=tenant_id,
+        tenant=tenant,
+        update_mask=FieldMask(paths=[f"retention.{name}" for name in given]),
+        request_id=f"cli-{uuid4()}",
+    )
+    show_one(perform(tenant_id, lambda session: session.tenants.update_tenant(request)).tenant, as_json=as_json)
+
+
+def named(
+    messages: int | None, journal: int | None, deliveries: int | None, traces: int | None, orders: int | None
+) -> dict[str, int]:
+    """What was given, by the contract's names."""
+    values = {
+        "messages_days": messages,
+        "journal_days": journal,
+        "deliveries_days": deliveries,
+        "spans_days": traces,
+        "orders_days": orders,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def apply(retention: tenant_pb2.Retention, given: dict[str, int]) -> None:
+    """Set what was given; `default` leaves a field absent, which stands for the settings."""
+    for name, value in given.items():
+        if value != DEFAULT:
+            setattr(retention, name, value)
+
+
+def show_one(tenant: tenant_pb2.Tenant, *, as_json: bool) -> None:
+    if as_json:
+        print_json(as_dict(tenant, id="tenant_id"))
+        return
+    kept = tenant.retention
+    print_fields(
+        {
+            "id": tenant.tenant_id,
+            "name": tenant.display_name,
+            "time zone": tenant.time_zone,
+            "region": tenant.default_region,
+            "created": clock(tenant.created_at),
+            "keeps messages": said(kept.messages_days),
+            "keeps journal": said(kept.journal_days),
+            "keeps deliveries": said(kept.deliveries_days),
+            "keeps traces": said(kept.spans_days),
+            "keeps orders": said(kept.orders_days),
+        }
+    )
+
+
+def said(count: int) -> str:
+    return say(count * SECONDS["d"]) if count else "for ever"
