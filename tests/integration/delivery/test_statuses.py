@@ -254,7 +254,7 @@ async def test_an_early_status_is_placed_at_once_behind_any_number_of_foreign_on
     async def delivered() -> bool:
         return (await delivery.get(answer.delivery_id)).HasField("delivered_at")
 
-    await until(delivered, 5.0)
+    await until(delivered)
     waiting = "SELECT count(*) FROM delivery.statuses WHERE NOT matched AND look_at <= now()"
     assert await connection.fetchval(waiting) > 0, "the foreign ones have not been walked through for that"
     await connection.close()

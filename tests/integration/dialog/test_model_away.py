@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from time import monotonic
 from typing import Any
 
 import aiohttp
@@ -18,6 +19,7 @@ from tests.integration.dialog.test_chat import asking, talk
 from tests.integration.dialog.test_crashes import deaths as deaths
 from tests.integration.dialog.test_crashes import lease_of_the_dead_runs_out
 from tests.integration.dialog.test_turns import COMPLETED, FAILED, TERMINAL
+from tests.support.machine import Pace
 from tests.support.simulator import Simulator
 
 SORRY = "sorry"
@@ -81,12 +83,14 @@ async def test_while_the_endpoint_is_away_it_is_left_alone_and_a_message_says_wh
 ) -> None:
     world = await start()
     await goes(simulator)
+    began = monotonic()
     responses = [await world.submit("hello", str(number)) for number in range(30)]
     waiting = await world.ends(responses[0].message_id, FAILED)
     assert "MODEL_UNAVAILABLE" in waiting.last_error
     await asyncio.sleep(4.0)
     asked = len(await simulator.calls(provider="openai", limit=1000))
-    assert asked <= 30 + 10, f"30 messages asked {asked} times within about 5 s"
+    took = monotonic() - began
+    assert asked <= 30 + 2 * took, f"30 messages asked {asked} times within {took:.1f} s"
     help_ = await world.ends((await world.submit("/help", "someone")).message_id)
     assert help_.attempts == 1, "what asks no model does not wait for it"
     await comes_back(simulator)
@@ -97,10 +101,10 @@ async def test_while_the_endpoint_is_away_it_is_left_alone_and_a_message_says_wh
 async def test_when_the_time_for_an_answer_is_over_the_person_is_told(start: Start, simulator: Simulator) -> None:
     world = await start(answer_within=Duration(seconds=3))
     await goes(simulator)
-    began = asyncio.get_running_loop().time()
+    pace, began = Pace(), monotonic()
     response = await world.submit("hello")
-    dead = await world.ends(response.message_id, TERMINAL, seconds=20)
-    assert 2.5 < asyncio.get_running_loop().time() - began < 12
+    dead = await world.ends(response.message_id, TERMINAL, seconds=60)
+    assert 2.5 < monotonic() - began < pace.scaled(12)
     assert dead.terminal_reason == "MODEL_UNAVAILABLE"
     assert world.delivery.texts() == [SORRY]
     assert world.limits.used == 0
@@ -158,11 +162,11 @@ async def test_edge_5_who_waits_for_the_reply_of_a_call_is_told_that_the_model_f
     world = await start()
     await goes(simulator)
     with pytest.raises(Unavailable) as raised:
-        await talk(world, asking(), timeout=25)
+        await talk(world, asking(), timeout=60)
     assert raised.value.reason == "MODEL_UNAVAILABLE"
     assert not world.delivery.sent
     await comes_back(simulator)
-    events = await talk(world, asking(), timeout=25)
+    events = await talk(world, asking(), timeout=60)
     assert events[-1].final.reply
 
 

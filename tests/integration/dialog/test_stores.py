@@ -94,7 +94,7 @@ async def test_redis_away_delays_a_chat_by_a_second_or_so(
         await asyncio.to_thread(own_redis.stop)
         began = monotonic()
         assert (await talk(world, asking()))[-1].final.reply == "2: hi there"
-        assert monotonic() - began < 10, "the call has a minute"
+        assert monotonic() - began < 30, "the call has a minute"
 
 
 async def _true(value: object) -> object:

@@ -16,6 +16,7 @@ from services.dialog.usecases import patience, trouble
 from services.kernel.errors import Kind, ParleyError
 from tests.integration.dialog.conftest import BOT, TENANT, FakeFlow, World, until
 from tests.integration.dialog.peers import AWAY
+from tests.support.machine import Pace
 
 RECEIVED = dialog_pb2.MESSAGE_STATE_RECEIVED
 FAILED = dialog_pb2.MESSAGE_STATE_FAILED
@@ -126,11 +127,11 @@ async def test_effects_that_fail_let_their_place_go_and_come_back(dialog: World)
     """The lane waits, not its worker; the decision is not made again, and the message tells why it waits."""
     gone = asyncio.Event()
     dialog.delivery.hold["SendMessage"] = gone
-    started = monotonic()
+    pace, started = Pace(), monotonic()
     response = await dialog.submit()
     waiting = "SELECT count(*) FROM dialog.lanes WHERE lease_until IS NULL AND due_at > now() AND delays > 0"
     await until(lambda: dialog.database.fetchval(waiting))
-    assert monotonic() - started < 4.0
+    assert monotonic() - started < pace.scaled(4.0)
     assert (await dialog.message(response.message_id)).last_error.startswith("STORAGE_UNAVAILABLE")
     del dialog.delivery.hold["SendMessage"]
     gone.set()
@@ -185,17 +186,17 @@ async def test_100_000_sleeping_lanes_delay_nobody_and_all_are_woken(dialog: Wor
     await dialog.create_bot("other")
     await switch(dialog, enabled=False)
     await dialog.database.execute(CROWD)
-    started = monotonic()
+    pace, started = Pace(), monotonic()
     took = [await _answered(dialog, f"a{number}") for number in range(3)]
-    assert sorted(took)[1] < 5.0, "while the crowd goes to sleep"
+    assert sorted(took)[1] < pace.scaled(5.0), "while the crowd goes to sleep"
     asleep = "SELECT count(*) FROM dialog.lanes WHERE parked IS NOT NULL"
     await until(lambda: _equal(dialog, asleep, 100_000), 240)
     print(f"all asleep after {monotonic() - started:.1f} s; meanwhile {[f'{each:.2f}' for each in took]}")
     took = [await _answered(dialog, f"b{number}") for number in range(5)]
-    assert sorted(took)[2] < 2.0
+    assert sorted(took)[2] < pace.scaled(2.0)
     begun = monotonic()
     await switch(dialog, enabled=True)
-    assert monotonic() - begun < 5.0, "it is done in steps"
+    assert monotonic() - begun < pace.scaled(5.0), "it is done in steps"
     await until(lambda: _equal(dialog, asleep, 0), 120)
     assert not await dialog.database.fetchval("SELECT count(*) FROM dialog.lanes WHERE pending > 0 AND due_at IS NULL")
     print(f"asleep: {[f'{each:.2f}' for each in took]}; all awake after {monotonic() - begun:.1f} s")

@@ -178,7 +178,6 @@ async def test_a_cluster_without_one_of_its_masters_decides_for_the_tenants_of_t
     await asyncio.to_thread(cluster.start)
     try:
         async with stores(postgres_url, cluster.url, "t", RULES) as made:
-            made.counters._budget = 0.2
             requests = [
                 pb.ReserveRequest(tenant_id=f"t{n}", request_id="r", resource="closed", subject=subject_of("anna"))
                 for n in range(30)
