@@ -164,7 +164,7 @@ async def _true(value: object) -> object:
 async def test_a_worker_that_lost_its_lease_changes_nothing(world: World) -> None:
     slow, fast = FakeFlow(), FakeFlow()
     slow.held = asyncio.Event()
-    await world.start(flow=slow)
+    await world.start(flow=slow, dialog_workers=1)  # no place to take the lane again
     await world.prepare()
     response = await world.submit("one")
     await until(lambda: _true(slow.asked))

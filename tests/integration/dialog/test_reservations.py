@@ -51,7 +51,7 @@ async def test_a_worker_that_lost_its_lane_leaves_the_hold_to_who_has_it_now(
     slow, fast = FakeFlow(), FakeFlow()
     slow.model = fast.model = True
     slow.held, fast.held = asyncio.Event(), asyncio.Event()
-    await world.start(flow=slow, dialog_lease_seconds=1.2)
+    await world.start(flow=slow, dialog_lease_seconds=1.2, dialog_workers=1)  # no place to take the lane again
     await world.prepare()
     response = await world.submit("one")
     await until(lambda: _true(slow.asked))
@@ -73,7 +73,7 @@ async def test_a_worker_that_does_not_know_yet_that_its_lane_is_lost_gives_nothi
     slow.model = fast.model = True
     slow.held, fast.held = asyncio.Event(), asyncio.Event()
     slow.script = [unavailable()]
-    first = await world.start(flow=slow)
+    first = await world.start(flow=slow, dialog_workers=1)  # no place to take the lane again
     await world.prepare()
     await world.submit("one")
     await until(lambda: _true(slow.asked))
