@@ -11,6 +11,7 @@ from parley.dialog.v1 import tenant_pb2
 from services.runtime.kept import Kept
 from services.runtime.migrations import migrate
 from services.runtime.settings import Settings
+from services.telemetry.settings import TelemetrySettings
 from tools.reference import KEEPERS
 
 SERVICES = Path(__file__).parents[2] / "services"
@@ -46,3 +47,13 @@ def test_what_a_line_names_is_there() -> None:
     assert {line.setting for line in lines if line.setting} == settings | {"telemetry_days"}
     assert all(line.row and line.ends for line in lines)
     assert not [line for line in lines if line.time and line.setting]
+
+
+def test_what_operators_read_is_what_holds() -> None:
+    told = (SERVICES.parent / "docs" / "operating.md").read_text()
+    lines = [line for line in told.splitlines() if line.startswith("|")]
+    for name, field in TelemetrySettings.model_fields.items():
+        if not name.startswith(("retention_", "telemetry_")) or not name.endswith("_days"):
+            continue
+        (line,) = [line for line in lines if f"`PARLEY_{name.upper()}`" in line and "remembered" not in line]
+        assert f"| {f'{field.default} days' if field.default else 'for ever'} |" in line
