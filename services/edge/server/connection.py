@@ -39,6 +39,8 @@ class Connection(asyncio.Protocol):
         """Exchanges that are not answered yet; the first one is being answered."""
         self._reading: Exchange | None = None
         """The one whose body is not complete."""
+        self._owed: Problem | None = None
+        """What is wrong with the request that came behind those that are being answered."""
         self._deadline = inf
         self._body_since = 0.0
         self._body_bytes = 0
@@ -151,6 +153,9 @@ class Connection(asyncio.Protocol):
             self._close()
         elif self._open:
             self._answer_next()
+        elif self._owed is not None:
+            self._say(self._owed)
+            self._linger()
         else:
             self._deadline = self._door.clock() + self._bounds.idle_seconds
             self._door.rest(self)
@@ -243,7 +248,7 @@ class Connection(asyncio.Protocol):
         if reading is not None and reading.started:
             self.abort()
         elif self._open:
-            self._open[-1].keep_alive = False
+            self._owed = problem
         else:
             self._say(problem)
             self._linger()

@@ -246,6 +246,33 @@ async def test_what_is_no_http_is_a_400(served: Served) -> None:
         assert await peer.problem() == (400, "INVALID_HTTP")
 
 
+@pytest.mark.parametrize(
+    "bad", [b"nonsense\r\n\r\n", b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n"], ids=["head", "chunk"]
+)
+@pytest.mark.parametrize("at_once", [True, False], ids=["one packet", "two packets"])
+async def test_what_is_wrong_behind_a_good_request_is_told_after_its_answer(
+    served: Served, bad: bytes, at_once: bool
+) -> None:
+    served.app.go_on.clear()
+    peer = await served.connect()
+    if at_once:
+        peer.send(b"GET /good HTTP/1.1\r\n\r\n" + bad)
+    else:
+        peer.send(b"GET /good HTTP/1.1\r\n\r\n")
+        while not served.app.seen:
+            await asyncio.sleep(0.01)
+        peer.send(bad)
+        while not served.server.door.refused:
+            await asyncio.sleep(0.01)
+    served.app.go_on.set()
+    status, headers, body = await peer.answer()
+    assert (status, body) == (200, b"/good 0")
+    assert "connection" not in headers
+    assert await peer.problem() == (400, "INVALID_HTTP")
+    assert await peer.ended()
+    assert [scope["path"] for scope in served.app.seen] == ["/good"]
+
+
 async def test_who_goes_away_is_no_error(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
     peer = await served.connect()
     peer.send(b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\nxx")

@@ -10,7 +10,7 @@ from services.runtime.migrations import migrate
 
 
 async def restore(connection: "asyncpg.Connection[asyncpg.Record]", schema: str, migrations: Path) -> None:
-    """Make a service's schema as it was at its first migration, with the rows of `<schema>_0001.sql` if there is one."""
+    """Make a service's schema as it was at its first migration, with the rows of `<schema>_0001.sql` if any."""
     with tempfile.TemporaryDirectory() as folder:
         _copy_first(migrations, folder)
         await migrate(connection, schema, Path(folder))
