@@ -115,8 +115,8 @@ class Customer:
         return calls
 
     async def _finished(self, end: float) -> list[dialog_pb2.Message]:
-        """The messages, once they are completed and dialog knows when all replies were sent. That one was delivered says
-        when it was sent at the latest, until dialog hears of that as well."""
+        """The messages, once they are completed and dialog knows when all replies were sent. That a reply was delivered
+        says when it was sent at the latest, until dialog hears of that as well."""
         first = await _message(self.stack, self.person.message_ids[0])
         request = dialog_pb2.ListMessagesRequest(tenant_id="demo", conversation_id=first.conversation_id)
         while True:
