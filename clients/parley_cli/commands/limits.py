@@ -96,7 +96,7 @@ def set_limit(
     if as_json:
         print_json(describe(changed) | ({"limit": limit, "per": length or limit_of(changed)[1]} if chosen else {}))
     else:
-        print_table(COLUMNS[:6], [row[:6] for row in rows_of(changed)])
+        print_rule(changed)
 
 
 @app.command("unset")
@@ -124,7 +124,7 @@ def unset(
     elif left is None:
         typer.echo(f"{rule} is gone; nothing takes its place")
     else:
-        print_table(COLUMNS[:6], [row[:6] for row in rows_of(left)])
+        print_rule(left)
 
 
 @app.command("reset")
@@ -165,3 +165,8 @@ def whole_seconds(per: float | None, zone: str, chosen: list[str]) -> int | None
     if not 1 <= per <= DAY or per != int(per):
         raise Fault(f"--per {per:g} s is not counted", "Choose whole seconds, from 1s to 24h.")
     return int(per)
+
+
+def print_rule(rule: limits_pb2.Rule) -> None:
+    """A rule, without what was used of it."""
+    print_table(COLUMNS[:6], [row[:6] for row in rows_of(rule)])
