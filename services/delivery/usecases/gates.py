@@ -12,6 +12,7 @@ from services.delivery.usecases.ports import GateStore, Shut
 from services.kernel.breaker import Breaker, BreakerPolicy, Closed, HalfOpen, Open, admit, failed, succeeded
 from services.kernel.clock import Clock
 from services.runtime.logs import describe, get_logger
+from services.runtime.nudged import look_when_nudged
 
 log = get_logger(__name__)
 
@@ -199,21 +200,8 @@ class Gates:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Hears what other processes have learnt until `stop` is set, when nudged and now and then."""
-        stopping = asyncio.create_task(stop.wait())
-        away = False
-        while not stop.is_set():
-            nudged = asyncio.create_task(self._nudged.wait())
-            await asyncio.wait({nudged, stopping}, timeout=self._poll(), return_when=asyncio.FIRST_COMPLETED)
-            nudged.cancel()
-            self._nudged.clear()
-            try:
-                await self.refresh()
-                away = False
-            except Exception as error:
-                if not away:
-                    log.warning("what other processes know of channels cannot be read", error=describe(error))
-                away = True
-        stopping.cancel()
+        failing = "what other processes know of channels cannot be read"
+        await look_when_nudged(stop, self._nudged, self.refresh, poll=self._poll, failing=failing)
         await self.close()
 
     async def close(self) -> None:

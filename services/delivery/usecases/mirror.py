@@ -6,9 +6,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from services.delivery.domain.channels import Channel, Deleted
-from services.runtime.logs import describe, get_logger
-
-log = get_logger(__name__)
+from services.runtime.nudged import look_when_nudged
 
 Event = Channel | Deleted
 
@@ -62,23 +60,8 @@ class ChannelMirror:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follows the changes until `stop` is set."""
-        stopping = asyncio.create_task(stop.wait())
-        away = False
-        try:
-            while not stop.is_set():
-                nudged = asyncio.create_task(self._nudged.wait())
-                await asyncio.wait({nudged, stopping}, timeout=self._poll(), return_when=asyncio.FIRST_COMPLETED)
-                nudged.cancel()
-                self._nudged.clear()
-                try:
-                    await self.refresh()
-                    away = False
-                except Exception as error:
-                    if not away:
-                        log.warning("channels cannot be read; going on with those known", error=describe(error))
-                    away = True
-        finally:
-            stopping.cancel()
+        failing = "channels cannot be read; going on with those known"
+        await look_when_nudged(stop, self._nudged, self.refresh, poll=self._poll, failing=failing)
 
     async def watch(self) -> AsyncIterator[Sequence[Event] | None]:
         """All channels, then None, then changes as they come. A slow reader gets only the latest of a channel."""
