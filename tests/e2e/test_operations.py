@@ -157,6 +157,14 @@ async def test_an_order_can_be_held_in_a_terminal(stack: Mesh) -> None:
     assert "принят" in out
 
 
+async def test_how_long_a_tenants_data_is_kept_is_shown_and_set(stack: Mesh) -> None:
+    before = (await stack.parley_json("tenants", "show", "demo"))["retention"]
+    assert (before["messages_days"], before["spans_days"]) == (400, 7)
+    changed = await stack.parley_json("tenants", "update", "demo", "--keep-deliveries", "60d", "--keep-traces", "72h")
+    assert changed["retention"] == before | {"deliveries_days": 60, "spans_days": 3}
+    assert (await stack.parley_json("tenants", "show", "demo"))["retention"] == changed["retention"]
+
+
 async def test_limits_can_be_changed_while_it_runs(stack: Mesh) -> None:
     await stack.parley_json(
         "limits", "set", "--rule", "chat2desk-rate", "--limit", "100000", "--per", "60", "--channel", "demo-chat2desk"
