@@ -57,7 +57,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Kept:
+class DaysKept:
     """How many days traces are kept: all of them, and the important ones (failed or slow)."""
 
     all_days: int
@@ -78,7 +78,7 @@ AHEAD = 2
 """Days for which partitions are made in advance, so that a night without upkeep loses nothing."""
 
 
-def upkeep(today: date, past: date, existing: Mapping[date, bool], kept: Kept) -> Upkeep:
+def upkeep(today: date, past: date, existing: Mapping[date, bool], kept: DaysKept) -> Upkeep:
     """The partitions to make, to thin out to what is important, and to drop.
 
     `today` is our own clock's, and what is written goes by it; `past` is what is old as of: the earlier of our day and

@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from services.kernel.clock import Clock
 from services.runtime.apart import send_apart
 from services.runtime.logs import describe, get_logger
-from services.telemetry.domain import Filters, Kept, Piece, Position, Summary, Upkeep, upkeep
+from services.telemetry.domain import DaysKept, Filters, Piece, Position, Summary, Upkeep, upkeep
 from services.telemetry.gathering import Gathered, Gathering, Key, count, pieces_of
 
 log = get_logger(__name__)
@@ -174,7 +174,7 @@ class Traces:
 class Upkeeper:
     """Keeps the daily partitions in order."""
 
-    def __init__(self, store: Store, kept: Kept, clock: Clock) -> None:
+    def __init__(self, store: Store, kept: DaysKept, clock: Clock) -> None:
         self._store = store
         self._kept = kept
         self._clock = clock

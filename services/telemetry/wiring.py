@@ -11,7 +11,7 @@ from services.runtime.periodic import periodic
 from services.runtime.retention import PAUSE, Retention, Task
 from services.runtime.service import App, Runtime
 from services.runtime.tenants import retention_of
-from services.telemetry.domain import Kept
+from services.telemetry.domain import DaysKept
 from services.telemetry.gathering import Gathering
 from services.telemetry.postgres import PostgresStore
 from services.telemetry.retention import plan
@@ -27,7 +27,7 @@ async def build(runtime: Runtime, settings: TelemetrySettings) -> App:
     """Put the service together."""
     pool = await runtime.postgres("telemetry", Path(__file__).parent / "migrations")
     store = PostgresStore(pool)
-    kept = Kept(
+    kept = DaysKept(
         settings.telemetry_days,
         settings.telemetry_important_days,
         timedelta(seconds=settings.telemetry_slow_seconds),

@@ -25,7 +25,7 @@ from services.runtime import periodic
 from services.runtime.postgres import open_pool
 from services.runtime.service import Running, running
 from services.telemetry import wiring
-from services.telemetry.domain import Kept, Upkeep
+from services.telemetry.domain import DaysKept, Upkeep
 from services.telemetry.postgres import PostgresStore
 from services.telemetry.settings import TelemetrySettings
 from services.telemetry.usecases import StoreRefuses, Upkeeper
@@ -291,7 +291,7 @@ async def look_after_partitions(postgres_url: str, clock: MovedClock) -> None:
     """As the service does by itself, now and then."""
     pool = await open_pool(postgres_url, name="test", schema="telemetry", migrations=None, size=1)
     try:
-        await Upkeeper(PostgresStore(pool), Kept(7, 30, timedelta(seconds=10)), clock).look()
+        await Upkeeper(PostgresStore(pool), DaysKept(7, 30, timedelta(seconds=10)), clock).look()
     finally:
         await pool.close()
 

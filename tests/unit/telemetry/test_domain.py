@@ -1,8 +1,8 @@
 from datetime import UTC, date, datetime, timedelta
 
-from services.telemetry.domain import Kept, place, upkeep
+from services.telemetry.domain import DaysKept, place, upkeep
 
-KEPT = Kept(all_days=7, important_days=30, slow=timedelta(seconds=10))
+KEPT = DaysKept(all_days=7, important_days=30, slow=timedelta(seconds=10))
 TODAY = date(2026, 11, 21)
 
 
@@ -34,7 +34,7 @@ def test_a_day_is_dropped_after_a_month_without_being_thinned_first() -> None:
 
 
 def test_important_traces_are_never_kept_for_less_time_than_the_others() -> None:
-    work = upkeep(TODAY, TODAY, dict.fromkeys(days(-7, 2), False), Kept(7, 1, timedelta()))
+    work = upkeep(TODAY, TODAY, dict.fromkeys(days(-7, 2), False), DaysKept(7, 1, timedelta()))
     assert (work.thin, work.drop) == ((), ())
 
 
