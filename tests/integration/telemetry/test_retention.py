@@ -1,19 +1,28 @@
 """A tenant may have its traces kept for fewer days than the settings say."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
+
+from parley.dialog.v1 import tenant_pb2, tenant_pb2_grpc
 
 import services.telemetry
 from services.kernel.clock import SystemClock
+from services.runtime import periodic
 from services.runtime.postgres import Pool, open_pool
 from services.runtime.retention import Retention
+from services.runtime.service import running
 from services.telemetry import retention
 from services.telemetry.domain import Piece
 from services.telemetry.postgres import PostgresStore
 from services.telemetry.retention import plan
+from services.telemetry.settings import TelemetrySettings
+from services.telemetry.wiring import build
 
 NOW = datetime.now(UTC)
 DAYS = {"short": 3, "as-the-settings": 7, "longer": 30}
@@ -82,3 +91,31 @@ async def test_tenants_that_cannot_be_asked_lose_nothing(pool: Pool) -> None:
     with pytest.raises(OSError, match="away"):
         await Retention("telemetry", pool, SystemClock(), lambda now: plan(pool, away, 7, now)).look()
     assert await left(pool) == {old}
+
+
+class Dialog(tenant_pb2_grpc.TenantServiceServicer):
+    """Knows one tenant."""
+
+    async def GetTenant(self, request: Any, context: Any) -> tenant_pb2.GetTenantResponse:
+        if request.tenant_id != "short":
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such tenant")
+        kept = tenant_pb2.Retention(spans_days=3)
+        return tenant_pb2.GetTenantResponse(tenant=tenant_pb2.Tenant(tenant_id="short", retention=kept))
+
+
+async def test_the_service_asks_dialog(
+    pool: Pool, make_settings: Callable[..., TelemetrySettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(periodic, "FIRST_WITHIN", 0.01)
+    await store(pool, "short", 4)
+    kept = {await store(pool, "short", 2), await store(pool, "unknown", 4)}
+    server = grpc.aio.server()
+    tenant_pb2_grpc.add_TenantServiceServicer_to_server(Dialog(), server)  # type: ignore[abstract]
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    address = f"127.0.0.1:{port}"
+    settings = make_settings(TelemetrySettings, otlp_port=0, dialog_address=address, retention_every_seconds=0.2)
+    async with running("telemetry", settings, build), asyncio.timeout(30):
+        while await left(pool) != kept:
+            await asyncio.sleep(0.05)
+    await server.stop(None)
