@@ -17,6 +17,7 @@ OURS = {
     "PARLEY_PUBLIC_URL",
     "PARLEY_RESTART_LONGEST_SECONDS",
     "PARLEY_TENANT",
+    "PARLEY_TOKEN",
     # Of tests and measurements.
     "PARLEY_CHAOS_SINGLY",
     "PARLEY_CRASH_FOLDER",
