@@ -35,6 +35,7 @@ from services.delivery.servicer.channels import ChannelServicer
 from services.delivery.servicer.deliveries import DeliveryServicer
 from services.delivery.settings import DeliverySettings
 from services.delivery.usecases.gates import Gates
+from services.delivery.usecases.handover import Handover
 from services.delivery.usecases.mirror import ChannelMirror
 from services.delivery.usecases.ports import Claimed
 from services.delivery.usecases.releases import Releases
@@ -172,8 +173,11 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
         gather=GATHER,
         drain=max(0.5, settings.drain_seconds - 1.0),
     )
+    handover = Handover(
+        channels=mirror, providers=providers, rates=rates, gates=gates, places=dispatcher, clock=runtime.clock
+    )
     sends = SendMessages(
-        PostgresSendStore(pool, sealing, stored=stored),
+        PostgresSendStore(pool, sealing, handover, holder=holder, ttl=ttl, stored=stored),
         mirror,
         {kind: provider.limits for kind, provider in providers.items()},
     )

@@ -8,6 +8,7 @@ dead take seconds to run out. `PARLEY_CHAOS_SINGLY=1` makes each point a round o
 import asyncio
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from itertools import zip_longest
@@ -22,6 +23,8 @@ from tests.support.simulator import Simulator
 
 Deaths = tuple[str, ...]
 
+IN_COMPANY = frozenset({"delivery.after_hot_store"})
+"""Points that are reached where much is going on, with all services well: people write until it is so."""
 _POINT = re.compile(r"""reach\(\s*"([a-z_]+\.[a-z_]+)"\s*\)""")
 
 
@@ -67,6 +70,12 @@ class Rounds:
             restarts = crowd.restarts(self._stack)
             await asyncio.to_thread(self._arm, deaths)
             await crowd.write(people)
+            end = time.monotonic() + crowd.PATIENCE
+            while IN_COMPANY & set(deaths) and not await asyncio.to_thread(self._all_died, deaths):
+                assert time.monotonic() < end, self._left()
+                more = crowd.crowd(self._stack, customers=8, askers=0)
+                people += more
+                await crowd.write(more)
             await until(
                 lambda: asyncio.to_thread(self._all_died, deaths), crowd.PATIENCE, f"deaths at {deaths}", self._left
             )

@@ -40,10 +40,7 @@ class NewDelivery(msgspec.Struct, frozen=True):
     cuts: tuple[int, ...] | None
     traceparent: str
     tracestate: str
-
-    @property
-    def lane_id(self) -> UUID:
-        return lane_of(self.channel_key, self.conversation_id)
+    lane_id: UUID
 
 
 class Stored(msgspec.Struct, frozen=True):

@@ -8,16 +8,18 @@ LEFT JOIN delivery.deliveries AS delivery USING (tenant_id, delivery_id);
 -- name: store
 -- Stores messages and counts them into their lanes, which give them their sequences (the lanes' own `append`, in the same
 -- statement: a batch costs one round trip). What was stored before, or has no channel any more, is left out.
+-- $15 are the parts of deliveries that the holder $16 would send at once: the first one is started in them. If such a
+-- delivery is the first one of an idle lane, the lane is leased to him for $17 seconds, and its parts are stored.
 WITH new AS MATERIALIZED (
     SELECT item.*,
         row_number() OVER (PARTITION BY item.lane_id ORDER BY position) AS nth,
         count(*) OVER (PARTITION BY item.lane_id) AS count
     FROM unnest(
         $1::uuid[], $2::text[], $3::text[], $4::int[], $5::text[], $6::uuid[], $7::text[], $8::uuid[], $9::int[],
-        $10::bytea[], $11::text[], $12::text[], $13::text[], $14::uuid[]
+        $10::bytea[], $11::text[], $12::text[], $13::text[], $14::uuid[], $15::text[]
     ) WITH ORDINALITY AS item (
         delivery_id, tenant_id, request_id, channel_key, channel_id, conversation_id, chat_id, message_id, reply_index,
-        sealed_text, cuts, traceparent, tracestate, lane_id, position
+        sealed_text, cuts, traceparent, tracestate, lane_id, begun, position
     )
     WHERE EXISTS (SELECT FROM delivery.channels AS channel WHERE channel.channel_key = item.channel_key)
         AND NOT EXISTS (
@@ -25,28 +27,41 @@ WITH new AS MATERIALIZED (
             WHERE known.tenant_id = item.tenant_id AND known.request_id = item.request_id
         )
 ), lane AS (
-    INSERT INTO delivery.lanes AS lane (lane_id, tenant_id, next_seq, pending, due_at, share)
-    SELECT lane_id, tenant_id, 1 + count, count, statement_timestamp(), channel_key::text
-    FROM new WHERE nth = 1 ORDER BY lane_id
+    INSERT INTO delivery.lanes AS lane (
+        lane_id, tenant_id, next_seq, pending, share, due_at, lease_until, holder, fence
+    )
+    SELECT lane_id, tenant_id, 1 + count, count, channel_key::text, coalesce(ends, statement_timestamp()), ends,
+        CASE WHEN ends IS NULL THEN '' ELSE $16::text END, (ends IS NOT NULL)::int
+    FROM new CROSS JOIN LATERAL (
+        SELECT CASE WHEN begun IS NOT NULL THEN statement_timestamp() + $17::float8 * interval '1 second' END
+    ) AS lease (ends)
+    WHERE nth = 1 ORDER BY lane_id
     ON CONFLICT (lane_id) DO UPDATE SET
         next_seq = lane.next_seq + excluded.pending,
         pending = lane.pending + excluded.pending,
         due_at = CASE WHEN lane.parked IS NULL THEN coalesce(lane.due_at, excluded.due_at) END,
         share = excluded.share,
+        lease_until = CASE WHEN lane.pending = 0 THEN excluded.lease_until ELSE lane.lease_until END,
+        holder = CASE WHEN lane.pending = 0 THEN excluded.holder ELSE lane.holder END,
+        fence = CASE WHEN lane.pending = 0 THEN lane.fence + excluded.fence ELSE lane.fence END,
         updated_at = statement_timestamp()
-    RETURNING lane_id, next_seq
+    RETURNING lane_id, next_seq, pending, fence, lease_until
 ), once AS (
     INSERT INTO delivery.dedupe (request_id, tenant_id, delivery_id)
     SELECT request_id, tenant_id, delivery_id FROM new ORDER BY request_id, tenant_id
+), stored AS (
+    INSERT INTO delivery.deliveries (
+        delivery_id, tenant_id, request_id, channel_key, channel_id, conversation_id, chat_id, message_id, reply_index,
+        text, sealed_text, cuts, traceparent, tracestate, lane_id, seq, state, tries, parts
+    )
+    SELECT delivery_id, tenant_id, request_id, channel_key, channel_id, conversation_id, chat_id, message_id, reply_index,
+        '', sealed_text, cuts::int[], traceparent, tracestate, lane_id, next_seq - count + nth - 1,
+        CASE WHEN begins THEN 2 ELSE 1 END, begins::int, CASE WHEN begins THEN begun::json END
+    FROM new JOIN lane USING (lane_id)
+    CROSS JOIN LATERAL (SELECT nth = 1 AND begun IS NOT NULL AND pending = count) AS handed_over (begins)
+    RETURNING delivery_id, lane_id, seq, state
 )
-INSERT INTO delivery.deliveries (
-    delivery_id, tenant_id, request_id, channel_key, channel_id, conversation_id, chat_id, message_id, reply_index,
-    text, sealed_text, cuts, traceparent, tracestate, lane_id, seq
-)
-SELECT delivery_id, tenant_id, request_id, channel_key, channel_id, conversation_id, chat_id, message_id, reply_index,
-    '', sealed_text, cuts::int[], traceparent, tracestate, lane_id, next_seq - count + nth - 1
-FROM new JOIN lane USING (lane_id)
-RETURNING delivery_id;
+SELECT delivery_id, seq, state = 2 AS begun, fence, lease_until FROM stored JOIN lane USING (lane_id);
 
 -- name: waiting
 -- The first $3 deliveries that wait in each of these lanes, in their order.

@@ -1,7 +1,8 @@
 """Stores messages to send: many callers, one commit."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from uuid import UUID
@@ -9,12 +10,15 @@ from uuid import UUID
 import asyncpg
 
 from parley_client.coalesce import Coalescer
-from services.delivery.domain.outbox import NewDelivery, Stored
+from services.delivery.domain import deliveries
+from services.delivery.domain.outbox import NewDelivery, Queued, Stored
 from services.delivery.postgres.gathered import gathered
 from services.delivery.postgres.sealing import Sealing
+from services.delivery.usecases.handover import Handover, Offer
 from services.kernel.errors import Kind, ParleyError, not_found
 from services.runtime.crashpoints import reach
 from services.runtime.crypto import CannotOpen
+from services.runtime.lanes import Lease
 from services.runtime.logs import describe, get_logger
 from services.runtime.queries import load_queries
 
@@ -26,11 +30,26 @@ log = get_logger(__name__)
 
 
 class PostgresSendStore:
-    """`SendStore` on Postgres. `stored` is called after each commit, to wake workers."""
+    """`SendStore` on Postgres. `stored` is called after each commit that leaves something to workers, to wake them.
 
-    def __init__(self, pool: "Pool", sealing: Sealing, *, stored: Callable[[], None]) -> None:
+    Lanes that are handed over are leased to `holder` for `ttl`.
+    """
+
+    def __init__(
+        self,
+        pool: "Pool",
+        sealing: Sealing,
+        handover: Handover,
+        *,
+        holder: str,
+        ttl: timedelta,
+        stored: Callable[[], None],
+    ) -> None:
         self._pool = pool
         self._sealing = sealing
+        self._handover = handover
+        self._holder = holder
+        self._ttl = ttl
         self._stored = stored
         self._gathered: Coalescer[NewDelivery, Stored] = gathered(self._store_all, max_in_flight=2)
 
@@ -45,26 +64,59 @@ class PostgresSendStore:
 
     async def _store_all(self, items: list[NewDelivery]) -> Sequence[Stored | Exception]:
         reach("delivery.before_store")
-        try:
-            results = await self._commit(items)
-        except asyncpg.UniqueViolationError:
-            # Somebody else stored one of these request ids between our look and our insert.
-            results = await self._commit(items)
-        reach("delivery.after_stored")
-        self._stored()
-        return results
-
-    async def _commit(self, items: Sequence[NewDelivery]) -> Sequence[Stored | ParleyError]:
-        """One statement for what is new; a second one only when something is not."""
-        firsts: dict[tuple[str, str], NewDelivery] = {}
+        firsts: dict[_Key, NewDelivery] = {}
         for item in items:
             firsts.setdefault((item.tenant_id, item.request_id), item)
-        rows = await self._pool.fetch(QUERIES["store"], *self._columns(list(firsts.values())))
-        stored = {row[0] for row in rows}
-        if len(stored) == len(items):
+        new = list(firsts.values())
+        offers = self._handover.offer(new)
+        try:
+            rows = await self._insert(new, offers)
+        except BaseException:
+            for offer in offers:
+                self._handover.failed(offer)
+            raise
+        reach("delivery.after_stored")
+        if not self._hand_over(new, offers, rows):
+            self._stored()
+        if len(rows) == len(items):
             return [Stored(item.delivery_id, False) for item in items]
-        known = {key: _Known.of(first) for key, first in firsts.items() if first.delivery_id in stored}
-        missing = [key for key, first in firsts.items() if first.delivery_id not in stored]
+        return await self._with_known(items, firsts, rows)
+
+    async def _insert(self, items: Sequence[NewDelivery], offers: Sequence[Offer]) -> "_Rows":
+        """The rows of those that are new: one statement."""
+        columns = self._columns(items, {offer.item.delivery_id: offer for offer in offers})
+        arguments = (*columns, self._holder, self._ttl.total_seconds())
+        try:
+            rows = await self._pool.fetch(QUERIES["store"], *arguments)
+        except asyncpg.UniqueViolationError:
+            # Somebody else stored one of these request ids between our look and our insert.
+            rows = await self._pool.fetch(QUERIES["store"], *arguments)
+        return {delivery_id: _Row(*rest) for delivery_id, *rest in rows}
+
+    def _hand_over(self, items: Sequence[NewDelivery], offers: Sequence[Offer], rows: "_Rows") -> bool:
+        """Gives this process what it has offered to do, where the lane was idle. Whether nothing is left to others."""
+        stored: dict[UUID, list[NewDelivery]] = {}
+        for item in items:
+            if item.delivery_id in rows:
+                stored.setdefault(item.lane_id, []).append(item)
+        left = len(rows)
+        for offer in offers:
+            first = rows.get(offer.item.delivery_id)
+            if first is None or not first.begun:
+                self._handover.declined(offer)
+                continue
+            reach("delivery.after_hot_store")
+            waiting = [_queued(item, rows[item.delivery_id], offer) for item in stored[offer.item.lane_id]]
+            left -= len(waiting)
+            self._handover.taken(offer, _lease(offer, first, len(waiting)), waiting)
+        return left == 0 and bool(rows)
+
+    async def _with_known(
+        self, items: Sequence[NewDelivery], firsts: Mapping["_Key", NewDelivery], rows: "_Rows"
+    ) -> Sequence[Stored | ParleyError]:
+        """A second statement for what is not new."""
+        known = {key: _Known.of(first) for key, first in firsts.items() if first.delivery_id in rows}
+        missing = [key for key, first in firsts.items() if first.delivery_id not in rows]
         for tenant_id, request_id, *found in await self._pool.fetch(QUERIES["known"], *_split(missing)):
             key = tenant_id, request_id
             known[key] = self._known(tenant_id, *found) if found[1] is not None else _Known.gone(found[0], firsts[key])
@@ -79,7 +131,7 @@ class PostgresSendStore:
             log.error("a stored text cannot be opened", delivery_id=str(delivery_id), error=describe(error), alert=True)
         return _Known(delivery_id, channel_id, conversation_id, chat_id, text)
 
-    def _columns(self, items: Sequence[NewDelivery]) -> tuple[list[object], ...]:
+    def _columns(self, items: Sequence[NewDelivery], offers: Mapping[UUID, Offer]) -> tuple[list[object], ...]:
         return (
             [item.delivery_id for item in items],
             [item.tenant_id for item in items],
@@ -95,7 +147,59 @@ class PostgresSendStore:
             [item.traceparent for item in items],
             [item.tracestate for item in items],
             [item.lane_id for item in items],
+            [deliveries.to_json(offer.parts) if (offer := offers.get(item.delivery_id)) else None for item in items],
         )
+
+
+class _Row(NamedTuple):
+    """What was stored: the delivery's place, and its lane as it is with it. `begun`: the lane is ours."""
+
+    seq: int
+    begun: bool
+    fence: int
+    lease_until: datetime
+
+
+_Key = tuple[str, str]
+"""Tenant and request id."""
+_Rows = dict[UUID, _Row]
+"""By the delivery's id."""
+
+
+def _lease(offer: Offer, first: _Row, pending: int) -> Lease:
+    """Of a lane that was idle before: nothing was tried or lost in it."""
+    item = offer.item
+    return Lease(
+        lane_id=item.lane_id,
+        tenant_id=item.tenant_id,
+        fence=first.fence,
+        pending=pending,
+        done_seq=first.seq - 1,
+        attempts=1,
+        data_version=0,
+        lease_until=first.lease_until,
+        expired=False,
+        share=offer.share[1],
+    )
+
+
+def _queued(item: NewDelivery, row: _Row, offer: Offer) -> Queued:
+    """As its worker would read it."""
+    return Queued(
+        item.delivery_id,
+        item.tenant_id,
+        row.seq,
+        item.channel_key,
+        item.chat_id,
+        item.message_id,
+        item.reply_index,
+        item.text,
+        item.cuts,
+        item.traceparent,
+        item.tracestate,
+        revision=0,
+        parts=offer.parts if row.begun else deliveries.fresh(1 if item.cuts is None else len(item.cuts) // 2),
+    )
 
 
 class _Known(NamedTuple):

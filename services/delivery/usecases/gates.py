@@ -155,6 +155,11 @@ class Gates:
         gate = self._gates.get(channel_key)
         return 0.0 if gate is None else gate.wait(self._now())
 
+    def is_open(self, channel_key: int) -> bool:
+        """Whether calls may go out now, none of them a probe."""
+        gate = self.of(channel_key)
+        return not gate.asks and gate.wait(self._now()) == 0.0
+
     async def admit(self, channel_key: int) -> float:
         """As `wait`; a 0 means that the call goes out. The probe of a channel is made by one process."""
         gate = self._gates.get(channel_key)

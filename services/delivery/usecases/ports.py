@@ -24,11 +24,15 @@ Headers = tuple[str, str]
 
 
 class Claimed(msgspec.Struct, frozen=True):
-    """A lease with the first deliveries that wait in its lane. `more`: there may be others after them."""
+    """A lease with the first deliveries that wait in its lane. `more`: there may be others after them.
+
+    `begun`: the first part of the first one was noted as started when the lane was leased; its call is to be made now.
+    """
 
     lease: Lease
     deliveries: Sequence[Queued]
     more: bool
+    begun: bool = False
 
 
 class Started(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from opentelemetry.context import Context
 
 from services.delivery.domain.channels import Channel
 from services.delivery.domain.channels import Provider as ProviderKind
-from services.delivery.domain.outbox import NewDelivery, Stored
+from services.delivery.domain.outbox import NewDelivery, Stored, lane_of
 from services.delivery.domain.splitting import split
 from services.delivery.providers.base import Limits
 from services.delivery.usecases import spans
@@ -88,19 +88,21 @@ class SendMessages:
 def _new(item: ToSend, channel: Channel, limits: Limits, delivery_id: UUID, headers: spans.Headers) -> NewDelivery:
     # A text that fits in UTF-16 units however it is made needs no second look.
     cuts = None if 2 * len(item.text) <= limits.max_text else _cuts(item.text, limits.max_text)
+    conversation_id = UUID(item.conversation_id)
     return NewDelivery(
         delivery_id,
         item.tenant_id,
         item.request_id,
         channel.key,
         channel.channel_id,
-        UUID(item.conversation_id),
+        conversation_id,
         item.chat_id,
         _message_id(item.message_id),
         item.reply_index,
         item.text,
         cuts,
         *headers,
+        lane_of(channel.key, conversation_id),
     )
 
 

@@ -76,7 +76,8 @@ class Worker:
             if delivery is waiting[-1]:
                 through = delivery.seq if claimed.more else end
             visit = Visit(delivery, lease, through, delivery.revision, delivery.parts)
-            ended = await self._deliver(visit, guard)
+            begun = claimed.begun and delivery is waiting[0]
+            ended = await (self._go_on(visit, guard) if begun else self._deliver(visit, guard))
             if ended.wait is not None:
                 self._later(ended.wait)
                 return False
@@ -84,6 +85,16 @@ class Worker:
         if not waiting:  # what the lane counts was moved to another lane
             left = await self._store.record(Record(settle=Settle(lease.lane_id, lease.fence, lease.pending)))
         return bool(left)
+
+    async def _go_on(self, visit: Visit, guard: Guard) -> Ended:
+        """Makes the call that was noted as started when the delivery was stored, and then what is left to do."""
+        channel = await self._channel(visit.delivery.channel_key)
+        if channel is not None:
+            with spans.processing(visit.delivery):
+                ended = await self._make_call(visit, 0, channel, guard)
+            if ended is not None:
+                return ended
+        return await self._deliver(visit, guard)
 
     async def _deliver(self, visit: Visit, guard: Guard) -> Ended:
         if visit.delivery.fault:  # a dead letter; the lane goes on
@@ -139,6 +150,11 @@ class Worker:
         visit.set(index, parts.start(visit.parts[index], self._now()))
         if not await self._start(visit):
             return await self._read_again(visit)
+        return await self._make_call(visit, index, channel, guard)
+
+    async def _make_call(self, visit: Visit, index: int, channel: Channel, guard: Guard) -> Ended | None:
+        """The call whose start is stored. None: go on with the next part."""
+        provider = self._providers[channel.provider]
         await guard.ensure(provider.timeout)  # the commit may have taken its time
         reach("delivery.after_started")
         text = visit.delivery.part_text(index)

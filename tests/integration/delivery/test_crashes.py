@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import asyncpg
@@ -14,6 +14,7 @@ import pytest
 from parley.delivery.v1 import delivery_pb2
 
 from deploy.local.embedded import EmbeddedPostgres
+from parley_client.delivery import DeliveryClient
 from parley_client.errors import CallError
 from tests.integration.delivery.conftest import SENT, Call, Delivery, World, message, until
 from tests.integration.delivery.test_statuses import status
@@ -142,6 +143,35 @@ async def test_after_a_crash_the_next_process_goes_on(
         await until(lambda: "SENT" in world.dialog.states(answer.delivery_id))
         after = await delivery.client.send_message(message("after"))
         await delivery.until_state(after.delivery_id, SENT)
+
+
+async def test_a_death_between_storing_and_sending_what_was_begun_by_being_stored(world: World) -> None:
+    """DLV-2. Much is sent until there are slots in hand and a lane is handed over, whenever that is."""
+    process = Process(world)
+    await process.start(crash_at="delivery.after_hot_store")
+    requests: list[delivery_pb2.SendMessageRequest] = []
+
+    async def write(client: DeliveryClient, name: str) -> None:
+        with suppress(CallError):
+            for number in range(10_000):
+                requests.append(message(f"{name} {number}", chat=f"{name}-{number}"))
+                await client.send_message(requests[-1], timeout=30.0)
+
+    async with AsyncExitStack() as stack:
+        dying = Delivery(world, process.address, stack)
+        await dying.create_channel()
+        people = [asyncio.create_task(write(dying.client, f"writer-{number}")) for number in range(8)]
+        assert await process.died() == -signal.SIGKILL
+        for person in people:
+            person.cancel()
+        await asyncio.gather(*people, return_exceptions=True)
+    await leases_run_out(world)
+    async with started(world) as delivery:
+        client = delivery.client
+        answers = await asyncio.gather(*(client.send_message(request, timeout=30.0) for request in requests))
+        sent = [await delivery.until_state(answer.delivery_id, SENT) for answer in answers]
+    assert {request.content.text for request in requests} == set(world.receiver.texts())
+    assert any(each.parts[0].possibly_duplicate for each in sent)
 
 
 async def test_a_call_that_was_never_made_is_told_apart_by_its_missing_end(world: World) -> None:
