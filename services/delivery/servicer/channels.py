@@ -1,7 +1,10 @@
 """`parley.delivery.v1.ChannelService`."""
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+from google.protobuf.message import Message
 
 from parley.delivery.v1 import channel_pb2 as pb
 from parley.delivery.v1 import channel_pb2_grpc
@@ -15,6 +18,7 @@ from services.runtime import pages
 from services.runtime.auth import caller, require_tenant
 from services.runtime.egress import Egress, Refused
 
+R = TypeVar("R", bound=Message)
 PAGE = 50
 CHANGEABLE = frozenset({"bot_id", "api_base"})
 
@@ -42,7 +46,7 @@ class ChannelServicer(channel_pb2_grpc.ChannelServiceServicer):
             created = await edits.create(request.tenant_id, channel.channel_id, Provider(channel.provider), values)
             return pb.CreateChannelResponse(channel=channel_message(created))
 
-        response = await self._store.once(request, pb.CreateChannelResponse, "CreateChannel", work)
+        response = await self._once(request, pb.CreateChannelResponse, "CreateChannel", work)
         # The kept answer has no secret in it: it comes from where it is sealed.
         stored = await self._get(channel.channel_id, request.tenant_id)
         response.webhook_secret = stored.webhook_secret
@@ -66,14 +70,14 @@ class ChannelServicer(channel_pb2_grpc.ChannelServiceServicer):
             channel = await edits.update(request.tenant_id, request.channel.channel_id, values)
             return pb.UpdateChannelResponse(channel=channel_message(channel))
 
-        return await self._store.once(request, pb.UpdateChannelResponse, "UpdateChannel", work)
+        return await self._once(request, pb.UpdateChannelResponse, "UpdateChannel", work)
 
     async def DeleteChannel(self, request: pb.DeleteChannelRequest, context: object) -> pb.DeleteChannelResponse:
         async def work(edits: Edits) -> pb.DeleteChannelResponse:
             await edits.delete(request.tenant_id, request.channel_id)
             return pb.DeleteChannelResponse()
 
-        return await self._store.once(request, pb.DeleteChannelResponse, "DeleteChannel", work)
+        return await self._once(request, pb.DeleteChannelResponse, "DeleteChannel", work)
 
     async def ListChannels(self, request: pb.ListChannelsRequest, context: object) -> pb.ListChannelsResponse:
         filters = (request.tenant_id, request.bot_id)
@@ -94,14 +98,14 @@ class ChannelServicer(channel_pb2_grpc.ChannelServiceServicer):
             channel = await edits.update(request.tenant_id, request.channel_id, values)
             return pb.EnableChannelResponse(channel=channel_message(channel))
 
-        return await self._store.once(request, pb.EnableChannelResponse, "EnableChannel", work)
+        return await self._once(request, pb.EnableChannelResponse, "EnableChannel", work)
 
     async def DisableChannel(self, request: pb.DisableChannelRequest, context: object) -> pb.DisableChannelResponse:
         async def work(edits: Edits) -> pb.DisableChannelResponse:
             channel = await edits.update(request.tenant_id, request.channel_id, ChannelValues(enabled=False))
             return pb.DisableChannelResponse(channel=channel_message(channel))
 
-        return await self._store.once(request, pb.DisableChannelResponse, "DisableChannel", work)
+        return await self._once(request, pb.DisableChannelResponse, "DisableChannel", work)
 
     async def WatchChannels(
         self, request: pb.WatchChannelsRequest, context: object
@@ -113,6 +117,13 @@ class ChannelServicer(channel_pb2_grpc.ChannelServiceServicer):
                 continue
             for event in events:
                 yield _event_message(event)
+
+    async def _once(self, request: Message, response: type[R], method: str, work: Callable[[Edits], Awaitable[R]]) -> R:
+        """Changes channels, and answers when this process goes by it: what is sent next goes to the new address. Others
+        hear of it."""
+        result = await self._store.once(request, response, method, work)
+        await self._mirror.refresh()
+        return result
 
     def _check(self, api_base: str | None) -> None:
         try:

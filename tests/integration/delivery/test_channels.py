@@ -12,7 +12,8 @@ from parley.delivery.v1 import delivery_pb2
 
 from parley_client.delivery import ChannelClient
 from parley_client.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied
-from tests.integration.delivery.conftest import CHANNEL, SENT, TENANT, Delivery, World, message, until
+from services.delivery.usecases.mirror import ChannelMirror
+from tests.integration.delivery.conftest import CHANNEL, SENT, TENANT, TOKEN, Delivery, World, message, until
 
 
 def update(delivery: Delivery, *paths: str, request_id: str, token: str = "", **values: Any) -> pb.UpdateChannelRequest:
@@ -124,6 +125,19 @@ async def test_a_new_token_is_used_for_the_next_call(delivery: Delivery, world: 
     answer = await delivery.client.send_message(message("text"))
     await delivery.until_state(answer.delivery_id, SENT)
     assert [call.token for call in world.receiver.calls] == ["token-2"]
+
+
+async def test_a_change_that_was_answered_is_in_force_however_late_the_news_of_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ChannelMirror, "nudge", lambda _: None)
+    async with world.serving(delivery_channel_poll_seconds=60.0) as delivery:
+        await delivery.create_channel()
+        for token in (TOKEN, "token-2"):
+            await delivery.as_("operator")[1].update_channel(update(delivery, request_id=token, token=token))
+            answer = await delivery.client.send_message(message("text"))
+            await delivery.until_state(answer.delivery_id, SENT)
+        assert [call.token for call in world.receiver.calls] == [TOKEN, "token-2"]
 
 
 async def test_a_new_token_mends_a_broken_channel(delivery: Delivery, world: World) -> None:
