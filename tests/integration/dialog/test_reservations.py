@@ -51,7 +51,7 @@ async def test_a_worker_that_lost_its_lane_leaves_the_hold_to_who_has_it_now(
     slow, fast = FakeFlow(), FakeFlow()
     slow.model = fast.model = True
     slow.held, fast.held = asyncio.Event(), asyncio.Event()
-    await world.start(flow=slow, dialog_lease_seconds=1.2, dialog_workers=1)  # no place to take the lane again
+    await world.start(flow=slow, dialog_lease_seconds=3.0, dialog_workers=1)  # no place to take the lane again
     await world.prepare()
     response = await world.submit("one")
     await until(lambda: _true(slow.asked))
@@ -60,7 +60,7 @@ async def test_a_worker_that_lost_its_lane_leaves_the_hold_to_who_has_it_now(
         "UPDATE dialog.lanes SET lease_until = now() - interval '1 second', due_at = now() - interval '1 second'"
     )
     await until(lambda: _true(fast.asked))
-    await asyncio.sleep(2.0)  # the first worker notices, and is stopped
+    await asyncio.sleep(4.0)  # the first worker notices, and is stopped
     assert world.limits.used == 1
     fast.held.set()
     await world.ends(response.message_id)

@@ -117,7 +117,14 @@ async def serving(proxies: str = "", drain: float = 1.0, **bounds: Any) -> Async
 
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
-    async with serving(head_bytes=4096, head_seconds=1.0, body_seconds=1.0, body_bytes=100_000) as one:
+    async with serving(head_bytes=4096, head_seconds=30.0, body_seconds=30.0, body_bytes=100_000) as one:
+        yield one
+
+
+@pytest.fixture
+async def impatient() -> AsyncIterator[Served]:
+    """Too impatient for any test that is not about that."""
+    async with serving(head_seconds=1.0, body_seconds=1.0) as one:
         yield one
 
 
@@ -203,8 +210,8 @@ async def test_too_many_bytes_before_the_body_are_a_431(served: Served, head: by
     assert served.server.door.refused["headers_too_large"] == 1
 
 
-async def test_headers_that_come_drop_by_drop_are_a_408(served: Served) -> None:
-    peer = await served.connect()
+async def test_headers_that_come_drop_by_drop_are_a_408(impatient: Served) -> None:
+    peer = await impatient.connect()
 
     async def drip() -> None:
         for byte in b"GET / HTTP/1.1\r\nX-Slow: " + b"x" * 1000:
@@ -214,23 +221,23 @@ async def test_headers_that_come_drop_by_drop_are_a_408(served: Served) -> None:
     dripping = asyncio.create_task(drip())
     assert await peer.problem() == (408, "TOO_SLOW")
     dripping.cancel()
-    assert not served.app.seen
+    assert not impatient.app.seen
 
 
-async def test_a_connection_that_says_nothing_is_closed(served: Served) -> None:
-    peer = await served.connect()
+async def test_a_connection_that_says_nothing_is_closed(impatient: Served) -> None:
+    peer = await impatient.connect()
     assert await peer.ended()
 
 
-async def test_a_body_that_comes_too_slowly_is_a_408_and_nobody_waits_for_it(served: Served) -> None:
-    peer = await served.connect()
+async def test_a_body_that_comes_too_slowly_is_a_408_and_nobody_waits_for_it(impatient: Served) -> None:
+    peer = await impatient.connect()
     peer.send(b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\nxx")
     assert await peer.problem() == (408, "TOO_SLOW")
-    assert (served.app.lost, served.app.bodies) == (1, [])
+    assert (impatient.app.lost, impatient.app.bodies) == (1, [])
 
 
 async def test_a_large_body_at_a_fair_pace_has_its_time() -> None:
-    async with serving(body_seconds=0.5, body_bytes_per_second=1000) as served:
+    async with serving(body_seconds=0.5, body_bytes_per_second=100) as served:
         peer = await served.connect()
         peer.send(b"POST / HTTP/1.1\r\nContent-Length: 3000\r\n\r\n")
         for _ in range(6):  # 1.5 s in all
@@ -376,7 +383,7 @@ async def test_too_many_requests_at_once_are_a_503_that_says_when() -> None:
 
 
 async def test_idle_connections_are_closed() -> None:
-    async with serving(idle_seconds=0.3) as served:
+    async with serving(idle_seconds=2.0) as served:
         peer = await served.connect()
         peer.send(GET)
         assert (await peer.answer())[0] == 200
