@@ -1,6 +1,6 @@
 """Documents of what is remembered, and how a save changes them. Pure; times are Unix milliseconds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -61,16 +61,19 @@ class Contact:
         return max(self.client_until, self.preferences_until)
 
 
-def snapshot(conversation: Conversation, contact: Contact, now: int) -> context_pb2.Snapshot:
-    """What holds at `now`."""
+_WHOLE = frozenset({"dialog", "messages", "client", "preferences"})
+
+
+def snapshot(conversation: Conversation, contact: Contact, now: int, only: Set[str] = _WHOLE) -> context_pb2.Snapshot:
+    """What holds at `now`, of these namespaces."""
     result = context_pb2.Snapshot()
-    if conversation.dialog is not None and conversation.dialog_until > now:
+    if conversation.dialog is not None and conversation.dialog_until > now and "dialog" in only:
         result.dialog.CopyFrom(conversation.dialog)
-    if conversation.messages is not None and conversation.messages_until > now:
+    if conversation.messages is not None and conversation.messages_until > now and "messages" in only:
         result.messages.CopyFrom(conversation.messages)
-    if contact.client is not None and contact.client_until > now:
+    if contact.client is not None and contact.client_until > now and "client" in only:
         result.client.CopyFrom(contact.client)
-    if contact.preferences is not None and contact.preferences_until > now:
+    if contact.preferences is not None and contact.preferences_until > now and "preferences" in only:
         result.preferences.CopyFrom(contact.preferences)
     return result
 
@@ -102,9 +105,6 @@ def check_mask(mask: FieldMask) -> None:
             )
 
 
-_WHOLE = frozenset({"dialog", "messages", "client", "preferences"})
-
-
 def save(
     conversation: Conversation,
     contact: Contact,
@@ -123,7 +123,7 @@ def save(
             f"The conversation has version {conversation.version}; read it again and repeat the change.",
             metadata={"expected": str(request.expected_version), "actual": str(conversation.version)},
         )
-    after = _merged(snapshot(conversation, contact, now), request)
+    after = _merged(snapshot(conversation, contact, now, _changed_in_part(request)), request)
     paths = {path.partition(".")[0] for path in request.update_mask.paths}
     version = conversation.version + 1
     dialog, dialog_until = conversation.dialog, conversation.dialog_until
@@ -144,6 +144,15 @@ def save(
     if "preferences" in paths:
         known = replace(known, preferences=after.preferences, preferences_until=now + lifetimes.preferences)
     return changed, known
+
+
+def _changed_in_part(request: context_pb2.SaveContextRequest) -> set[str]:
+    """The namespaces of which a save keeps something; others it replaces, or leaves as they are."""
+    paths = request.update_mask.paths
+    parts = {path.partition(".")[0] for path in paths if path not in _WHOLE}
+    if request.append_messages:
+        parts.add("messages")
+    return parts.difference(paths)
 
 
 def _merged(before: context_pb2.Snapshot, request: context_pb2.SaveContextRequest) -> context_pb2.Snapshot:
