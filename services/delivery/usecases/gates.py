@@ -157,8 +157,8 @@ class Gates:
 
     def is_open(self, channel_key: int) -> bool:
         """Whether calls may go out now, none of them a probe."""
-        gate = self.of(channel_key)
-        return not gate.asks and gate.wait(self._now()) == 0.0
+        gate = self._gates.get(channel_key)
+        return gate is None or (not gate.asks and gate.wait(self._now()) == 0.0)
 
     async def admit(self, channel_key: int) -> float:
         """As `wait`; a 0 means that the call goes out. The probe of a channel is made by one process."""

@@ -280,6 +280,7 @@ async def test_channels_with_nothing_amiss_take_no_memory() -> None:
     one, other = processes.gates
     for key in range(100):
         assert one.wait(key) == await one.admit(key) == 0.0
+        assert one.is_open(key)
         one.answered(key)
     assert len(one) == 0
     for _ in range(2):
