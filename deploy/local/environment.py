@@ -29,6 +29,10 @@ PREFIXES = ("LC_", "PYTHON", "MALLOC_", "GRPC_")
 PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 """For those who call out; an address of a proxy may hold a password."""
 CALLS_OUT = frozenset({"delivery", "dialog"})
+TRACING = "OTEL_"
+"""Begins what OpenTelemetry's SDK reads by itself; all services are traced alike."""
+ONE_NAME = "OTEL_SERVICE_NAME"
+"""Not for many services: their spans could not be told apart."""
 TESTS = ("PARLEY_CRASH_FOLDER",)
 
 
@@ -42,6 +46,7 @@ def of_service(given: Mapping[str, str], service: str) -> dict[str, str]:
     names = {*variables(service), *TESTS} - {"PARLEY_DATABASE_URL", "PARLEY_REDIS_URL"}
     if service in CALLS_OUT:
         names |= {*PROXIES, *(name.lower() for name in PROXIES)}
+    names |= {name for name in given if name.startswith(TRACING) and name != ONE_NAME}
     return of_system(given) | {name: value for name, value in given.items() if name in names}
 
 

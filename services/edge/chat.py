@@ -25,6 +25,7 @@ from services.edge.problems import Problem, from_call_error
 from services.edge.translate.chat2desk import clean
 from services.kernel.ids import uuid7
 from services.runtime.crashpoints import reach
+from services.runtime.tracing.spans import current
 
 _tracer = trace.get_tracer("parley.edge")
 
@@ -215,7 +216,7 @@ def _links(request: Request) -> list[trace.Link]:
 
 
 def _server_span(name: str, request: Request) -> AbstractContextManager[trace.Span]:
-    return _tracer.start_as_current_span(name, kind=SpanKind.SERVER, links=_links(request), record_exception=False)
+    return current(_tracer.start_span(name, kind=SpanKind.SERVER, links=_links(request)))
 
 
 def _close(span: trace.Span, status: int) -> None:

@@ -1,7 +1,6 @@
 """What the edge says of itself: `/`, `/openapi.json` and `/docs`."""
 
 import re
-from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
 from starlette.requests import Request
@@ -9,6 +8,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from services.edge.docs import page as docs_page
 from services.edge.openapi import DOCUMENT
+from services.runtime.version import version
 
 _ENCODED = msgspec.json.encode(DOCUMENT)
 _HOST = re.compile(r"[a-zA-Z0-9.-]{1,253}(:[0-9]{1,5})?|\[[0-9a-fA-F:]{2,45}\](:[0-9]{1,5})?")
@@ -21,7 +21,7 @@ async def info(request: Request) -> Response:
         return HTMLResponse(_page("Parley", _LANDING))
     body = {
         "name": "parley",
-        "version": _version(),
+        "version": version(),
         "service": "edge",
         "docs": "/docs",
         "openapi": "/openapi.json",
@@ -51,13 +51,6 @@ def base_of(request: Request) -> str:
 async def to_docs(request: Request) -> Response:
     """Where other frameworks keep theirs."""
     return RedirectResponse("/docs")
-
-
-def _version() -> str:
-    try:
-        return version("parley")
-    except PackageNotFoundError:
-        return "0.1.0"
 
 
 _LANDING = """

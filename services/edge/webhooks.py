@@ -22,6 +22,7 @@ from services.edge.problems import Problem, from_call_error
 from services.edge.signatures import secret_matches
 from services.edge.translate import chat2desk
 from services.runtime import crashpoints
+from services.runtime.tracing.spans import current
 
 _tracer = trace.get_tracer("parley.edge")
 
@@ -50,12 +51,8 @@ class Chat2DeskWebhook:
         self._default_channel = default_channel
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with _tracer.start_as_current_span(
-            "POST /webhooks/chat2desk/{channel_id}",
-            kind=SpanKind.SERVER,
-            links=_links(scope),
-            record_exception=False,
-        ) as span:
+        route = "POST /webhooks/chat2desk/{channel_id}"
+        with current(_tracer.start_span(route, kind=SpanKind.SERVER, links=_links(scope))) as span:
             try:
                 response = await self._answer(scope, receive)
             except Problem as problem:

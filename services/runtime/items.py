@@ -20,6 +20,7 @@ from services.runtime.interceptors.sizes import too_large
 from services.runtime.interceptors.tracing import end, trusted
 from services.runtime.logs import get_logger
 from services.runtime.methods import max_request_bytes
+from services.runtime.tracing.spans import tracer
 from services.runtime.validation import check
 
 Responses = TypeVar("Responses", bound=Message)
@@ -117,7 +118,6 @@ class _Opening:
         self._who = who
         self._method = method.lstrip("/")
         self._attributes: dict[str, str | int] = {RPC_SYSTEM: "grpc", RPC_METHOD: self._method, BATCH_ITEMS: count}
-        self._tracer = trace.get_tracer("parley.server")
         batch = trace.get_current_span().get_span_context()
         self._links = [Link(batch)] if batch.is_valid else []
 
@@ -128,7 +128,9 @@ class _Opening:
             return _Item(index, item.request, parent, None)
         tenant_id = getattr(item.request, "tenant_id", "")
         attributes = {**self._attributes, "parley.tenant_id": tenant_id} if tenant_id else self._attributes
-        span = self._tracer.start_span(self._method, parent, SpanKind.SERVER, attributes, links + self._links)
+        span = tracer("parley.server").start_span(
+            self._method, parent, SpanKind.SERVER, attributes, links + self._links
+        )
         recorded = span if span.is_recording() else None
         return _Item(index, item.request, trace.set_span_in_context(span, parent), recorded)
 

@@ -71,6 +71,10 @@ class Settings(BaseSettings):
     """Share of new traces that are recorded."""
     traces_per_second: float = Field(default=50.0, ge=0)
     """New traces that one process records in a second at most; 0 for no such cap."""
+    span_delay_ms: int = Field(default=1000, gt=0, validation_alias="OTEL_BSP_SCHEDULE_DELAY")
+    """Milliseconds for which ended spans wait for one another before they are sent. OpenTelemetry's SDK reads its
+    other variables itself: resource (`OTEL_RESOURCE_ATTRIBUTES`, `OTEL_SERVICE_NAME`), limits (`OTEL_SPAN_...`),
+    batches (`OTEL_BSP_...`), and `OTEL_SDK_DISABLED`."""
 
     default_deadline_seconds: float = Field(default=10.0, gt=0)
     """Deadline of a unary call that comes without one."""

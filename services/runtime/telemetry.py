@@ -1,45 +1,59 @@
 """Tracing of a process: which traces are recorded, and where spans go."""
 
+import asyncio
+import os
 from urllib.parse import unquote, urlsplit
 
 import grpc
 from opentelemetry import trace
+from opentelemetry.sdk.environment_variables import OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased
 
 from parley_client.tokens import TokenSource
 from services.runtime.settings import Settings
-from services.runtime.tracing.export import Exporter, Send, to_grpc, to_http, to_telemetry
-from services.runtime.tracing.otlp import encode_head
-from services.runtime.tracing.sampling import Sampler
-from services.runtime.tracing.spans import LeanProvider
+from services.runtime.tracing.backends import to_grpc, to_http, to_telemetry
+from services.runtime.tracing.export import Batch, Handover, Outbound, Send
+from services.runtime.tracing.sampling import Cap, RateCapped
+from services.runtime.version import version
 
 _CHANNEL = (("grpc.max_reconnect_backoff_ms", 5000), ("grpc.use_local_subchannel_pool", 1))
 
-PUBLIC_PER_SECOND = 2.0
+UNKNOWN_PER_SECOND = 2.0
 """New traces of callers without a valid token that are recorded in a second at most."""
+LONGEST_VALUE = 16_384
+"""Characters of an attribute that are kept, unless OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT says otherwise."""
 
 
 class Telemetry:
-    """The process's exporters. Made by `start`."""
+    """The process's provider of tracers, and the backends that get its spans. Made by `start`."""
 
-    def __init__(self) -> None:
-        self._exporters: list[Exporter] = []
+    def __init__(self, provider: TracerProvider) -> None:
+        self.provider = provider
+        self._backends: list[Outbound] = []
         self._channels: list[grpc.aio.Channel] = []
 
-    def offer(self, span: bytes) -> None:
-        """Give an encoded span to every exporter."""
-        for exporter in self._exporters:
-            exporter.offer(span)
+    def send(self, backends: dict[str, tuple[Send, grpc.aio.Channel | None]], delay: int) -> None:
+        """Send spans to all of these. They wait up to `delay` milliseconds for one another."""
+        for name, (send, channel) in backends.items():
+            self._backends.append(Outbound(name, send))
+            if channel is not None:
+                self._channels.append(channel)
+        if backends:
+            processor = BatchSpanProcessor(Handover(self._offer), schedule_delay_millis=delay)
+            self.provider.add_span_processor(processor)
 
-    def add(self, exporter: Exporter, channel: grpc.aio.Channel | None) -> None:
-        """Send spans there too."""
-        self._exporters.append(exporter)
-        if channel is not None:
-            self._channels.append(channel)
+    def _offer(self, batch: Batch) -> None:
+        for backend in self._backends:
+            backend.offer(batch)
 
     async def close(self) -> None:
         """Send what waits; a moment at most."""
-        for exporter in self._exporters:
-            await exporter.close()
+        await asyncio.to_thread(self.provider.shutdown)  # it waits for its thread, which gives its spans to this loop
+        for backend in self._backends:
+            await backend.close()
         for channel in self._channels:
             await channel.close()
 
@@ -47,20 +61,37 @@ class Telemetry:
 def start(name: str, settings: Settings, tokens: TokenSource) -> Telemetry:
     """Begin to trace this process: to our telemetry service, to an OTLP endpoint, to both, or not at all.
 
-    The telemetry service does not trace itself.
+    The telemetry service does not trace itself. What the SDK reads of the environment (resource, limits, batches) is
+    honoured.
     """
-    telemetry = Telemetry()
-    head = encode_head({"service.name": name, "service.namespace": "parley"})
+    backends: dict[str, tuple[Send, grpc.aio.Channel | None]] = {}
     if settings.telemetry_address and name != "telemetry":
         channel = grpc.aio.insecure_channel(settings.telemetry_address, _CHANNEL)
-        telemetry.add(Exporter("telemetry", head, to_telemetry(channel, tokens)), channel)
+        backends["telemetry"] = to_telemetry(channel, tokens), channel
     if settings.otlp_endpoint:
-        send, other = _otlp(settings)
-        telemetry.add(Exporter(settings.otlp_endpoint, head, send), other)
-    ratio = settings.trace_ratio if telemetry._exporters else 0.0
-    public = Sampler(ratio, min(settings.traces_per_second or PUBLIC_PER_SECOND, PUBLIC_PER_SECOND))
-    trace.set_tracer_provider(LeanProvider(Sampler(ratio, settings.traces_per_second), telemetry.offer, public))
+        backends[settings.otlp_endpoint] = _otlp(settings)
+    ratio = settings.trace_ratio if backends else 0.0
+    known = Cap(ratio, settings.traces_per_second)
+    unknown = Cap(ratio, min(settings.traces_per_second or UNKNOWN_PER_SECOND, UNKNOWN_PER_SECOND))
+    provider = TracerProvider(
+        ParentBased(RateCapped(known, unknown)), resource_of(name), shutdown_on_exit=False, span_limits=limits()
+    )
+    telemetry = Telemetry(provider)
+    telemetry.send(backends, settings.span_delay_ms)
+    trace.set_tracer_provider(provider)
     return telemetry
+
+
+def resource_of(name: str) -> Resource:
+    """What all spans of a service's process share; OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME go before it."""
+    ours = {"service.name": name, "service.namespace": "parley", "service.version": version()}
+    return Resource.create(ours | dict(OTELResourceDetector().detect().attributes or {}))
+
+
+def limits() -> SpanLimits:
+    """The SDK's limits of a span, and one for the length of its values, for which the SDK has none by itself."""
+    given = OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT in os.environ
+    return SpanLimits(max_attribute_length=None if given else LONGEST_VALUE)
 
 
 def _otlp(settings: Settings) -> tuple[Send, grpc.aio.Channel | None]:

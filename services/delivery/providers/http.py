@@ -14,6 +14,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from services.delivery.providers.wire import Answer, Disconnected, Target, Wire, tls_context
 from services.runtime.egress import Egress, Refused
+from services.runtime.tracing.spans import tracer
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class HttpClient:
         """One POST. Redirects are not followed: a token is for the address it was given for."""
         if not trace.get_current_span().is_recording():
             return await self._post(target, headers, body)
-        span = trace.get_tracer("parley.delivery").start_span("POST", kind=SpanKind.CLIENT)
+        span = tracer("parley.delivery").start_span("POST", kind=SpanKind.CLIENT)
         try:
             result = await self._post(target, headers, body)
             _describe(span, target, result)

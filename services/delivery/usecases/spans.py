@@ -13,6 +13,7 @@ from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, StatusCode, 
 
 from parley_client.tracing import context_from, headers_of
 from services.delivery.domain.outbox import Queued
+from services.runtime.tracing.spans import tracer
 
 Headers = tuple[str, str]
 
@@ -22,7 +23,7 @@ def stored(parent: Context | None, tenant_id: str, delivery_id: str, message_id:
     current = trace.get_current_span(parent)
     if not current.get_span_context().trace_flags.sampled:
         return INVALID_SPAN, headers_of(current.get_span_context())
-    span = trace.get_tracer("parley.delivery").start_span(
+    span = tracer("parley.delivery").start_span(
         "send outbox",
         parent,
         SpanKind.PRODUCER,
@@ -35,7 +36,7 @@ def sent_again(parent: Context | None, traceparent: str, tenant_id: str, deliver
     """A PRODUCER span that begins a new trace: an operator wants a delivery sent again. It links to both pasts."""
     links = [Link(trace.get_current_span(parent).get_span_context())]
     links.append(Link(trace.get_current_span(context_from(traceparent)).get_span_context()))
-    span = trace.get_tracer("parley.delivery").start_span(
+    span = tracer("parley.delivery").start_span(
         "send outbox",
         Context(),
         SpanKind.PRODUCER,
@@ -63,7 +64,7 @@ def processing(delivery: Queued) -> Iterator[Span]:
             "parley.delivery_id": str(delivery.delivery_id),
             "parley.message_id": str(delivery.message_id or ""),
         }
-        span = trace.get_tracer("parley.delivery").start_span(
+        span = tracer("parley.delivery").start_span(
             "process outbox", stored, SpanKind.CONSUMER, attributes, [Link(origin)]
         )
         stored = trace.set_span_in_context(span, stored)

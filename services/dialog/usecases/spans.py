@@ -10,6 +10,7 @@ from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, Status, Stat
 
 from parley_client.tracing import context_from
 from services.runtime.logs import get_logger
+from services.runtime.tracing import spans
 
 log = get_logger(__name__)
 
@@ -18,8 +19,8 @@ LONGEST_SHOWN = 2_000
 
 
 def tracer() -> Tracer:
-    """Makes the spans of dialog. Ask for it where it is used: the provider may be set at any time."""
-    return trace.get_tracer("parley.dialog")
+    """Makes the spans of dialog. Ask for it where it is used."""
+    return spans.tracer("parley.dialog")
 
 
 @contextmanager
@@ -35,7 +36,7 @@ def consumer(name: str, traceparent: str, tracestate: str) -> Iterator[Span]:
             otel.detach(token)
         return
     links = [Link(produced)]
-    with tracer().start_as_current_span(name, parent, SpanKind.CONSUMER, links=links, record_exception=False) as span:
+    with spans.current(tracer().start_span(name, parent, SpanKind.CONSUMER, links=links)) as span:
         yield span
 
 
@@ -45,7 +46,7 @@ def child(name: str, attributes: Mapping[str, str] | None = None) -> Iterator[Sp
     if not trace.get_current_span().is_recording():
         yield INVALID_SPAN
         return
-    with tracer().start_as_current_span(name, attributes=dict(attributes or {}), record_exception=False) as span:
+    with spans.current(tracer().start_span(name, attributes=attributes)) as span:
         yield span
 
 

@@ -13,7 +13,7 @@ from parley_client.tracing import ERROR_TYPE, RPC_METHOD, RPC_STATUS, RPC_SYSTEM
 from services.runtime.auth import Caller, known_caller
 from services.runtime.interceptors.base import Context, Interceptor, Proceed
 from services.runtime.methods import Method
-from services.runtime.tracing.spans import PUBLIC
+from services.runtime.tracing.sampling import UNKNOWN_CALLER
 
 SERVER_FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
 """The codes that are errors of the server; the others are the client's business."""
@@ -22,6 +22,7 @@ EARLIER, EARLIER_SHARE = 0.25, 0.25
 """How much before our deadline a caller's may be, in seconds and as a share of the call's time, whichever is less: its
 time began before the call's way to us, and the wire rounds timeouts up (gRPC sends three digits)."""
 
+_OF_UNKNOWN = otel_context.set_value(UNKNOWN_CALLER, True, otel_context.Context())
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
@@ -35,7 +36,6 @@ class Tracing(Interceptor):
     def __init__(self, methods: Mapping[str, Method]) -> None:
         super().__init__(methods)
         self._tracer = trace.get_tracer("parley.server")
-        self._public = trace.get_tracer(PUBLIC)
 
     async def around(self, method: Method, request: Any, context: Context, proceed: Proceed) -> Any:
         who = known_caller()
@@ -47,9 +47,8 @@ class Tracing(Interceptor):
         if not links and remote.is_valid and not remote.trace_flags.sampled:
             otel_context.attach(parent)
             return await proceed(request, context)
-        span = (self._tracer if who else self._public).start_span(
-            method.name, parent, SpanKind.SERVER, {RPC_SYSTEM: "grpc", RPC_METHOD: method.name}, links
-        )
+        attributes = {RPC_SYSTEM: "grpc", RPC_METHOD: method.name}
+        span = self._tracer.start_span(method.name, parent, SpanKind.SERVER, attributes, links)
         otel_context.attach(trace.set_span_in_context(span, parent))
         if not span.is_recording():
             return await proceed(request, context)
@@ -86,10 +85,11 @@ def trusted(parent: otel_context.Context, who: Caller | None) -> tuple[otel_cont
     """The context in which a call is served, and what its span is linked to: the carried one for a service of ours, a
     new one with a link to the carried one for others. Whoever comes from outside decides neither where a span is
     written nor whether."""
-    remote = trace.get_current_span(parent).get_span_context()
-    if not remote.is_valid or (who is not None and who.is_service):
+    if who is not None and who.is_service:
         return parent, []
-    return otel_context.Context(), [Link(remote)]
+    remote = trace.get_current_span(parent).get_span_context()
+    new = otel_context.Context() if who else _OF_UNKNOWN
+    return new, [Link(remote)] if remote.is_valid else []
 
 
 def incoming(context: Context) -> otel_context.Context:

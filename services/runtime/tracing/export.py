@@ -1,189 +1,171 @@
-"""Sends encoded spans away, on the loop and in batches."""
+"""Sends spans away: encoded by OpenTelemetry's own encoder, and kept while a backend is away.
+
+The exporters of OpenTelemetry give a batch up when its backend is away for some seconds, or when one span of it is bad.
+"""
 
 import asyncio
-import urllib.error
-import urllib.request
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
-import grpc
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from parley_client.tokens import TokenSource
 from services.runtime.apart import send_apart
 from services.runtime.logs import describe, get_logger
-from services.runtime.tracing.otlp import encode_export
 
 log = get_logger(__name__)
 
-QUEUE = 16_384
-"""Spans that wait at most; beyond that the oldest are dropped."""
-BATCH = 512
-INTERVAL = 0.5
-"""Seconds between two exports when there is little to export."""
-TIMEOUT = 5.0
-_LONGEST_PAUSE = 10.0
+MOST_BYTES = 8 * 1024 * 1024
+"""Encoded spans that wait for a backend at most, some 25,000; beyond that the oldest are dropped."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
+"""Seconds between two attempts while a backend is away."""
+
+
+class Batch(NamedTuple):
+    """Encoded spans: how many, and the `ExportTraceServiceRequest` of them."""
+
+    spans: int
+    request: bytes
+
 
 Send = Callable[[bytes], Awaitable[object]]
 """Sends an `ExportTraceServiceRequest`. Raises `Refused`, or something else when it may be taken later."""
-
-_LATER = frozenset(
-    {
-        grpc.StatusCode.ABORTED,
-        grpc.StatusCode.CANCELLED,
-        grpc.StatusCode.DATA_LOSS,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.OUT_OF_RANGE,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        grpc.StatusCode.UNAVAILABLE,
-        # These say nothing of the spans: somebody has to mend the address or the credentials.
-        grpc.StatusCode.PERMISSION_DENIED,
-        grpc.StatusCode.UNAUTHENTICATED,
-        grpc.StatusCode.UNIMPLEMENTED,
-    }
-)
-"""Answers after which the same spans may be taken later; the first seven are those of the OTLP specification."""
-_LATER_BY_HTTP = frozenset({401, 403, 404, 405, 407, 408, 429, 502, 503, 504})
-_TOO_LARGE = "larger than max"
-"""Stands in gRPC's own words when a message exceeds the receiver's limit."""
 
 
 class Refused(Exception):
     """The backend does not take these spans, now or later."""
 
 
-class Exporter:
-    """A queue of spans and the task that empties it.
+class Handover(SpanExporter):
+    """Encodes spans in the thread of a `BatchSpanProcessor`, and gives them to the loop."""
+
+    def __init__(self, take: Callable[[Batch], None]) -> None:
+        """`take` is called on the loop that runs now."""
+        self._take = take
+        self._loop = asyncio.get_running_loop()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        for batch in encode(spans):
+            self._loop.call_soon_threadsafe(self._take, batch)
+        return SpanExportResult.SUCCESS
+
+
+class Outbound:
+    """What waits for one backend, and the task that sends it.
 
     A backend that is away costs one failed attempt now and then: spans wait, and the oldest are dropped when there are
     too many. What it refuses for good is dropped, and nothing waits behind it.
     """
 
-    def __init__(self, name: str, head: bytes, send: Send) -> None:
-        """`head` begins each request (`otlp.encode_head`)."""
+    def __init__(self, name: str, send: Send) -> None:
         self._name = name
-        self._head = head
         self._send = send
-        self._waiting: deque[bytes] = deque(maxlen=QUEUE)
-        self._first = asyncio.Event()
-        """Set when something waits after nothing did."""
-        self._due = asyncio.Event()
+        self._waiting: deque[Batch] = deque()
+        self._bytes = 0
+        self._some = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._task = asyncio.create_task(self._run(), name=f"export spans to {name}")
+        self._task = asyncio.create_task(self._run(), name=f"send spans to {name}")
         self.dropped = 0
 
-    def offer(self, span: bytes) -> None:
-        """Take an encoded span."""
-        waiting = self._waiting
-        if len(waiting) == QUEUE:
-            self.dropped += 1
-        waiting.append(span)
-        if len(waiting) == 1:
-            self._first.set()
-        elif len(waiting) == BATCH:
-            self._due.set()
+    def offer(self, batch: Batch) -> None:
+        """Take encoded spans."""
+        self._waiting.append(batch)
+        self._bytes += len(batch.request)
+        while self._bytes > MOST_BYTES:
+            self.dropped += self._next().spans
+        self._some.set()
 
     async def close(self, seconds: float = 2.0) -> None:
         """Send what waits, for so many seconds at most."""
         self._stopping.set()
-        self._first.set()
-        self._due.set()
+        self._some.set()
         await asyncio.wait({self._task}, timeout=seconds)
         self._task.cancel()
 
     async def _run(self) -> None:
-        pause, away = INTERVAL, False
+        pause, away = FIRST_PAUSE, False
         while self._waiting or not self._stopping.is_set():
             if not self._waiting:
-                await self._first.wait()
-            self._first.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for((self._stopping if away else self._due).wait(), pause)
-            self._due.clear()
+                self._some.clear()
+                await self._some.wait()
+                continue
             try:
-                while self._waiting:
-                    await self._send_batch()
+                await self._send_next()
             except Exception as error:
                 if self._stopping.is_set():
                     return
                 if not away:
                     log.warning("spans cannot be sent", to=self._name, error=describe(error))
-                pause, away = min(pause * 2, _LONGEST_PAUSE), True
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), pause)
+                pause, away = min(pause * 2, LONGEST_PAUSE), True
                 continue
             if away:
                 log.info("spans are sent again", to=self._name, dropped=self.dropped)
-            pause, away = INTERVAL, False
+            pause, away = FIRST_PAUSE, False
 
-    async def _send_batch(self) -> None:
-        waiting = self._waiting
-        parts: list[Sequence[bytes]] = [[waiting.popleft() for _ in range(min(BATCH, len(waiting)))]]
+    async def _send_next(self) -> None:
+        parts: list[Sequence[Batch]] = [[self._next()]]
         try:
-            await send_apart(parts, self._send_part, Refused, self._refused)
+            try:
+                await self._send_part(parts[0])
+                parts.clear()
+            except Refused:
+                parts[0] = apart(parts[0][0])
+                await send_apart(parts, self._send_part, Refused, self._refused)
         finally:  # what is left was not sent
-            self._put_back([span for part in parts for span in part])
+            self._put_back([joined(part) for part in parts])
 
-    async def _send_part(self, spans: Sequence[bytes]) -> None:
-        await self._send(encode_export(self._head, spans))
+    async def _send_part(self, batches: Sequence[Batch]) -> None:
+        await self._send(joined(batches).request)
 
-    def _put_back(self, spans: Sequence[bytes]) -> None:
-        too_many = max(0, len(spans) - (QUEUE - len(self._waiting)))
-        self.dropped += too_many
-        self._waiting.extendleft(reversed(spans[too_many:]))
+    def _next(self) -> Batch:
+        batch = self._waiting.popleft()
+        self._bytes -= len(batch.request)
+        return batch
 
-    def _refused(self, spans: Sequence[bytes], error: Exception) -> None:
-        self.dropped += len(spans)
-        log.warning("spans are refused", by=self._name, refused=len(spans), dropped=self.dropped, error=describe(error))
+    def _put_back(self, batches: Sequence[Batch]) -> None:
+        for batch in reversed(batches):
+            if self._bytes + len(batch.request) > MOST_BYTES:
+                self.dropped += batch.spans
+            else:
+                self._waiting.appendleft(batch)
+                self._bytes += len(batch.request)
 
-
-EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-
-
-def to_telemetry(channel: grpc.aio.Channel, tokens: TokenSource) -> Send:
-    """Our own telemetry service."""
-    call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(EXPORT)
-
-    async def send(request: bytes) -> object:
-        metadata = (("authorization", f"Bearer {tokens.token('telemetry')}"),)
-        return await _taken(call(request, timeout=TIMEOUT, metadata=metadata))
-
-    return send
+    def _refused(self, batches: Sequence[Batch], error: Exception) -> None:
+        spans = joined(batches).spans
+        self.dropped += spans
+        log.warning("spans are refused", by=self._name, refused=spans, dropped=self.dropped, error=describe(error))
 
 
-def to_grpc(channel: grpc.aio.Channel, headers: Mapping[str, str]) -> Send:
-    """Any OTLP/gRPC backend."""
-    call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(EXPORT)
-    metadata = tuple((key.lower(), value) for key, value in headers.items())
-
-    async def send(request: bytes) -> object:
-        return await _taken(call(request, timeout=TIMEOUT, metadata=metadata))
-
-    return send
-
-
-async def _taken(call: Awaitable[bytes]) -> bytes:
-    """The answer of a call. Raises `Refused` when no repeat would change it."""
+def encode(spans: Sequence[ReadableSpan]) -> list[Batch]:
+    """Spans encoded together; apart when one of them cannot be, and that one is left out."""
     try:
-        return await call
-    except grpc.aio.AioRpcError as error:
-        if error.code() not in _LATER or _TOO_LARGE in (error.details() or ""):
-            raise Refused(describe(error)) from error
-        raise
+        return [Batch(len(spans), encode_spans(spans).SerializeToString())]
+    except Exception as error:
+        if len(spans) > 1:
+            half = len(spans) // 2
+            return encode(spans[:half]) + encode(spans[half:])
+        log.warning("a span cannot be encoded", error=type(error).__name__)
+        return []
 
 
-def to_http(url: str, headers: Mapping[str, str]) -> Send:
-    """Any OTLP/HTTP backend (binary protobuf)."""
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Batches as one: protobuf messages that follow one another are one message with the fields of all."""
+    return Batch(sum(batch.spans for batch in batches), b"".join([batch.request for batch in batches]))
 
-    def post(request: bytes) -> None:
-        head = {**headers, "content-type": "application/x-protobuf"}
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, request, head), timeout=TIMEOUT):  # noqa: S310
-                pass
-        except urllib.error.HTTPError as error:
-            if error.code not in _LATER_BY_HTTP:
-                raise Refused(describe(error)) from error
-            raise
 
-    async def send(request: bytes) -> None:
-        await asyncio.to_thread(post, request)
-
-    return send
+def apart(batch: Batch) -> list[Batch]:
+    """Each span of a batch on its own."""
+    found = []
+    for resource in ExportTraceServiceRequest.FromString(batch.request).resource_spans:
+        for scope in resource.scope_spans:
+            for span in scope.spans:
+                one = ExportTraceServiceRequest()
+                one.resource_spans.add(resource=resource.resource).scope_spans.add(scope=scope.scope, spans=[span])
+                found.append(Batch(1, one.SerializeToString()))
+    return found

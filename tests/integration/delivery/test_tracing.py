@@ -8,9 +8,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from parley.delivery.v1 import delivery_pb2
 
-from services.runtime.tracing.sampling import Sampler
-from services.runtime.tracing.spans import LeanProvider
 from tests.integration.delivery.conftest import DEAD, SENT, TENANT, TOKEN, Delivery, World, message, until
+from tests.support.spans import recording
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -19,8 +18,7 @@ PARENT = "b7ad6b7169203331"
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> list[Span]:
     recorded: list[Span] = []
-    provider = LeanProvider(Sampler(1, 0), lambda span: recorded.append(Span.FromString(span)))
-    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", recording(recorded))
     return recorded
 
 

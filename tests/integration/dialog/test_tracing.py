@@ -10,9 +10,8 @@ from parley.dialog.v1 import dialog_pb2
 
 from parley_client.dialog import DialogClient
 from services.dialog.domain import DecisionError, FailureKind
-from services.runtime.tracing.sampling import Sampler
-from services.runtime.tracing.spans import LeanProvider
 from tests.integration.dialog.conftest import TENANT, World, submission, until
+from tests.support.spans import recording
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -21,8 +20,7 @@ PARENT = "b7ad6b7169203331"
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> list[Span]:
     recorded: list[Span] = []
-    provider = LeanProvider(Sampler(1, 0), lambda span: recorded.append(Span.FromString(span)))
-    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", recording(recorded))
     return recorded
 
 

@@ -30,8 +30,7 @@ from services.kernel.errors import Kind, ParleyError, not_found, storage_unavail
 from services.runtime.items import run_items
 from services.runtime.service import App, Running, Runtime, running
 from services.runtime.settings import Settings
-from services.runtime.tracing.sampling import Sampler
-from services.runtime.tracing.spans import LeanProvider
+from tests.support.spans import recording
 
 SECRET = "s3cret-s3cret"
 
@@ -586,8 +585,7 @@ async def test_other_methods_and_paths_are_problems_too(edge: Edge) -> None:
 async def test_a_callers_trace_context_is_linked_and_not_continued(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes from outside says neither whose trace is written into nor what is recorded."""
     recorded: list[Span] = []
-    provider = LeanProvider(Sampler(1, 0), lambda span: recorded.append(Span.FromString(span)))
-    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", recording(recorded))
     foreign = f"00-{0xABC:032x}-{0xDEF:016x}-01"
     await edge.chat({"telegram_id": 5, "message": "hi"}, traceparent=foreign)
     hook = {"X-Webhook-Secret": SECRET, "traceparent": foreign}

@@ -19,8 +19,7 @@ from services.runtime.items import run_items
 from services.runtime.keys import tokens_of
 from services.runtime.service import Running, Runtime, running
 from services.runtime.settings import Settings
-from services.runtime.tracing.sampling import Sampler
-from services.runtime.tracing.spans import LeanProvider
+from tests.support.spans import recording
 
 SERVICE = "parley.dialog.v1.DialogService"
 MESSAGE_ID = "018f0000-0000-7000-8000-000000000000"
@@ -96,8 +95,7 @@ class Spans(list[Span]):
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
     recorded = Spans()
-    provider = LeanProvider(Sampler(1, 0), lambda span: recorded.append(Span.FromString(span)))
-    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", recording(recorded))
     return recorded
 
 

@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from services.runtime.keys import Keys, tokens_of
-from services.runtime.tracing.export import EXPORT
+from services.runtime.tracing.backends import EXPORT
 from services.runtime.verifier import Verifier
 
 ROOT = Path(__file__).parents[3]
@@ -157,9 +157,23 @@ class Collector:
     async def _export(self, request: bytes, context: Any) -> bytes:
         self.metadata = dict(context.invocation_metadata())
         for resource in ExportTraceServiceRequest.FromString(request).resource_spans:
-            service = resource.resource.attributes[0].value.string_value
+            of = {each.key: each.value.string_value for each in resource.resource.attributes}
+            service = of["service.name"]
             self.spans += [(service, span.name, span.trace_id) for span in resource.scope_spans[0].spans]
         return b""
+
+
+TRACED = ("traceparent", f"00-{0xABC:032x}-{1:016x}-01")
+EXPECTED = [("context", "parley.context.v1.ContextService/GetStats", (0xABC).to_bytes(16))]
+
+
+async def traced_call(address: str, keys_dir: Path) -> None:
+    """A call of dialog's, in a trace that is recorded. The service does not implement it."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        token = tokens_of(keys_dir, "dialog").token("context")
+        call: Any = channel.unary_unary("/parley.context.v1.ContextService/GetStats")
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call(b"", metadata=(("authorization", f"Bearer {token}"), TRACED))
 
 
 async def test_its_spans_reach_telemetry_and_a_further_backend(
@@ -174,22 +188,31 @@ async def test_its_spans_reach_telemetry_and_a_further_backend(
         }
         async with process(script, environment={**environment, **sent}) as service:
             serving = await first_event(service)
-            async with grpc.aio.insecure_channel(serving["address"]) as channel:
-                token = tokens_of(keys_dir, "dialog").token("context")
-                call: Any = channel.unary_unary("/parley.context.v1.ContextService/GetStats")
-                traced = ("traceparent", f"00-{0xABC:032x}-{1:016x}-01")
-                with pytest.raises(grpc.aio.AioRpcError):
-                    await call(b"", metadata=(("authorization", f"Bearer {token}"), traced))
+            await traced_call(serving["address"], keys_dir)
             async with asyncio.timeout(30):
                 while not (ours.spans and further.spans):
                     await asyncio.sleep(0.02)
             service.terminate()
             await events(service)
-    expected = [("context", "parley.context.v1.ContextService/GetStats", (0xABC).to_bytes(16))]
-    assert ours.spans == further.spans == expected
+    assert ours.spans == further.spans == EXPECTED
     assert Verifier(Keys(keys_dir), "telemetry").verify(ours.metadata["authorization"][7:]).name == "context"
     assert further.metadata["x-key"] == "abc"
     assert "authorization" not in further.metadata
+
+
+async def test_what_was_not_sent_yet_is_sent_at_its_end(
+    script: Path, environment: dict[str, str], keys_dir: Path
+) -> None:
+    collector = Collector()
+    async with collector.listening() as address:
+        late = {"PARLEY_TELEMETRY_ADDRESS": address, "OTEL_BSP_SCHEDULE_DELAY": "3600000"}
+        async with process(script, environment={**environment, **late}) as service:
+            serving = await first_event(service)
+            await traced_call(serving["address"], keys_dir)
+            assert collector.spans == []
+            service.terminate()
+            assert [line["event"] for line in await events(service)] == ["stopping", "stopped"]
+    assert collector.spans == EXPECTED
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a promise of Linux only")

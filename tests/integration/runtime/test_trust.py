@@ -16,9 +16,9 @@ from parley_client.channel import Connection, connect
 from parley_client.tokens import StaticToken
 from services.runtime.keys import Keys, make_token, tokens_of
 from services.runtime.service import Running
-from services.runtime.tracing.sampling import Sampler
-from services.runtime.tracing.spans import LeanProvider
+from services.runtime.tracing.sampling import Cap
 from tests.integration.runtime.conftest import MESSAGE_ID, SERVICE, Caller, Scripted, Serve, Spans
+from tests.support.spans import recording
 
 GET = f"{SERVICE}/GetMessage"
 FOREIGN = f"00-{0xABC:032x}-{0xDEF:016x}-01"
@@ -115,10 +115,8 @@ async def test_a_sampled_context_from_outside_does_not_pass_the_cap(
 ) -> None:
     """2,000 of 2,000 were recorded."""
     recorded = Spans()
-    sampler = Sampler(1, 5, monotonic=lambda: 0.0)
-    public = Sampler(1, 2, monotonic=lambda: 0.0)
-    provider = LeanProvider(sampler, lambda span: recorded.append(Span.FromString(span)), public)
-    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    known, unknown = Cap(1, 5, monotonic=lambda: 0.0), Cap(1, 2, monotonic=lambda: 0.0)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", recording(recorded, known, unknown))
     async with (
         serve() as service,
         connect(service.address, audience="dialog", tokens=tokens_of(keys_dir, "integration")) as shop,

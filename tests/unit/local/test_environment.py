@@ -26,6 +26,8 @@ GIVEN = {
     "AWS_SECRET_ACCESS_KEY": "cloud-secret",
     "PARLEY_DIALOG_MODEL": "gpt",
     "PARLEY_LOG_LEVEL": "debug",
+    "OTEL_SERVICE_NAME": "parley",
+    "OTEL_SPAN_LINK_COUNT_LIMIT": "9",
 }
 SECRETS = {value for name, value in GIVEN.items() if "secret" in value}
 
@@ -59,6 +61,8 @@ def test_a_process_is_told_its_own_settings_and_those_of_all(layout: Layout) -> 
     assert {name for name, values in of.items() if "PARLEY_DIALOG_PORT" in values} == {"dialog"}
     assert all(values["PARLEY_LOG_LEVEL"] == "debug" and values["PATH"] == "/bin" for values in of.values())
     assert all(values["PARLEY_KEYS_DIR"].endswith(f"/keyrings/{name}") for name, values in of.items())
+    assert all(values["OTEL_SPAN_LINK_COUNT_LIMIT"] == "9" for values in of.values())
+    assert not any("OTEL_SERVICE_NAME" in values for values in of.values()), "one name for many services"
 
 
 def test_no_secret_stands_in_a_command_line_or_with_a_store(tmp_path: Path, layout: Layout) -> None:

@@ -30,3 +30,5 @@ def test_a_service_finds_its_own_port_and_others_addresses(monkeypatch: pytest.M
 def test_opentelemetrys_own_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317")
     assert Settings().otlp_endpoint == "http://collector:4317"
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "70000")
+    assert Settings().span_delay_ms == 70_000
