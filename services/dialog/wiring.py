@@ -21,6 +21,7 @@ from services.dialog.peers import ChannelPeer, ContextPeer, DeliveryPeer, QuotaP
 from services.dialog.postgres.answered import PostgresAnswered
 from services.dialog.postgres.bots import Awakenings, PostgresBots
 from services.dialog.postgres.database import Database
+from services.dialog.postgres.handover import Handover
 from services.dialog.postgres.inbox import PostgresInbox
 from services.dialog.postgres.lanes import SCHEMA
 from services.dialog.postgres.reads import PostgresReads
@@ -78,9 +79,10 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
 
     process = f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
     sealing = Sealing(Sealer(runtime.keys))
-    inbox, bots = PostgresInbox(database, sealing), PostgresBots(database)
     reads = PostgresReads(database, await runtime.reads(), sealing)
     turns = PostgresTurns(database, sealing, process, timedelta(seconds=settings.dialog_lease_seconds))
+    handover = Handover(turns, GATHER)
+    inbox, bots = PostgresInbox(database, sealing, handover), PostgresBots(database)
     chats = RedisChats(redis, settings.redis_prefix, process, PostgresAnswered(database))
     waker = Waker(Wakeups(redis, settings.redis_prefix, "dialog"))
 
@@ -152,6 +154,7 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
             drain=settings.drain_seconds * 0.8,
         )
         waker.attach(dispatcher)
+        handover.attach(dispatcher)
         background.append(dispatcher.run)
 
     async def postgres() -> None:

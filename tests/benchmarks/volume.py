@@ -23,6 +23,7 @@ from parley.dialog.v1.dialog_pb2 import SubmitMessageRequest
 import services.dialog
 from deploy.local.embedded import EmbeddedPostgres
 from services.dialog.postgres.database import Database
+from services.dialog.postgres.handover import Handover
 from services.dialog.postgres.inbox import PostgresInbox
 from services.dialog.postgres.reads import PostgresReads
 from services.dialog.postgres.retention import Days, plan
@@ -131,8 +132,8 @@ def request(chat: int) -> SubmitMessageRequest:
 async def measure(url: str, keys: Keys) -> None:
     pool = await asyncpg.create_pool(url, min_size=2, max_size=4)
     database, sealing = Database(pool), Sealing(Sealer(keys))
-    inbox = PostgresInbox(database, sealing)
     turns = PostgresTurns(database, sealing, "benchmark", timedelta(minutes=10))
+    inbox = PostgresInbox(database, sealing, Handover(turns))
     chats = iter(range(10**9))
 
     async def submit(together: int) -> None:

@@ -96,8 +96,6 @@ class Customer:
         messages = await self._finished(end)
         acknowledged = list(dict.fromkeys(self.person.message_ids))
         assert [message.message_id for message in messages] == acknowledged, self._say(f"{acknowledged}: {messages}")
-        sent = [message.sent_at.ToNanoseconds() for message in messages]
-        assert sent == sorted(sent), self._say(f"replies were sent out of order: {sent}")
         request = order_pb2.ListOrdersRequest(tenant_id="demo", conversation_id=messages[0].conversation_id)
         orders = (await _patiently(lambda: self.stack.orders.list_orders(request))).orders
         assert len(orders) == 1, self._say(f"{len(orders)} orders")
@@ -117,13 +115,15 @@ class Customer:
         return calls
 
     async def _finished(self, end: float) -> list[dialog_pb2.Message]:
-        """The messages, once they are completed and dialog knows that all replies were sent."""
+        """The messages, once they are completed and dialog knows when all replies were sent. That a reply was delivered
+        says when it was sent at the latest, until dialog hears of that as well."""
         first = await _message(self.stack, self.person.message_ids[0])
         request = dialog_pb2.ListMessagesRequest(tenant_id="demo", conversation_id=first.conversation_id)
         while True:
             found = (await _patiently(lambda: self.stack.dialog.list_messages(request))).messages
-            if len(found) == len(SCRIPT) and all(_settled(message) for message in found):
-                return list(reversed(found))
+            messages = list(reversed(found))
+            if len(found) == len(SCRIPT) and all(_settled(message) for message in found) and _in_order(messages):
+                return messages
             why = "\n".join(_in_short(message) for message in found)
             assert time.monotonic() < end, self._say(f"messages are not finished:\n{why}")
             await asyncio.sleep(0.5)
@@ -273,10 +273,17 @@ def _settled(message: dialog_pb2.Message) -> bool:
     return message.state == dialog_pb2.MESSAGE_STATE_COMPLETED and message.HasField("sent_at")
 
 
+def _in_order(messages: Sequence[dialog_pb2.Message]) -> bool:
+    """Whether their replies were sent one after the other."""
+    sent = [message.sent_at.ToNanoseconds() for message in messages]
+    return sent == sorted(sent)
+
+
 def _in_short(message: dialog_pb2.Message) -> str:
     state = dialog_pb2.MessageState.Name(message.state)
     replies = [dialog_pb2.ReplyState.Name(reply.state) for reply in message.replies]
-    return f"  {message.message_id} {state} attempts={message.attempts} {message.last_error} {replies}"
+    sent = message.sent_at.ToJsonString()
+    return f"  {message.message_id} {state} attempts={message.attempts} {message.last_error} {replies} sent {sent}"
 
 
 async def _message(stack: Mesh, message_id: str) -> dialog_pb2.Message:

@@ -35,6 +35,10 @@ class BotCache:
         self._kept = kept
         self._known: OrderedDict[Key, Known] = OrderedDict()
 
+    def peek(self, key: Key) -> Known | None:
+        """The bot as it was read last, whatever has become of it."""
+        return self._known.get(key)
+
     async def get(self, wanted: Iterable[tuple[Key, int]]) -> dict[Key, Known]:
         """The bots with at least these stamps; one that was deleted meanwhile is not there."""
         stamps = dict(wanted)

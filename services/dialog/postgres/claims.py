@@ -28,6 +28,18 @@ FIRST, NONE = UUID(int=0), UUID(int=2**128 - 1)
 """Bounds of ids from which on all lie, and from which on none does."""
 
 
+def claimed_from(lease: Lease, head: Waiting, known: Known | None, open_turn: Plan | Frozen | None = None) -> Claimed:
+    """A lane with what is known of its bot; None for a bot that is not there."""
+    return Claimed(
+        lease=lease,
+        head=head,
+        bot=known.bot if known else None,
+        default_region=known.default_region if known else "",
+        time_zone=known.time_zone if known else "",
+        open_turn=open_turn,
+    )
+
+
 class ClaimReader:
     """Turns leases into what workers need to know."""
 
@@ -69,17 +81,14 @@ class ClaimReader:
         )
         return {row["lane_id"]: row for row in rows}
 
+    def known(self, tenant_id: str, bot_id: str) -> Known | None:
+        """A bot as it was read last; None for one that is not remembered."""
+        return self._bots.peek((tenant_id, bot_id))
+
     def _one(self, lease: Lease, row: asyncpg.Record, known: Known | None) -> Claimed | Unreadable:
         bot = known.bot if known else None
         try:
-            claimed = Claimed(
-                lease=lease,
-                head=self.waiting(row),
-                bot=bot,
-                default_region=known.default_region if known else "",
-                time_zone=known.time_zone if known else "",
-                open_turn=self._open_turn(row),
-            )
+            claimed = claimed_from(lease, self.waiting(row), known, self._open_turn(row))
             planned = isinstance(claimed.open_turn, Plan)  # and is carried out whatever its bot has become
             if bot is not None and bot.enabled and isinstance(bot.flow, UnknownFlow) and not planned:
                 raise NewerRecord(f"a bot with the flow {bot.flow.name!r}")

@@ -1,5 +1,6 @@
 """The inbox: messages in, once each; an operator's retry; the end of dedupe after a week."""
 
+import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from datetime import timedelta
@@ -12,7 +13,8 @@ from google.protobuf.message import Message
 
 from parley.dialog.v1.dialog_pb2 import RetryMessageResponse
 
-from services.dialog.postgres.database import Database
+from services.dialog.postgres.database import Database, columns
+from services.dialog.postgres.handover import Handover
 from services.dialog.postgres.lanes import load
 from services.dialog.postgres.once import Once
 from services.dialog.postgres.sealing import Sealing
@@ -34,8 +36,9 @@ _NOTED = 5_000
 class PostgresInbox:
     """Adds messages in one statement; duplicates cost a second one."""
 
-    def __init__(self, database: Database, sealing: Sealing) -> None:
+    def __init__(self, database: Database, sealing: Sealing, handover: Handover) -> None:
         self._database = database
+        self._handover = handover
         self._sealing = sealing
         self._sql = load("inbox")
         self._once = Once(database)
@@ -60,23 +63,52 @@ class PostgresInbox:
         for _ in range(_ROUNDS):
             new = [message for dedupe_id, message in first.items() if dedupe_id not in stored]
             try:
-                if new:
-                    await self._insert(new)
+                # Whoever gives up waiting leaves no lane leased that nobody works on.
+                handed = await asyncio.shield(self._insert(new)) if new else set[UUID]()
             except asyncpg.UniqueViolationError:
                 stored |= await self._find(list(first))
                 continue
             for message in new:
-                stored[message.dedupe_id] = Added(message.message_id, message.conversation_id, duplicate=False)
+                taken = message.conversation_id in handed
+                stored[message.dedupe_id] = Added(message.message_id, message.conversation_id, False, taken)
             return [_result(message, stored[message.dedupe_id]) for message in messages]
         raise RuntimeError("messages are duplicates of messages that are not there")
 
-    async def _insert(self, messages: Sequence[NewMessage]) -> None:
+    async def _insert(self, messages: Sequence[NewMessage]) -> set[UUID]:
+        """Store messages; the lanes that are worked on here already."""
         waiting = [message for message in messages if not message.request.rejection]
-        behind = Counter(message.conversation_id for message in waiting)
-        requests = {message.conversation_id: message.request for message in waiting}
-        lanes = list(behind)
+        heads: dict[UUID, NewMessage] = {}
+        for message in waiting:
+            heads.setdefault(message.conversation_id, message)
+        counts = Counter(message.conversation_id for message in waiting)
         notes = self._to_note(messages)
-        rows = []
+        places = self._handover.keep(heads)
+        try:
+            rows = await self._database.fetch(
+                self._sql["add"],
+                list(heads),
+                [head.request.tenant_id for head in heads.values()],
+                [counts[lane] for lane in heads],
+                [0.0] * len(heads),
+                [head.request.bot_id for head in heads.values()],
+                self._handover.holder,
+                [self._handover.seconds if lane in places else None for lane in heads],
+                [note.conversation_id for note in notes],
+                [note.request.tenant_id for note in notes],
+                [note.request.channel_id for note in notes],
+                [note.request.bot_id for note in notes],
+                [self._sealing.chat(note.request, note.conversation_id) for note in notes],
+                *columns(self._rows(messages, counts), 12),
+            )
+        except BaseException:
+            self._handover.give_back(places)
+            raise
+        self._remember(notes)
+        return await self._handover.take(places, counts, heads, rows)
+
+    def _rows(self, messages: Sequence[NewMessage], counts: Counter[UUID]) -> Sequence[tuple[object, ...]]:
+        behind = counts.copy()
+        rows = list[tuple[object, ...]]()
         for message in messages:
             request = message.request
             place = None if request.rejection else behind[message.conversation_id]
@@ -97,22 +129,7 @@ class PostgresInbox:
                     request.rejection,
                 )
             )
-        counts = Counter(message.conversation_id for message in waiting)
-        await self._database.fetch(
-            self._sql["add"],
-            lanes,
-            [requests[lane].tenant_id for lane in lanes],
-            [counts[lane] for lane in lanes],
-            [0.0] * len(lanes),
-            [requests[lane].bot_id for lane in lanes],
-            [note.conversation_id for note in notes],
-            [note.request.tenant_id for note in notes],
-            [note.request.channel_id for note in notes],
-            [note.request.bot_id for note in notes],
-            [self._sealing.chat(note.request, note.conversation_id) for note in notes],
-            *zip(*rows, strict=True),
-        )
-        self._remember(notes)
+        return rows
 
     async def _find(self, dedupe_ids: Sequence[UUID]) -> dict[UUID, Added]:
         rows = await self._database.fetch(self._sql["find_duplicates"], dedupe_ids)

@@ -1,38 +1,42 @@
 -- name: add
--- Stores new messages and puts those that have a place on their lanes: $1-$5 are the lanes as `append` takes them, $6-$10
--- conversations to note, $11 and on the messages. `behind` counts a message's place from the end of what is appended to
--- its lane now; NULL keeps it off the lane. A dedupe id seen before fails the statement (dedupe_pkey).
+-- Stores new messages and puts those that have a place on their lanes: $1-$7 are the lanes as `append_leased` takes them,
+-- $8-$12 conversations to note, $13 and on the messages. `behind` counts a message's place from the end of what is appended
+-- to its lane now; NULL keeps it off the lane. A dedupe id seen before fails the statement (dedupe_pkey). Returns the
+-- lanes, each with the stamp of its share's bot.
 WITH lane AS (
-    {append}
+    {append_leased}
 ), noted AS (
     INSERT INTO dialog.conversations AS known (conversation_id, tenant_id, channel_id, bot_id, sealed_chat_id)
-    SELECT * FROM unnest($6::uuid[], $7::text[], $8::text[], $9::text[], $10::bytea[]) AS new (conversation_id)
+    SELECT * FROM unnest($8::uuid[], $9::text[], $10::text[], $11::text[], $12::bytea[]) AS new (conversation_id)
     ORDER BY conversation_id
     ON CONFLICT (conversation_id) DO UPDATE SET active_at = statement_timestamp(), bot_id = excluded.bot_id,
         chat_id = '', sealed_chat_id = excluded.sealed_chat_id
 ), once AS (
     INSERT INTO dialog.dedupe (dedupe_id, message_id, conversation_id, received_at)
     SELECT dedupe_id, message_id, conversation_id, statement_timestamp()
-    FROM unnest($17::uuid[], $12::uuid[], $13::uuid[]) AS new (dedupe_id, message_id, conversation_id)
+    FROM unnest($19::uuid[], $14::uuid[], $15::uuid[]) AS new (dedupe_id, message_id, conversation_id)
     ORDER BY dedupe_id
+), stored AS (
+    INSERT INTO dialog.messages (
+        tenant_id, message_id, conversation_id, seq, channel_id, bot_id, request, chat, traceparent, tracestate,
+        received_at, state, rejection, terminal_reason, completed_at
+    )
+    SELECT
+        new.tenant_id, message_id, conversation_id, next_seq - behind, channel_id, bot_id, request, chat,
+        traceparent, tracestate, statement_timestamp(), CASE WHEN behind IS NULL THEN 5 ELSE 1 END, rejection,
+        CASE WHEN behind IS NULL THEN 'REJECTED' ELSE '' END,
+        CASE WHEN behind IS NULL THEN statement_timestamp() END
+    FROM unnest(
+        $13::text[], $14::uuid[], $15::uuid[], $16::int[], $17::text[], $18::text[], $20::bytea[],
+        $21::text[], $22::text[], $23::text[], $24::smallint[]
+    ) AS new (
+        tenant_id, message_id, conversation_id, behind, channel_id, bot_id, request, chat, traceparent,
+        tracestate, rejection
+    )
+    LEFT JOIN lane ON lane.lane_id = new.conversation_id
 )
-INSERT INTO dialog.messages (
-    tenant_id, message_id, conversation_id, seq, channel_id, bot_id, request, chat, traceparent, tracestate,
-    received_at, state, rejection, terminal_reason, completed_at
-)
-SELECT
-    new.tenant_id, message_id, conversation_id, next_seq - behind, channel_id, bot_id, request, chat,
-    traceparent, tracestate, statement_timestamp(), CASE WHEN behind IS NULL THEN 5 ELSE 1 END, rejection,
-    CASE WHEN behind IS NULL THEN 'REJECTED' ELSE '' END,
-    CASE WHEN behind IS NULL THEN statement_timestamp() END
-FROM unnest(
-    $11::text[], $12::uuid[], $13::uuid[], $14::int[], $15::text[], $16::text[], $18::bytea[],
-    $19::text[], $20::text[], $21::text[], $22::smallint[]
-) AS new (
-    tenant_id, message_id, conversation_id, behind, channel_id, bot_id, request, chat, traceparent,
-    tracestate, rejection
-)
-LEFT JOIN lane ON lane.lane_id = new.conversation_id;
+SELECT lane.*, bot.stamp, statement_timestamp() AS now
+FROM lane LEFT JOIN dialog.bots AS bot ON bot.tenant_id = lane.tenant_id AND bot.bot_id = lane.share;
 
 -- name: find_duplicates
 SELECT dedupe_id, message_id, conversation_id FROM dialog.dedupe WHERE dedupe_id = ANY ($1::uuid[]);

@@ -12,7 +12,7 @@ _LANE_SQL = load_queries(Path(lanes.__file__).with_name("queries.sql"), schema=S
 
 
 def load(name: str) -> dict[str, str]:
-    """The statements of a file in this folder, in which `{append}`, `{hold}` and `{settle}` are those of lanes.
+    """The statements of a file in this folder, in which `{append}`, `{settle}` and the like are those of lanes.
 
     Their parameters come first and keep their numbers.
     """

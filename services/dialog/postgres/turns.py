@@ -7,6 +7,7 @@ from uuid import UUID
 import asyncpg
 
 from parley_client.coalesce import Coalescer
+from services.dialog.postgres.bots_cache import Known
 from services.dialog.postgres.claims import ClaimReader
 from services.dialog.postgres.database import Database, columns, or_fail_together
 from services.dialog.postgres.lanes import LANES, load
@@ -36,9 +37,8 @@ class PostgresTurns:
         self._database = database
         self._sql = load("turns")
         self._sealing = sealing
-        self._holder = holder
+        self.holder, self.ttl = holder, ttl
         self._horizon = Horizon()
-        self._ttl = ttl
         self._reader = ClaimReader(database, sealing, self._sql)
         self._plans = PlanCommits(database, self._sql["commit_plans"], sealing)
         self._finishes: Coalescer[Finish | PutOff, int] = Coalescer(
@@ -49,7 +49,7 @@ class PostgresTurns:
         """Lease lanes that are due, as many as there is room for. Lanes that wait for a disabled bot are parked."""
         found = await self._database.run(
             lambda connection: LANES.claim(
-                connection, holder=self._holder, room=room, ttl=self._ttl, horizon=self._horizon
+                connection, holder=self.holder, room=room, ttl=self.ttl, horizon=self._horizon
             )
         )
         if not found.items:
@@ -64,6 +64,10 @@ class PostgresTurns:
             await self.release(found.items, timedelta(0))  # if this fails too, the leases run out
             raise
         return Found(read, found.more, found.walked, again=found.more and len(read) < len(found.items))
+
+    def known(self, tenant_id: str, bot_id: str) -> Known | None:
+        """A bot as a claim has read it last; None for one that is not remembered."""
+        return self._reader.known(tenant_id, bot_id)
 
     async def _put_aside(self, sleeping: "Sequence[Claimed | Unreadable]", empty: Sequence[Lease]) -> None:
         """Let lanes wait for their disabled bots: each of enabling and parking sees what the other did, because both

@@ -12,7 +12,7 @@ SELECT
     extract(epoch FROM statement_timestamp() - message.received_at)::float8 AS age,
     turn.turn_id, turn.first_seq, turn.last_seq, turn.state, turn.inputs, turn.plan,
     bot.stamp
-FROM unnest($1::uuid[], $2::bigint[], $3::int[]) AS lane (lane_id, done_seq, pending)
+FROM unnest((SELECT $1::uuid[]), (SELECT $2::bigint[]), (SELECT $3::int[])) AS lane (lane_id, done_seq, pending)
 CROSS JOIN LATERAL (
     SELECT * FROM dialog.messages AS message
     WHERE message.conversation_id = lane.lane_id AND message.seq = lane.done_seq + 1 AND message.message_id >= $4::uuid

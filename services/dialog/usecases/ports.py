@@ -60,11 +60,12 @@ class NewMessage:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """A message as stored; of a duplicate, the first one."""
+    """A message as stored; of a duplicate, the first one. `taken`: this process works on it already."""
 
     message_id: UUID
     conversation_id: UUID
     duplicate: bool
+    taken: bool = False
 
 
 class Inbox(Protocol):

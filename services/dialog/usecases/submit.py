@@ -51,7 +51,7 @@ class Submit:
         finally:
             for span in spans:
                 span.end()
-        if any(isinstance(each, Added) and not each.duplicate for each in added):
+        if any(isinstance(each, Added) and not (each.duplicate or each.taken) for each in added):
             self._wake()
         return added
 

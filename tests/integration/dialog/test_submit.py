@@ -10,8 +10,10 @@ from parley.dialog.v1 import dialog_pb2
 from parley_client.dialog import DialogClient
 from parley_client.errors import InvalidArgument, PermissionDenied
 from services.dialog.postgres.database import Database
+from services.dialog.postgres.handover import Handover
 from services.dialog.postgres.inbox import PostgresInbox
 from services.dialog.postgres.sealing import Sealing
+from services.dialog.postgres.turns import PostgresTurns
 from services.runtime.crypto import Sealer
 from tests.integration.dialog.conftest import TENANT, World, submission
 
@@ -118,11 +120,17 @@ async def test_a_dedupe_key_is_known_for_a_week_whatever_the_clock_of_a_process_
     assert (again.duplicate, again.message_id) == (True, known.message_id)
 
 
+def inbox_of(world: World) -> PostgresInbox:
+    """Beside that of the process."""
+    database, sealing = Database(world.database), Sealing(Sealer(world.processes[0].runtime.keys))
+    return PostgresInbox(database, sealing, Handover(PostgresTurns(database, sealing, "test", timedelta(minutes=1))))
+
+
 async def test_a_dedupe_key_may_come_again_after_a_week(world: World) -> None:
     await world.start(dialog_workers=0)
     await world.prepare()
     await world.submit(dedupe_key="inbox:1")
-    inbox = PostgresInbox(Database(world.database), Sealing(Sealer(world.processes[0].runtime.keys)))
+    inbox = inbox_of(world)
     await aged(world, timedelta(days=7, seconds=1))
     kept = await world.submit(dedupe_key="inbox:2")
     while await inbox.forget_dedupe_ids(limit=1):

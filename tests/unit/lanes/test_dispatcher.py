@@ -403,6 +403,24 @@ async def test_no_place_is_kept_before_what_was_due_already() -> None:
         worker.go.set()
 
 
+async def test_a_place_that_gets_free_is_for_the_claim_that_waits_for_it() -> None:
+    store, worker = Store(), Worker()
+    made = dispatcher(store, worker, concurrency=1)
+    async with running(made):
+        await until(lambda: store.limits)
+        [lease] = Store().add()
+        assert made.keep(SHARE)
+        made.adopt(lease, asyncio.get_running_loop().time())
+        await until(lambda: worker.guards)
+        store.add()
+        made.wake()
+        await asyncio.sleep(0.02)
+        worker.go.set()
+        while store.due:
+            assert not made.keep(SHARE)
+            await asyncio.sleep(0)
+
+
 async def test_no_place_is_kept_while_draining_and_what_was_kept_before_is_finished() -> None:
     store, worker = Store(), Worker(at_once=True)
     made = dispatcher(store, worker)
