@@ -19,6 +19,7 @@ from services.runtime.lanes import FREE_FOR_ALL, Room
 from services.runtime.partitions import first_id
 from tests.integration.dialog.conftest import World
 from tests.integration.dialog.test_retention import age, stretch
+from tests.integration.dialog.test_retention import patient as patient
 
 TURNS = re.compile(r" on (turns_\w+) ")
 EVERYONE = Room(100, fairness=FREE_FOR_ALL)

@@ -194,8 +194,11 @@ async def test_who_gives_up_waiting_leaves_no_lane_behind(process: Process) -> N
     async with process.world.database.acquire() as connection, connection.transaction():
         await connection.execute("LOCK TABLE dialog.dedupe IN SHARE MODE")
         adding = asyncio.create_task(process.add(submission("one", "1")))
-        blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        await until(lambda: connection.fetchval(blocked))
+        blocked = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            " AND query LIKE 'WITH lane AS%'"
+        )
+        await until(lambda: process.world.database.fetchval(blocked))
         adding.cancel()
         await asyncio.wait([adding])
     await until(lambda: _true(process.places.adopted))
