@@ -85,5 +85,11 @@ table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line); }
 td:first-child code { white-space: nowrap; }
 th { font-weight: 600; opacity: .7; }
+@media (max-width: 36rem) {
+  tr { display: flex; flex-wrap: wrap; border-bottom: 1px solid var(--line); padding: .25rem 0; }
+  th, td { border: 0; padding: 0 .75rem 0 0; }
+  td:last-child { flex-basis: 100%; }
+  th:last-child:empty { display: none; }
+}
 details { border-bottom: 1px solid var(--line); padding: .25rem 0; } summary { cursor: pointer; }
 """
