@@ -1,7 +1,9 @@
 """How slow this machine is at the moment: what scales a bound in seconds, where no count can take its place."""
 
 import statistics
+import threading
 import time
+from typing import Self
 
 REFERENCE = 0.019
 """Seconds that the work takes on the machine that bounds are written for."""
@@ -33,3 +35,28 @@ class Pace:
     def scaled(self, seconds: float) -> float:
         """What takes so long on the machine that bounds are written for."""
         return seconds * max(self._before, slowness())
+
+
+class Beside:
+    """Looks how slow the machine is while something else is measured: `slowness` is that of the worst moment."""
+
+    EVERY = 0.2
+
+    def __init__(self) -> None:
+        self.slowness = 1.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(self.EVERY):
+            begun = time.perf_counter()
+            work()
+            self.slowness = max(self.slowness, (time.perf_counter() - begun) / REFERENCE)
