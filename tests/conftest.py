@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from deploy.local.embedded import EmbeddedPostgres, EmbeddedRedis
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("patient", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+# As structlog comes, it draws a frame around every local variable of a traceback: a second or more of this process, in
+# which no service in it answers.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 MARKED = {"unit", "contract", "integration", "e2e", "chaos"}
 
