@@ -42,7 +42,7 @@ class Coalescer(Generic[Req, Res]):
         *,
         max_items: int = 256,
         max_in_flight: int = 4,
-        patience: float = 0.005,
+        patience: float = 0.02,
         gather: float = 0.0,
         key: Callable[[Req], Any] | None = None,
         isolate: bool = False,

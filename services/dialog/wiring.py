@@ -88,7 +88,7 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
 
     kept = KeptContexts(settings.dialog_context_bytes)
     changes = ContextChanges(redis, settings.redis_prefix, kept)
-    contexts = ContextPeer(ContextClient(runtime.connect("context")), kept)
+    contexts = ContextPeer(ContextClient(runtime.connect("context")), kept, handover.crowded)
     quota = QuotaPeer(LimitsClient(runtime.connect("limits")), runtime.clock)
     to_delivery = runtime.connect("delivery")
     deliveries = DeliveryPeer(DeliveryClient(to_delivery))

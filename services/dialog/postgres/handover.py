@@ -26,6 +26,10 @@ from services.runtime.logs import describe, get_logger
 log = get_logger(__name__)
 
 
+CROWD = 16
+"""Lanes in work from which on their calls travel in good batches."""
+
+
 class Place(NamedTuple):
     """A place that is kept for a lane, and its bot as it was known then. `since`: the loop's time."""
 
@@ -61,6 +65,10 @@ class Handover:
 
     def attach(self, dispatcher: Dispatcher[Claimed | Unreadable]) -> None:
         self._dispatcher = dispatcher
+
+    def crowded(self) -> bool:
+        """Whether so many lanes are in work that what saves one of them a call only parts it from its company."""
+        return self._dispatcher is not None and self._dispatcher.running >= CROWD
 
     def keep(self, heads: Mapping[UUID, NewMessage]) -> Places:
         """Keep places for as many of the lanes as a claim would take now, each with its first new message. One whose
