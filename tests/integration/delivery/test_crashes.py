@@ -288,7 +288,9 @@ async def test_a_restart_of_postgres_delays_and_loses_nothing(world: World, tmp_
     server = EmbeddedPostgres(tmp_path / "own", durable=True)
     server.start()
     try:
-        async with world.serving(database_url=server.url_of("postgres"), drain_seconds=8.0) as delivery:
+        # What was stored as leased, and whose answer PostgreSQL took along, waits until its lease has run out.
+        settings = {"database_url": server.url_of("postgres"), "drain_seconds": 8.0, "delivery_lease_seconds": 10.0}
+        async with world.serving(**settings) as delivery:
             await delivery.create_channel()
             client = delivery.client
             acknowledged = []
