@@ -1,12 +1,16 @@
 """Chat2Desk's public API, as far as it sends messages."""
 
-import asyncio
-from collections.abc import Awaitable
 from typing import Any
 
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from services.simulator.bodies import Json, decode, read_body
 from services.simulator.calls import Call, CallLog
-from services.simulator.faults import Fault, Faults, hang
-from services.simulator.http import Cut, HttpError, Reply, Request, Response, json_response
+from services.simulator.connections import Cut, pause
+from services.simulator.faults import Fault, Faults
 
 PROVIDER = "chat2desk"
 PATH = "/chat2desk/v1/messages"
@@ -23,16 +27,22 @@ class Chat2Desk:
         self.tokens: frozenset[str] = frozenset()
         """Tokens that are accepted; any when empty."""
 
-    def send(self, request: Request) -> Reply | Awaitable[Reply]:
+    def routes(self) -> list[Route]:
+        return [Route(PATH, self.send, methods=["POST"])]
+
+    async def send(self, request: Request) -> Response:
         """`POST /v1/messages`."""
-        body = self._body(request)
+        raw = await read_body(request)
+        body = decode(raw)
+        if not isinstance(body, dict):
+            raise HTTPException(400, "the body must be an object")
         client_id, text = _as_text(body.get("client_id")), _as_text(body.get("text"))
         authorization = request.headers.get("authorization", "")
-        call = self._calls.add(PROVIDER, request.path, client_id, text, request.headers, request.body)
+        call = self._calls.add(PROVIDER, request.scope["path"], client_id, text, request.headers, raw)
         if self._faults:
             fault = self._faults.take(PROVIDER, client_id=client_id, text=text, authorization=authorization)
             if fault:
-                return self._fail(fault, call, body, authorization)
+                return await self._fail(request, fault, call, body, authorization)
         return self._take(call, body, authorization)
 
     def _take(self, call: Call, body: dict[str, Any], authorization: str, fault: str = "") -> Response:
@@ -46,12 +56,12 @@ class Chat2Desk:
             if missing
         }
         if not authorization or (self.tokens and authorization not in self.tokens):
-            response = json_response({"status": "error", "message": "Unauthorized"}, 401)
+            response = Json({"status": "error", "message": "Unauthorized"}, 401)
         elif problems:
-            response = json_response({"status": "error", "errors": problems}, 400)
+            response = Json({"status": "error", "errors": problems}, 400)
         else:
             call.message_id = self._calls.next_message_id()
-            response = json_response(
+            response = Json(
                 {
                     "status": "success",
                     "data": {
@@ -66,28 +76,24 @@ class Chat2Desk:
                     },
                 }
             )
-        self._calls.settle(call, response.status, accepted=response.status == 200, fault=fault)
+        self._calls.settle(call, response.status_code, accepted=response.status_code == 200, fault=fault)
         return response
 
-    async def _fail(self, fault: Fault, call: Call, body: dict[str, Any], authorization: str) -> Reply:
+    async def _fail(
+        self, request: Request, fault: Fault, call: Call, body: dict[str, Any], authorization: str
+    ) -> Response:
         if fault.kind in ("delay", "drop_after"):
-            await asyncio.sleep(fault.seconds)
+            await pause(request, fault.seconds)
             response = self._take(call, body, authorization, fault.kind)
             return Cut() if fault.kind == "drop_after" else response
         status = fault.status if fault.kind == "status" else 0
         self._calls.settle(call, status, accepted=False, fault=fault.kind)
         if fault.kind == "hang":
-            return await hang(fault)
-        if fault.kind == "refuse":
+            await pause(request, fault.seconds)
+        if fault.kind in ("hang", "refuse"):
             return Cut()
         message = fault.message or f"simulated {fault.status}"
-        return json_response({"status": "error", "message": message}, fault.status, fault.headers)
-
-    def _body(self, request: Request) -> dict[str, Any]:
-        body = request.json()
-        if not isinstance(body, dict):
-            raise HttpError(400, "the body must be an object")
-        return body
+        return Json({"status": "error", "message": message}, fault.status, fault.headers)
 
 
 def _as_text(value: Any) -> str:

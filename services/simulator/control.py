@@ -1,16 +1,20 @@
 """How tests and people steer the simulator."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
+from services.simulator.bodies import Json, convert, read_command
 from services.simulator.calls import CallLog, Query
 from services.simulator.chat2desk import Chat2Desk
 from services.simulator.faults import Faults, Order
-from services.simulator.http import HttpError, Reply, Request, Response, converted, json_response
-from services.simulator.model import ResponsesApi
+from services.simulator.openai import ResponsesApi
 from services.simulator.scripts import Script, Scripts
 
 T = TypeVar("T")
@@ -38,9 +42,23 @@ class Control:
         self._model = model
         self._started = time.time()
 
-    def health(self, request: Request) -> Response:
+    def routes(self) -> list[Route]:
+        return [
+            Route("/health", self.health, methods=["GET"]),
+            Route("/calls", self.list_calls, methods=["GET"]),
+            Route("/calls", self.delete_calls, methods=["DELETE"]),
+            Route("/faults", self.list_faults, methods=["GET"]),
+            Route("/faults", self.add_fault, methods=["POST"]),
+            Route("/faults", self.delete_faults, methods=["DELETE"]),
+            Route("/scripts", self.list_scripts, methods=["GET"]),
+            Route("/scripts", self.add_scripts, methods=["POST"]),
+            Route("/scripts", self.delete_scripts, methods=["DELETE"]),
+            Route("/tokens", self.set_tokens, methods=["PUT"]),
+        ]
+
+    async def health(self, request: Request) -> Response:
         """`GET /health`."""
-        return json_response(
+        return Json(
             {
                 "status": "ok",
                 "calls": len(self._calls),
@@ -51,9 +69,9 @@ class Control:
             }
         )
 
-    async def list_calls(self, request: Request) -> Reply:
+    async def list_calls(self, request: Request) -> Response:
         """`GET /calls`; with `wait` it answers when `count` calls match, or after so many seconds."""
-        given = request.query()
+        given = request.query_params
         query = Query(
             provider=given.get("provider", ""),
             client_id=given.get("client_id", ""),
@@ -65,55 +83,55 @@ class Control:
             await self._calls.wait(query, max(_number(given, "count", 1, int), 1), wait)
         limit = min(max(_number(given, "limit", 100, int), 1), MOST_CALLS)
         found = self._calls.find(query, limit)
-        return json_response({"calls": [call.shown() for call in found], "last_id": self._calls.last_id})
+        return Json({"calls": [call.shown() for call in found], "last_id": self._calls.last_id})
 
-    def delete_calls(self, request: Request) -> Response:
+    async def delete_calls(self, request: Request) -> Response:
         """`DELETE /calls`. Ids go on."""
-        return json_response({"deleted": self._calls.clear()})
+        return Json({"deleted": self._calls.clear()})
 
-    def add_fault(self, request: Request) -> Response:
+    async def add_fault(self, request: Request) -> Response:
         """`POST /faults`."""
-        fault = self._faults.add(request.read(Order))
-        return json_response({"id": fault.id}, 201)
+        fault = self._faults.add(await read_command(request, Order))
+        return Json({"id": fault.id}, 201)
 
-    def list_faults(self, request: Request) -> Response:
+    async def list_faults(self, request: Request) -> Response:
         """`GET /faults`."""
-        return json_response({"faults": self._faults.shown()})
+        return Json({"faults": self._faults.shown()})
 
-    def delete_faults(self, request: Request) -> Response:
+    async def delete_faults(self, request: Request) -> Response:
         """`DELETE /faults`."""
-        return json_response({"deleted": self._faults.clear()})
+        return Json({"deleted": self._faults.clear()})
 
-    def add_scripts(self, request: Request) -> Response:
+    async def add_scripts(self, request: Request) -> Response:
         """`POST /scripts`: one script, or a list of them."""
-        body = request.command().json()
-        scripts = converted(body if isinstance(body, list) else [body], list[Script])
+        body = await read_command(request, object)
+        scripts = convert(body if isinstance(body, list) else [body], list[Script])
         for script in scripts:
             self._scripts.add(script)
-        return json_response({"added": len(scripts)}, 201)
+        return Json({"added": len(scripts)}, 201)
 
-    def list_scripts(self, request: Request) -> Response:
+    async def list_scripts(self, request: Request) -> Response:
         """`GET /scripts`."""
-        return json_response({"scripts": self._scripts.shown()})
+        return Json({"scripts": self._scripts.shown()})
 
-    def delete_scripts(self, request: Request) -> Response:
+    async def delete_scripts(self, request: Request) -> Response:
         """`DELETE /scripts`."""
-        return json_response({"deleted": self._scripts.clear()})
+        return Json({"deleted": self._scripts.clear()})
 
-    def set_tokens(self, request: Request) -> Response:
+    async def set_tokens(self, request: Request) -> Response:
         """`PUT /tokens`."""
-        given = request.read(Tokens)
+        given = await read_command(request, Tokens)
         if given.provider == "chat2desk":
             self._chat2desk.tokens = frozenset(given.tokens)
         elif given.provider == "openai":
             self._model.keys = frozenset(given.tokens)
         else:
-            raise HttpError(400, "provider: must be chat2desk or openai")
-        return json_response({"provider": given.provider, "tokens": len(given.tokens)})
+            raise HTTPException(400, "provider: must be chat2desk or openai")
+        return Json({"provider": given.provider, "tokens": len(given.tokens)})
 
 
-def _number(given: dict[str, str], name: str, default: T, kind: Callable[[str], T]) -> T:
+def _number(given: Mapping[str, str], name: str, default: T, kind: Callable[[str], T]) -> T:
     try:
         return kind(given[name]) if given.get(name) else default
     except ValueError as error:
-        raise HttpError(400, f"{name}: must be a number") from error
+        raise HTTPException(400, f"{name}: must be a number") from error

@@ -1,12 +1,10 @@
 """What goes wrong on command."""
 
-import asyncio
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import msgspec
-
-from services.simulator.http import Cut, HttpError, Reply
+from starlette.exceptions import HTTPException
 
 LONGEST_SECONDS = 600.0
 
@@ -61,18 +59,18 @@ class Faults:
         return bool(self._faults)
 
     def add(self, order: Order) -> Fault:
-        """Raises HttpError 400 for what makes no sense."""
+        """Raises HTTPException 400 for what makes no sense."""
         unknown = order.match.keys() - {"client_id", "text", "authorization"}
         if unknown:
-            raise HttpError(
+            raise HTTPException(
                 400, f"match: {', '.join(sorted(unknown))} is not known; client_id, text, authorization are"
             )
         if not 0 <= order.seconds <= LONGEST_SECONDS:
-            raise HttpError(400, f"seconds: must be from 0 to {LONGEST_SECONDS:g}")
+            raise HTTPException(400, f"seconds: must be from 0 to {LONGEST_SECONDS:g}")
         if order.kind == "status" and not 400 <= order.status <= 599:
-            raise HttpError(400, "status: must be from 400 to 599")
+            raise HTTPException(400, "status: must be from 400 to 599")
         if order.kind == "duplicate" and order.provider != "chat2desk":
-            raise HttpError(400, "kind: only webhooks are sent twice, those of chat2desk, by POST /say")
+            raise HTTPException(400, "kind: only webhooks are sent twice, those of chat2desk, by POST /say")
         self._last_id += 1
         fault = Fault(
             id=self._last_id,
@@ -118,9 +116,3 @@ class Faults:
         count = len(self._faults)
         self._faults.clear()
         return count
-
-
-async def hang(fault: Fault) -> Reply:
-    """Nothing, for a long time; then the connection is cut."""
-    await asyncio.sleep(fault.seconds)
-    return Cut()

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
-
-from services.simulator.http import HttpError
+from starlette.exceptions import HTTPException
 
 _CYRILLIC = re.compile("[а-яё]", re.IGNORECASE)
 _PIECE = re.compile(r"\S+\s*|\s+")
@@ -96,13 +95,13 @@ class Scripts:
         self._scripts: list[tuple[Script, list[int]]] = []
 
     def add(self, script: Script) -> None:
-        """Raises HttpError 400 for what makes no sense."""
+        """Raises HTTPException 400 for what makes no sense."""
         try:
             re.compile(script.regex)
         except (re.error, OverflowError, RecursionError) as error:
-            raise HttpError(400, f"regex: {error}") from error
+            raise HTTPException(400, f"regex: {error}") from error
         if not 0 <= script.seconds_per_piece <= LONGEST_PAUSE:
-            raise HttpError(400, f"seconds_per_piece: must be from 0 to {LONGEST_PAUSE:g}")
+            raise HTTPException(400, f"seconds_per_piece: must be from 0 to {LONGEST_PAUSE:g}")
         self._scripts.append((script, [script.count or -1]))
 
     def answer(self, conversation: Conversation) -> Scripted:

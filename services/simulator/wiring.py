@@ -8,15 +8,15 @@ from contextlib import asynccontextmanager
 
 from services.runtime import logs, process
 from services.runtime.logs import get_logger
-from services.simulator import chat2desk
+from services.simulator.app import Application
 from services.simulator.calls import CallLog
 from services.simulator.chat2desk import Chat2Desk
 from services.simulator.control import Control
 from services.simulator.faults import Faults
-from services.simulator.model import ResponsesApi
-from services.simulator.say import Person
+from services.simulator.openai import ResponsesApi
+from services.simulator.person import Person
 from services.simulator.scripts import Scripts
-from services.simulator.server import HttpServer
+from services.simulator.server import serving
 from services.simulator.settings import SimulatorSettings
 
 log = get_logger(__name__)
@@ -28,35 +28,20 @@ async def simulating(settings: SimulatorSettings) -> AsyncIterator[str]:
     calls, faults, scripts = CallLog(settings.simulator_calls), Faults(), Scripts()
     messenger, model = Chat2Desk(calls, faults), ResponsesApi(calls, faults, scripts)
     person, control = Person(calls, faults), Control(calls, faults, scripts, messenger, model)
-    server = HttpServer(
-        {
-            ("POST", chat2desk.PATH): messenger.send,
-            ("POST", "/openai/v1/responses"): model.create,
-            ("GET", "/openai/v1/models"): model.models,
-            ("GET", "/health"): control.health,
-            ("GET", "/calls"): control.list_calls,
-            ("DELETE", "/calls"): control.delete_calls,
-            ("GET", "/faults"): control.list_faults,
-            ("POST", "/faults"): control.add_fault,
-            ("DELETE", "/faults"): control.delete_faults,
-            ("GET", "/scripts"): control.list_scripts,
-            ("POST", "/scripts"): control.add_scripts,
-            ("DELETE", "/scripts"): control.delete_scripts,
-            ("PUT", "/tokens"): control.set_tokens,
-            ("POST", "/say"): person.say,
-        },
-        hosts=[settings.host, *(name.strip() for name in settings.simulator_hosts.split(",") if name.strip())],
+    further = (name.strip() for name in settings.simulator_hosts.split(",") if name.strip())
+    app = Application(
+        [route for part in (messenger, model, control, person) for route in part.routes()],
+        hosts=[settings.host, *further],
     )
-    port = await server.start(settings.host, settings.simulator_port)
     try:
-        yield f"http://{settings.host}:{port}"
+        async with serving(app, settings.host, settings.simulator_port, drain=settings.drain_seconds) as port:
+            yield f"http://{settings.host}:{port}"
     finally:
-        await server.stop(settings.drain_seconds)
         await person.close()
 
 
 async def serve(settings: SimulatorSettings) -> int:
-    """Run until told to stop; the exit code."""
+    """Runs until told to stop; the exit code."""
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
@@ -72,7 +57,7 @@ async def serve(settings: SimulatorSettings) -> int:
 
 
 def main() -> None:
-    """Run the simulator as this process until SIGTERM or SIGINT. Exits with 1 when its port is taken."""
+    """Runs the simulator as this process until SIGTERM or SIGINT. Exits with 1 when its port is taken."""
     import uvloop
 
     settings = SimulatorSettings()

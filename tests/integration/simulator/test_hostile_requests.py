@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from services.simulator.http import DEEPEST
+from services.simulator.bodies import DEEPEST
 from services.simulator.settings import SimulatorSettings
 from services.simulator.wiring import simulating
 from tests.support.simulator import Simulator

@@ -6,11 +6,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
+from services.simulator.bodies import Json, read_command
 from services.simulator.calls import CallLog, Query
 from services.simulator.chat2desk import CHANNEL, PROVIDER
 from services.simulator.faults import Faults
-from services.simulator.http import HttpError, Reply, Request, json_response
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -44,13 +48,16 @@ class Person:
         self._faults = faults
         self._session: ClientSession | None = None
 
-    async def say(self, request: Request) -> Reply:
+    def routes(self) -> list[Route]:
+        return [Route("/say", self.say, methods=["POST"])]
+
+    async def say(self, request: Request) -> Response:
         """`POST /say`: the answers to the webhooks, and with `wait` the replies that came within so many seconds."""
-        said = request.read(Say)
+        said = await read_command(request, Say)
         if not said.webhook_url.startswith(("http://", "https://")):
-            raise HttpError(400, "webhook_url: must be an http address")
+            raise HTTPException(400, "webhook_url: must be an http address")
         if not 1 <= said.copies <= MOST_COPIES:
-            raise HttpError(400, f"copies: must be from 1 to {MOST_COPIES}")
+            raise HTTPException(400, f"copies: must be from 1 to {MOST_COPIES}")
         client_id = str(said.client_id)
         fault = self._faults.take(PROVIDER, client_id=client_id, text=said.text, webhook=True)
         query = Query(PROVIDER, client_id, since=self._calls.last_id, accepted=True)
@@ -61,7 +68,7 @@ class Person:
         if said.wait > 0:
             await self._calls.wait(query, 1, min(said.wait, LONGEST_WAIT))
         replies = [call.text for call in self._calls.find(query, 100)]
-        return json_response({"webhooks": answers, "replies": replies, "since": query.since})
+        return Json({"webhooks": answers, "replies": replies, "since": query.since})
 
     async def close(self) -> None:
         if self._session:

@@ -2,14 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
+from services.simulator.bodies import Json, decode, read_body
 from services.simulator.calls import Call, CallLog
-from services.simulator.faults import Fault, Faults, hang
-from services.simulator.http import Broken, Cut, Reply, Request, Response, Stream, json_response
+from services.simulator.connections import Broken, Cut, EventStream, pause
+from services.simulator.faults import Fault, Faults
 from services.simulator.scripts import Conversation, Scripted, Scripts, tokens_of
 
 PROVIDER = "openai"
@@ -26,30 +30,36 @@ class ResponsesApi:
         self.keys: frozenset[str] = frozenset()
         """API keys that are accepted; any when empty."""
 
-    def models(self, request: Request) -> Response:
+    def routes(self) -> list[Route]:
+        return [
+            Route("/openai/v1/responses", self.create, methods=["POST"]),
+            Route("/openai/v1/models", self.models, methods=["GET"]),
+        ]
+
+    async def models(self, request: Request) -> Response:
         """`GET /v1/models`."""
-        return json_response(
+        return Json(
             {"object": "list", "data": [{"id": "scripted", "object": "model", "created": 0, "owned_by": "simulator"}]}
         )
 
-    def create(self, request: Request) -> Reply | Awaitable[Reply]:
+    async def create(self, request: Request) -> Response:
         """`POST /v1/responses`."""
-        body = request.json()
+        raw = await read_body(request)
+        body = decode(raw)
         conversation = Conversation.of(body) if isinstance(body, dict) else None
         question = conversation.question if conversation else ""
-        headers = request.headers
-        call = self._calls.add(PROVIDER, request.path, "", question, headers, request.body)
-        key = headers.get("authorization", "").removeprefix("Bearer ")
+        call = self._calls.add(PROVIDER, request.scope["path"], "", question, request.headers, raw)
+        key = request.headers.get("authorization", "").removeprefix("Bearer ")
         fault = self._faults.take(PROVIDER, text=question, authorization=key) if self._faults else None
         if fault:
-            return self._fail(fault, call, conversation, key)
+            return await self._fail(request, fault, call, conversation, key)
         return self._answer(call, conversation, key)
 
-    def _answer(self, call: Call, conversation: Conversation | None, key: str, fault: Fault | None = None) -> Reply:
+    def _answer(self, call: Call, conversation: Conversation | None, key: str, fault: Fault | None = None) -> Response:
         kind = fault.kind if fault else ""
         refused = self._refusal(conversation, key)
         if refused:
-            self._calls.settle(call, refused.status, accepted=False, fault=kind)
+            self._calls.settle(call, refused.status_code, accepted=False, fault=kind)
             return refused
         assert conversation is not None
         scripted = self._scripts.answer(conversation)
@@ -58,8 +68,8 @@ class ResponsesApi:
         self._calls.settle(call, 200, accepted=True, fault=kind)
         cut = kind == "drop_after"
         if conversation.stream:
-            return Stream(stream_events(response, scripted, cut=cut))
-        return Cut() if cut else json_response(response)
+            return EventStream(stream_events(response, scripted, cut=cut))
+        return Cut() if cut else Json(response)
 
     def _refusal(self, conversation: Conversation | None, key: str) -> Response | None:
         if not key or (self.keys and key not in self.keys):
@@ -68,15 +78,17 @@ class ResponsesApi:
             return error_response(400, "missing_required_parameter", "model and input are required.")
         return None
 
-    async def _fail(self, fault: Fault, call: Call, conversation: Conversation | None, key: str) -> Reply:
+    async def _fail(
+        self, request: Request, fault: Fault, call: Call, conversation: Conversation | None, key: str
+    ) -> Response:
         if fault.kind in ("delay", "drop_after"):
-            await asyncio.sleep(fault.seconds)
+            await pause(request, fault.seconds)
             return self._answer(call, conversation, key, fault)
         status = fault.status if fault.kind == "status" else 0
         self._calls.settle(call, status, accepted=False, fault=fault.kind)
         if fault.kind == "hang":
-            return await hang(fault)
-        if fault.kind == "refuse":
+            await pause(request, fault.seconds)
+        if fault.kind in ("hang", "refuse"):
             return Cut()
         return error_response(fault.status, fault.code, fault.message or f"Simulated {fault.status}.", fault.headers)
 
@@ -84,7 +96,7 @@ class ResponsesApi:
 def error_response(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     error = {"message": message, "type": kind, "param": None, "code": code or None}
-    return json_response({"error": error}, status, headers)
+    return Json({"error": error}, status, headers)
 
 
 def make_response(response_id: str, conversation: Conversation, scripted: Scripted) -> dict[str, Any]:
