@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
@@ -13,7 +14,7 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ClusterError, NoScriptError, RedisClusterException, SlotNotCoveredError
+from redis.exceptions import ClusterError, NoScriptError, RedisClusterException, RedisError, SlotNotCoveredError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.utils import str_if_bytes
 
@@ -162,6 +163,46 @@ async def subscription(client: Client) -> PubSub:
         _ = await client.initialize()
         return client.pubsub(node=client.get_random_node())
     return client.pubsub()
+
+
+async def hear(
+    client: Client,
+    channel: str,
+    *,
+    quiet: float,
+    stands: Callable[[], None],
+    heard: Callable[[bytes], None],
+    ended: Callable[[], None],
+    silent: Callable[[], None] = lambda: None,
+) -> None:
+    """Passes each publication on a channel to `heard`, until the connection breaks.
+
+    `stands` is called once the subscription stands, `silent` when nothing has come for `quiet` seconds, and `ended`
+    when nothing is heard any more, before anything is waited for. Raises ConnectionError when Redis is silent and does
+    not answer a ping within another `quiet` seconds.
+    """
+    pubsub = await subscription(client)
+    try:
+        await pubsub.subscribe(channel)
+        asked = False
+        while True:
+            message = await pubsub.get_message(timeout=quiet)
+            if message is None:
+                silent()
+                if asked:
+                    raise ConnectionError("Redis does not answer")
+                asked = True
+                await pubsub.ping()
+                continue
+            asked = False
+            if message["type"] == "subscribe":
+                stands()
+            elif message["type"] == "message":
+                heard(message["data"])
+    finally:
+        ended()
+        with suppress(RedisError, OSError):
+            await pubsub.aclose()  # type: ignore[no-untyped-call]
 
 
 def by_slot(client: Client, items: Iterable[T], key: Callable[[T], str]) -> list[list[T]]:

@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from redis.exceptions import RedisError
 
 from services.runtime.following import follow
 from services.runtime.logs import describe, get_logger
-from services.runtime.redis import Client, subscription
+from services.runtime.redis import Client, hear
 
 log = get_logger(__name__)
 
@@ -28,7 +27,7 @@ class Wakeups:
 
     def __init__(self, redis: Client, prefix: str, topic: str) -> None:
         self._redis = redis
-        self._channel = f"{prefix}:wake:{topic}".encode()
+        self._channel = f"{prefix}:wake:{topic}"
         self._waiting: dict[str, None] = {}
         self._sending: asyncio.Task[None] | None = None
         self.listening = False
@@ -46,7 +45,7 @@ class Wakeups:
             try:
                 await self._redis.publish(self._channel, _SEPARATOR.join(item.encode() for item in items))
             except (RedisError, OSError) as error:
-                log.debug("wake-up not sent", channel=self._channel.decode(), error=describe(error))
+                log.debug("wake-up not sent", channel=self._channel, error=describe(error))
             await asyncio.sleep(GATHER)
 
     def patience(self, poll: float) -> float:
@@ -63,38 +62,32 @@ class Wakeups:
         async def connect(stands: Callable[[], None]) -> None:
             await self._listen(heard, stands, on_gap)
 
-        await follow(stop, connect, name=self._channel.decode())
+        await follow(stop, connect, name=self._channel)
 
     async def _listen(self, heard: Heard, stands: Callable[[], None], on_gap: Callable[[], None] | None) -> None:
         """Listen until the connection breaks."""
-        pubsub = await subscription(self._redis)
-        try:
-            await pubsub.subscribe(self._channel)
-            asked = False
-            while True:
-                message = await pubsub.get_message(timeout=QUIET)
-                if message is None:
-                    if asked:
-                        raise ConnectionError("Redis does not answer")
-                    asked = True
-                    await pubsub.ping()
-                    continue
-                asked = False
-                if message["type"] == "subscribe":
-                    stands()
-                    self.listening = True
-                    if on_gap is not None:
-                        on_gap()
-                elif message["type"] == "message":
-                    self._hear(heard, message["data"])
-        finally:
+
+        def begun() -> None:
+            stands()
+            self.listening = True
+            if on_gap is not None:
+                on_gap()
+
+        def ended() -> None:
             self.listening = False
-            with suppress(RedisError, OSError):
-                await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+        await hear(
+            self._redis,
+            self._channel,
+            quiet=QUIET,
+            stands=begun,
+            heard=lambda data: self._hear(heard, data),
+            ended=ended,
+        )
 
     def _hear(self, heard: Heard, publication: bytes) -> None:
         """Anybody may publish in a Redis that is shared: what nobody understands is left out."""
         try:
             heard([item.decode() for item in publication.split(_SEPARATOR)])
         except Exception as error:
-            log.warning("a wake-up is not understood", channel=self._channel.decode(), error=describe(error))
+            log.warning("a wake-up is not understood", channel=self._channel, error=describe(error))

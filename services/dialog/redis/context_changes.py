@@ -2,14 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 
-from redis.exceptions import RedisError
 from services.dialog.kept_contexts import KeptContexts
 from services.runtime.changes import HEARTBEAT, beside_lanes, lines, parse
 from services.runtime.following import follow
 from services.runtime.logs import describe, get_logger
-from services.runtime.redis import Client, subscription
+from services.runtime.redis import Client, hear
 
 log = get_logger(__name__)
 
@@ -31,28 +29,15 @@ class ContextChanges:
         await follow(stop, self._follow, name=self._channel)
 
     async def _follow(self, stands: Callable[[], None]) -> None:
-        pubsub = await subscription(self._redis)
-        try:
-            await pubsub.subscribe(self._channel)
-            asked = False
-            while True:
-                message = await pubsub.get_message(timeout=SILENCE_SECONDS)
-                if message is None:
-                    self._deaf()
-                    if asked:
-                        raise ConnectionError("Redis does not answer")
-                    asked = True
-                    await pubsub.ping()
-                    continue
-                asked = False
-                if message["type"] == "subscribe":
-                    stands()
-                elif message["type"] == "message":
-                    self._take(message["data"])
-        finally:
-            self._deaf()
-            with suppress(RedisError, OSError):
-                await pubsub.aclose()  # type: ignore[no-untyped-call]
+        await hear(
+            self._redis,
+            self._channel,
+            quiet=SILENCE_SECONDS,
+            stands=stands,
+            heard=self._take,
+            silent=self._deaf,
+            ended=self._deaf,
+        )
 
     def _take(self, publication: bytes) -> None:
         if publication == HEARTBEAT:
