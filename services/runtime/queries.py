@@ -18,6 +18,12 @@ def load_queries(path: Path, **words: str) -> dict[str, str]:
     return {name: _bare(body) for name, body in zip(parts[::2], parts[1::2], strict=True)}
 
 
+def tenants_in(*tables: str) -> dict[str, str]:
+    """For each `<schema>.<table>` a word `tenants_in_<table>`, which stands for a query of all tenants in it."""
+    path = Path(__file__).with_name("tenants.sql")
+    return {f"tenants_in_{table.rpartition('.')[2]}": load_queries(path, table=table)["tenants_in"] for table in tables}
+
+
 def _bare(sql: str) -> str:
     lines = (line for line in sql.splitlines() if not line.lstrip().startswith("--"))
     return "\n".join(line for line in lines if line.strip()).strip().rstrip(";")

@@ -12,7 +12,7 @@ import zstandard
 
 from services.runtime import postgres
 from services.runtime.logs import describe
-from services.runtime.queries import load_queries
+from services.runtime.queries import load_queries, tenants_in
 from services.telemetry.domain import Filters, Piece, Position, Summary, Upkeep, place
 from services.telemetry.usecases import StoreAway, StoreRefuses
 
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from services.runtime.postgres import Pool, PoolConnection
 
 _FILE = Path(__file__).with_name("queries.sql")
-SQL = load_queries(_FILE, p_failed="", e_failed="")
-_FAILED = load_queries(_FILE, p_failed="AND p.has_error", e_failed="AND e.has_error")
+_TENANTS = tenants_in("telemetry.pieces")
+SQL = load_queries(_FILE, p_failed="", e_failed="", **_TENANTS)
+_FAILED = load_queries(_FILE, p_failed="AND p.has_error", e_failed="AND e.has_error", **_TENANTS)
 
 _COLUMNS = (
     "trace_id",

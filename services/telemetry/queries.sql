@@ -68,14 +68,8 @@ SELECT pg_advisory_xact_lock(hashtextextended('parley telemetry partitions', 0))
 SELECT pg_try_advisory_xact_lock(hashtextextended('parley telemetry partitions', 0))
 
 -- name: tenants
--- Of whom there are traces: read at one entry of the index for each tenant.
-WITH RECURSIVE found AS (
-    (SELECT tenant_id FROM telemetry.pieces WHERE tenant_id > '' ORDER BY tenant_id LIMIT 1)
-    UNION ALL
-    SELECT (SELECT tenant_id FROM telemetry.pieces WHERE tenant_id > found.tenant_id ORDER BY tenant_id LIMIT 1)
-    FROM found WHERE tenant_id IS NOT NULL
-)
-SELECT tenant_id FROM found WHERE tenant_id IS NOT NULL
+-- Of whom there are traces.
+SELECT tenant_id FROM {tenants_in_pieces} AS found WHERE tenant_id > ''
 
 -- name: forget
 -- Pieces of up to $1 traces of tenant $2 from before $3.

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from services.delivery.postgres.stretches import DELIVERIES, PARTITIONS, PROVIDER_IDS
 from services.runtime.partitions import first_id
-from services.runtime.queries import load_queries
+from services.runtime.queries import load_queries, tenants_in
 from services.runtime.retention import Task, days_ago, deleting, dropping, longest, walking
 
 if TYPE_CHECKING:
     from services.runtime.postgres import Pool
 
-SQL = load_queries(Path(__file__).with_name("retention.sql"))
+SQL = load_queries(Path(__file__).with_name("retention.sql"), **tenants_in("delivery.deliveries", "delivery.dead"))
 REQUEST_IDS = timedelta(days=30)
 """How long a repeated SendMessage is known as such."""
 DELETED = timedelta(days=7)

@@ -1,20 +1,9 @@
 -- name: tenants
 -- Who sends, and whose deliveries there are though their channels are gone. Large tables are read at one entry of an index
 -- for each tenant.
-WITH RECURSIVE of_deliveries AS (
-    (SELECT tenant_id FROM delivery.deliveries ORDER BY tenant_id LIMIT 1)
-    UNION ALL
-    SELECT (SELECT tenant_id FROM delivery.deliveries WHERE tenant_id > of_deliveries.tenant_id ORDER BY tenant_id LIMIT 1)
-    FROM of_deliveries WHERE tenant_id IS NOT NULL
-), of_dead AS (
-    (SELECT tenant_id FROM delivery.dead ORDER BY tenant_id LIMIT 1)
-    UNION ALL
-    SELECT (SELECT tenant_id FROM delivery.dead WHERE tenant_id > of_dead.tenant_id ORDER BY tenant_id LIMIT 1)
-    FROM of_dead WHERE tenant_id IS NOT NULL
-)
 SELECT tenant_id FROM delivery.channels
-UNION SELECT tenant_id FROM of_deliveries WHERE tenant_id IS NOT NULL
-UNION SELECT tenant_id FROM of_dead WHERE tenant_id IS NOT NULL
+UNION {tenants_in_deliveries}
+UNION {tenants_in_dead}
 ORDER BY tenant_id;
 
 -- name: deliveries

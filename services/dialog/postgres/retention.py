@@ -11,10 +11,13 @@ from asyncpg import Record
 from services.dialog.postgres.database import Database
 from services.dialog.postgres.stretches import JOURNAL, MESSAGES, PARTITIONS, REPLIES, TURNS
 from services.runtime.partitions import first_id
-from services.runtime.queries import load_queries
+from services.runtime.queries import load_queries, tenants_in
 from services.runtime.retention import Task, days_ago, deleting, dropping, longest, walking
 
-SQL = load_queries(Path(__file__).with_name("retention.sql"))
+SQL = load_queries(
+    Path(__file__).with_name("retention.sql"),
+    **tenants_in("dialog.messages", "dialog.conversations", "dialog.dialog_outcomes", "dialog.orders"),
+)
 SILENT = timedelta(days=7)
 """A lane that has nothing left is kept for so long still."""
 

@@ -1,36 +1,14 @@
 -- name: tenants
 -- All of whom anything is kept, whether or not they are known as tenants, and what they say of it. Each table is read at
 -- one entry of its index for each tenant.
-WITH RECURSIVE of_messages AS (
-    (SELECT tenant_id FROM dialog.messages ORDER BY tenant_id LIMIT 1)
-    UNION ALL
-    SELECT (SELECT tenant_id FROM dialog.messages WHERE tenant_id > of_messages.tenant_id ORDER BY tenant_id LIMIT 1)
-    FROM of_messages WHERE tenant_id IS NOT NULL
-), of_conversations AS (
-    (SELECT tenant_id FROM dialog.conversations ORDER BY tenant_id LIMIT 1)
-    UNION ALL
-    SELECT (SELECT tenant_id FROM dialog.conversations WHERE tenant_id > of_conversations.tenant_id ORDER BY tenant_id LIMIT 1)
-    FROM of_conversations WHERE tenant_id IS NOT NULL
-), of_dialog_outcomes AS (
-    (SELECT tenant_id FROM dialog.dialog_outcomes ORDER BY tenant_id LIMIT 1)
-    UNION ALL
-    SELECT (SELECT tenant_id FROM dialog.dialog_outcomes WHERE tenant_id > of_dialog_outcomes.tenant_id ORDER BY tenant_id LIMIT 1)
-    FROM of_dialog_outcomes WHERE tenant_id IS NOT NULL
-), of_orders AS (
-    (SELECT tenant_id FROM dialog.orders ORDER BY tenant_id LIMIT 1)
-    UNION ALL
-    SELECT (SELECT tenant_id FROM dialog.orders WHERE tenant_id > of_orders.tenant_id ORDER BY tenant_id LIMIT 1)
-    FROM of_orders WHERE tenant_id IS NOT NULL
-)
 SELECT tenant_id, tenant.messages_days, tenant.journal_days, tenant.orders_days
 FROM (
     SELECT tenant_id FROM dialog.tenants
-    UNION SELECT tenant_id FROM of_messages
-    UNION SELECT tenant_id FROM of_conversations
-    UNION SELECT tenant_id FROM of_dialog_outcomes
-    UNION SELECT tenant_id FROM of_orders
+    UNION {tenants_in_messages}
+    UNION {tenants_in_conversations}
+    UNION {tenants_in_dialog_outcomes}
+    UNION {tenants_in_orders}
 ) AS found LEFT JOIN dialog.tenants AS tenant USING (tenant_id)
-WHERE tenant_id IS NOT NULL
 ORDER BY tenant_id;
 
 -- name: messages
