@@ -25,8 +25,8 @@ from deploy.local.tokens import write_operator_token
 from deploy.local.welcome import welcome
 from parley_client.errors import CallError
 from parley_client.tokens import StaticToken
+from services.runtime.background import periodic
 from services.runtime.keys import Keys, ensure_keys
-from services.runtime.periodic import periodic
 from services.runtime.rotation import locked
 
 START_WITHIN = 60.0

@@ -13,7 +13,7 @@ from services.context.redis import RedisCache
 from services.context.trust import FAILURES, Trust
 from services.kernel.errors import ParleyError
 from services.runtime import changes
-from services.runtime.following import follow
+from services.runtime.background import following
 from services.runtime.logs import describe, get_logger
 from services.runtime.redis import Client, subscription
 
@@ -52,12 +52,9 @@ class Changes:
             changes.CONVERSATION: conversations,
             changes.CONTACT: contacts,
         }
+        self.listen = following(self._channel, self._follow, longest=LONGEST_PAUSE)
         self._looked = 0.0
         self._blind = False
-
-    async def listen(self, stop: asyncio.Event) -> None:
-        """Hear of other processes' saves until told to stop."""
-        await follow(stop, self._follow, name=self._channel, longest=LONGEST_PAUSE)
 
     async def beat(self) -> None:
         """Let those who keep what lanes have read know that they would be told of changes."""

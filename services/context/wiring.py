@@ -20,9 +20,9 @@ from services.context.settings import ContextSettings
 from services.context.stats import Stats
 from services.context.trust import Trust
 from services.context.usecases import Contexts
+from services.runtime.background import periodic
 from services.runtime.changes import HEARTBEAT_SECONDS
 from services.runtime.crypto import Sealer
-from services.runtime.periodic import periodic
 from services.runtime.retention import PAUSE, Retention, Task
 from services.runtime.service import App, Runtime
 

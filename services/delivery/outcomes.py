@@ -18,9 +18,9 @@ from parley.dialog.v1 import dialog_pb2
 from parley_client.dialog import DialogClient
 from parley_client.errors import CallError, from_status
 from services.delivery.usecases.ports import OutcomeStore, Said
+from services.runtime.background import periodic
 from services.runtime.crashpoints import reach
 from services.runtime.logs import describe, get_logger
-from services.runtime.periodic import periodic
 
 log = get_logger(__name__)
 

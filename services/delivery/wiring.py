@@ -44,11 +44,11 @@ from services.delivery.usecases.waits import Waits
 from services.delivery.usecases.work import Worker
 from services.kernel.breaker import BreakerPolicy
 from services.kernel.clock import SteadyClock
+from services.runtime.background import periodic
 from services.runtime.crypto import Sealer
 from services.runtime.egress import Egress
 from services.runtime.lanes import Dispatcher, Fairness, Found, Lanes, Room
 from services.runtime.logs import get_logger
-from services.runtime.periodic import periodic
 from services.runtime.retention import PAUSE, Retention
 from services.runtime.service import App, Runtime
 from services.runtime.tenants import retention_of
@@ -200,17 +200,11 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
             quiet.set()
             await telling
 
-    async def hear_lanes(stop: asyncio.Event) -> None:
-        await lanes_heard.listen(stop, lambda _: dispatcher.wake(), dispatcher.wake)
-
-    async def hear_channels(stop: asyncio.Event) -> None:
-        def heard(items: Sequence[str]) -> None:
-            if GATES in items:
-                gates.nudge()
-            if any(item != GATES for item in items):
-                mirror.nudge()
-
-        await channels_heard.listen(stop, heard, lambda: heard((GATES, "")))
+    def hear_of_channels(items: Sequence[str]) -> None:
+        if GATES in items:
+            gates.nudge()
+        if any(item != GATES for item in items):
+            mirror.nudge()
 
     said = retention_of(to_dialog)
 
@@ -246,8 +240,8 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
             work,
             mirror.run,
             gates.run,
-            hear_lanes,
-            hear_channels,
+            lanes_heard.listen(lambda _: dispatcher.wake(), dispatcher.wake),
+            channels_heard.listen(hear_of_channels, lambda: hear_of_channels((GATES, ""))),
             statuses.run,
             periodic("statuses", statuses.look, every=LOOK, soon=SOON),
             periodic("retention", retention.look, every=settings.retention_every_seconds, soon=PAUSE),

@@ -49,10 +49,10 @@ from services.dialog.usecases.tenants import Tenants
 from services.dialog.usecases.trouble import Trouble
 from services.dialog.usecases.turns import RunTurn, asks_model
 from services.dialog.worker import Waker
+from services.runtime.background import periodic
 from services.runtime.crypto import Sealer
 from services.runtime.idempotency import Requests
 from services.runtime.lanes import Dispatcher, Fairness
-from services.runtime.periodic import periodic
 from services.runtime.retention import PAUSE, Retention
 from services.runtime.service import App, Background, Runtime
 from services.runtime.wakeups import Wakeups

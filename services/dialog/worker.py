@@ -1,7 +1,5 @@
 """Wakes the workers of dialog processes."""
 
-import asyncio
-
 from services.dialog.turns import Claimed, Unreadable
 from services.runtime.lanes import Dispatcher, Lease
 from services.runtime.wakeups import Wakeups
@@ -13,6 +11,8 @@ class Waker:
     def __init__(self, wakeups: Wakeups) -> None:
         self._wakeups = wakeups
         self._dispatcher: Dispatcher[Claimed | Unreadable] | None = None
+        self.listen = wakeups.listen(self._heard, self._heard)
+        """Hears other processes."""
 
     def attach(self, dispatcher: Dispatcher[Claimed | Unreadable]) -> None:
         self._dispatcher = dispatcher
@@ -35,11 +35,6 @@ class Waker:
         if self._dispatcher is not None:
             self._dispatcher.wake(seconds)
 
-    async def listen(self, stop: asyncio.Event) -> None:
-        """Hear other processes."""
-
-        def heard(_: object = None) -> None:
-            if self._dispatcher is not None:
-                self._dispatcher.wake()
-
-        await self._wakeups.listen(stop, heard, heard)
+    def _heard(self, _: object = None) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.wake()

@@ -10,7 +10,7 @@ from parley_client.delivery import ChannelClient
 from parley_client.errors import CallError, NotFound
 from services.edge.guesses import Guesses
 from services.edge.problems import Problem, from_call_error
-from services.runtime.following import follow
+from services.runtime.background import following
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class ChannelMirror:
         self._forget_after = forget_after
         self._ask_timeout = ask_timeout
         self.ready = asyncio.Event()
+        self.watch = following("channels", self._follow)
 
     async def find(self, channel_id: str, stranger: str | None = None) -> Entry:
         """The channel. Raises Problem: 404 when there is none, 503 when nobody can tell.
@@ -83,10 +84,6 @@ class ChannelMirror:
         self._entries[channel.channel_id] = entry
         self._unknown.pop(channel.channel_id, None)
         return entry
-
-    async def watch(self, stop: asyncio.Event) -> None:
-        """Follow the changes until told to stop; reconnects by itself."""
-        await follow(stop, self._follow, name="channels")
 
     async def _follow(self, stands: Callable[[], None]) -> None:
         first_round: set[str] | None = set()

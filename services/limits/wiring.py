@@ -1,6 +1,5 @@
 """Composition root of the limits service."""
 
-import asyncio
 from pathlib import Path
 
 from parley.limits.v1 import limits_pb2_grpc
@@ -14,7 +13,7 @@ from services.limits.servicer import SERVICE, LimitsServicer
 from services.limits.settings import LimitsSettings
 from services.limits.tokens import Tokens
 from services.limits.usecases import Limits
-from services.runtime.periodic import periodic
+from services.runtime.background import periodic
 from services.runtime.service import App, Runtime
 from services.runtime.wakeups import Wakeups
 
@@ -34,9 +33,6 @@ async def build(runtime: Runtime, settings: LimitsSettings) -> App:
     book.on_change = changes.publish
     limits = Limits(book, counters, ledger, Tokens(runtime.keys.derive("limits reservations")), runtime.clock)
 
-    async def listen(stop: asyncio.Event) -> None:
-        await changes.listen(stop, lambda _: book.poke(), book.poke)
-
     async def postgres() -> None:
         await pool.fetchval("SELECT 1")
 
@@ -51,7 +47,11 @@ async def build(runtime: Runtime, settings: LimitsSettings) -> App:
                 LimitsServicer(limits, Administration(store, book)),
             )
         ],
-        background=[book.run, listen, periodic("charges and holds", ledger.tidy, every=TIDY)],
+        background=[
+            book.run,
+            changes.listen(lambda _: book.poke(), book.poke),
+            periodic("charges and holds", ledger.tidy, every=TIDY),
+        ],
         checks={"postgres": postgres, "redis": redis},
         spared=frozenset({"redis"}),
     )

@@ -1,17 +1,13 @@
 """What a service's wiring returns."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 
+from services.runtime.background import Background
 from services.runtime.health import Check
-
-Background = Callable[[asyncio.Event], Awaitable[None]]
-"""Runs until the event is set, then finishes what it has. A crash of one ends the process; its supervisor starts it
-again."""
 
 
 @dataclass

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 
 from grpc_health.v1.health import aio as health_aio
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
+from services.runtime.background import periodic
 from services.runtime.logs import describe, get_logger
 
 log = get_logger(__name__)
@@ -30,7 +30,8 @@ class Health:
         self._services = ("", *services)
         self._spared = frozenset(spared)
         self._checks = checks
-        self._every = every
+        self.watch = periodic("health", self.look, every=every)
+        """Looks now and then."""
         self._failing: dict[str, str] = {}
 
     async def look(self) -> None:
@@ -46,14 +47,6 @@ class Health:
             await self.servicer.set(name, _NOT_SERVING if name in failing else _SERVING)
         for service in self._services:
             await self.servicer.set(service, _NOT_SERVING if failing.keys() - self._spared else _SERVING)
-
-    async def watch(self, stop: asyncio.Event) -> None:
-        """Run the checks now and then until `stop` is set."""
-        while not stop.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), self._every)
-                return
-            await self.look()
 
     async def stop_serving(self) -> None:
         """From now on say that nothing is served."""

@@ -13,8 +13,9 @@ from typing import TypeVar
 from parley_client.channel import Connection, connect
 from parley_client.tokens import TokenSource
 from services.kernel.clock import Clock, SystemClock
-from services.runtime import logs, process, telemetry
-from services.runtime.app import App, Background
+from services.runtime import background, logs, process, telemetry
+from services.runtime.app import App
+from services.runtime.background import Background
 from services.runtime.keys import Keys, ServiceTokens
 from services.runtime.logs import get_logger
 from services.runtime.postgres import Pool, open_pool, open_read_pool
@@ -123,13 +124,13 @@ async def running(
     try:
         app = await build(runtime, settings)
         address = ""
-        background = list(app.background)
+        work = list(app.background)
         if app.servicers:
             server = Server(name, app, settings, keys)
             ports = await server.start([f"{settings.host}:{port}", *app.extra_ports])
             address = f"{settings.host}:{ports[0]}"
-            background.append(server.health.watch)
-        tasks = [start_background(work, stop, failed) for work in background]
+            work.append(server.health.watch)
+        tasks = [background.start(each, stop, failed) for each in work]
         log.info("serving", address=address)
         yield Running(name, address, app, runtime, failed)
     finally:
@@ -138,32 +139,9 @@ async def running(
         await runtime.close()
 
 
-def start_background(work: Background, stop: asyncio.Event, failed: "asyncio.Future[None]") -> "asyncio.Task[None]":
-    """Run a background task; its crash is given to `failed`."""
-
-    async def run() -> None:
-        try:
-            await work(stop)
-        except Exception as error:
-            log.critical("background task crashed", task=repr(work), exc_info=error)
-            if not failed.done():
-                failed.set_exception(error)
-
-    return asyncio.create_task(run(), name=getattr(work, "__qualname__", repr(work)))
-
-
 async def drain(server: Server | None, tasks: "list[asyncio.Task[None]]", seconds: float) -> None:
     """Let calls and background work finish, for so many seconds at most."""
-
-    async def finish() -> None:
-        if tasks:
-            _, pending = await asyncio.wait(tasks, timeout=seconds)
-            for task in pending:
-                log.warning("background task did not stop in time", task=task.get_name())
-                task.cancel()
-            await asyncio.gather(*pending, return_exceptions=True)
-
-    await asyncio.gather(finish(), server.stop(seconds) if server else asyncio.sleep(0))
+    await asyncio.gather(background.finish(tasks, seconds), server.stop(seconds) if server else asyncio.sleep(0))
 
 
 async def close_pool(pool: Pool) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from redis.exceptions import RedisError
 
-from services.runtime.following import follow
+from services.runtime.background import Loop, following
 from services.runtime.logs import describe, get_logger
 from services.runtime.redis import Client, hear
 
@@ -52,17 +52,12 @@ class Wakeups:
         """Seconds until a listener should look by itself: `poll`, and longer while publications are heard."""
         return poll * CALM if self.listening else poll
 
-    async def listen(self, stop: asyncio.Event, heard: Heard, on_gap: Callable[[], None] | None = None) -> None:
-        """Call `heard` with the items of each publication until `stop` is set.
+    def listen(self, heard: Heard, on_gap: Callable[[], None] | None = None) -> Loop:
+        """A loop that calls `heard` with the items of each publication.
 
-        `on_gap` is called each time when listening begins, also for the first time: publications before that were
-        missed.
+        `on_gap` is called whenever listening begins, the first time included: publications before that were missed.
         """
-
-        async def connect(stands: Callable[[], None]) -> None:
-            await self._listen(heard, stands, on_gap)
-
-        await follow(stop, connect, name=self._channel)
+        return following(self._channel, lambda stands: self._listen(heard, stands, on_gap))
 
     async def _listen(self, heard: Heard, stands: Callable[[], None], on_gap: Callable[[], None] | None) -> None:
         """Listen until the connection breaks."""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from parley.telemetry.v1 import telemetry_pb2_grpc
 
+from services.runtime.background import periodic
 from services.runtime.keys import ISSUERS, SERVICES
-from services.runtime.periodic import periodic
 from services.runtime.retention import PAUSE, Retention, Task
 from services.runtime.service import App, Runtime
 from services.runtime.tenants import retention_of

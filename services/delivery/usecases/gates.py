@@ -11,8 +11,8 @@ from services.delivery.domain.pauses import Pause, PausePolicy, limited
 from services.delivery.usecases.ports import GateStore, Shut
 from services.kernel.breaker import Breaker, BreakerPolicy, Closed, HalfOpen, Open, admit, failed, succeeded
 from services.kernel.clock import Clock
+from services.runtime.background import nudged
 from services.runtime.logs import describe, get_logger
-from services.runtime.nudged import look_when_nudged
 
 log = get_logger(__name__)
 
@@ -126,13 +126,14 @@ class Gates:
         self._store = store
         self._clock = clock
         self._told = told
-        self._poll = poll
         self._gates: dict[int, Gate] = {}
         self._news: dict[int, None] = {}
         self._written: dict[int, None] = {}
         self._touched: set[int] = set()
         self._telling: asyncio.Task[None] | None = None
         self._nudged = asyncio.Event()
+        failing = "what other processes know of channels cannot be read"
+        self._hearing = nudged("gates", self.refresh, self._nudged, poll=poll, failing=failing)
 
     def __len__(self) -> int:
         return len(self._gates)
@@ -205,8 +206,7 @@ class Gates:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Hears what other processes have learnt until `stop` is set, when nudged and now and then."""
-        failing = "what other processes know of channels cannot be read"
-        await look_when_nudged(stop, self._nudged, self.refresh, poll=self._poll, failing=failing)
+        await self._hearing(stop)
         await self.close()
 
     async def close(self) -> None:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from services.delivery.domain.channels import Channel, Deleted
-from services.runtime.nudged import look_when_nudged
+from services.runtime.background import nudged
 
 Event = Channel | Deleted
 
@@ -24,11 +24,12 @@ class ChannelMirror:
     def __init__(self, store: ChangeLog, *, poll: Callable[[], float] = lambda: 1.0) -> None:
         """`poll`: seconds until the next look, asked each time."""
         self._store = store
-        self._poll = poll
         self._revision = 0
         self._by_id: dict[str, Channel] = {}
         self._by_key: dict[int, Channel] = {}
         self._nudged = asyncio.Event()
+        failing = "channels cannot be read; going on with those known"
+        self.run = nudged("channels", self.refresh, self._nudged, poll=poll, failing=failing)
         self._refreshing: asyncio.Task[None] | None = None
         self._listeners: set[Callable[[Event], None]] = set()
 
@@ -57,11 +58,6 @@ class ChannelMirror:
         if self._refreshing is running or self._refreshing is None or self._refreshing.done():
             self._refreshing = asyncio.create_task(self._read())
         await asyncio.shield(self._refreshing)
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Follows the changes until `stop` is set."""
-        failing = "channels cannot be read; going on with those known"
-        await look_when_nudged(stop, self._nudged, self.refresh, poll=self._poll, failing=failing)
 
     async def watch(self) -> AsyncIterator[Sequence[Event] | None]:
         """All channels, then None, then changes as they come. A slow reader gets only the latest of a channel."""

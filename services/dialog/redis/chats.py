@@ -5,7 +5,7 @@ Nothing depends on its arriving: each process looks into the store as well, for 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Literal
 from uuid import UUID
 
@@ -13,7 +13,7 @@ import msgspec
 
 from services.dialog.domain import Previews
 from services.dialog.usecases.chat import Delta, Done, Event, Reset, Waiter
-from services.kernel.errors import ParleyError
+from services.runtime.background import nudged
 from services.runtime.logs import describe, get_logger
 from services.runtime.redis import Client
 from services.runtime.wakeups import Wakeups
@@ -58,6 +58,13 @@ class RedisChats:
         self._waiting: dict[UUID, list[_Queue]] = {}
         self._own = Wakeups(redis, prefix, f"chat:{process}")
         self._others: dict[str, Wakeups] = {}
+        self.listen = self._own.listen(self._heard, self._missed.set)
+        """Hears from other processes' workers."""
+        failing = "it cannot be told which chats are answered"
+        self.look = nudged(
+            "chats", self._look, self._missed, poll=lambda: self._own.patience(LOOK_EVERY), failing=failing
+        )
+        """Looks now and then which messages are done, in case the word of it got lost."""
         self._told = 0
 
     def previews(self, process: str, message_id: UUID) -> Previews:
@@ -88,31 +95,6 @@ class RedisChats:
             queues.remove(queue)
             if not queues:
                 del self._waiting[message_id]
-
-    async def listen(self, stop: asyncio.Event) -> None:
-        """Hear from other processes' workers."""
-        await self._own.listen(stop, self._heard, self._missed.set)
-
-    async def look(self, stop: asyncio.Event) -> None:
-        """Look now and then which of the messages are done, in case the word of it got lost; one statement for all."""
-        stopping = asyncio.ensure_future(stop.wait())
-        stopping.add_done_callback(lambda _: self._missed.set())
-        failing = False
-        try:
-            while not stop.is_set():
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self._own.patience(LOOK_EVERY)):
-                        await self._missed.wait()
-                self._missed.clear()
-                try:
-                    await self._look()
-                    failing = False
-                except ParleyError as error:
-                    if not failing:
-                        log.warning("it cannot be told which chats are answered", error=describe(error))
-                    failing = True
-        finally:
-            stopping.cancel()
 
     async def _look(self) -> None:
         waiting = [(queues[0].tenant_id, message_id) for message_id, queues in self._waiting.items()]

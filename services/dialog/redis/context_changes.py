@@ -1,11 +1,10 @@
 """Hears which contexts others than dialog's lanes have changed."""
 
-import asyncio
 from collections.abc import Callable
 
 from services.dialog.kept_contexts import KeptContexts
+from services.runtime.background import following
 from services.runtime.changes import HEARTBEAT, beside_lanes, lines, parse
-from services.runtime.following import follow
 from services.runtime.logs import describe, get_logger
 from services.runtime.redis import Client, hear
 
@@ -23,10 +22,7 @@ class ContextChanges:
         self._channel = beside_lanes(prefix)
         self._kept = kept
         self._hears = False
-
-    async def listen(self, stop: asyncio.Event) -> None:
-        """Hear of changes until told to stop."""
-        await follow(stop, self._follow, name=self._channel)
+        self.listen = following(self._channel, self._follow)
 
     async def _follow(self, stands: Callable[[], None]) -> None:
         await hear(

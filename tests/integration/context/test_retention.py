@@ -13,7 +13,7 @@ from parley.context.v1 import context_pb2
 
 from services.context.retention import plan
 from services.kernel.clock import SystemClock
-from services.runtime import periodic, retention
+from services.runtime import background, retention
 from services.runtime.postgres import Pool
 from services.runtime.retention import Retention, Task
 
@@ -34,7 +34,7 @@ VALUES ('acme', $1, $2, 3, $3, now() + $4::interval)
 @pytest.fixture(autouse=True)
 def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process itself does not tidy meanwhile."""
-    monkeypatch.setattr(periodic, "FIRST_WITHIN", 3600.0)
+    monkeypatch.setattr(background, "FIRST_WITHIN", 3600.0)
 
 
 @pytest.fixture

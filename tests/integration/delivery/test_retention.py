@@ -15,7 +15,7 @@ from parley.delivery.v1 import channel_pb2, delivery_pb2
 from services.delivery.postgres.retention import plan
 from services.delivery.postgres.stretches import PARTITIONS
 from services.kernel.clock import SystemClock
-from services.runtime import partitions, periodic
+from services.runtime import background, partitions
 from services.runtime.partitions import first_id
 from services.runtime.retention import Retention
 from tests.integration.delivery.conftest import CHANNEL, DEAD, SENT, TENANT, Call, Delivery, World, message
@@ -29,7 +29,7 @@ TABLES = ("deliveries", "provider_ids", "dead", "lanes", "dedupe")
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine nobody gives way too early, and the process itself does not tidy meanwhile."""
     monkeypatch.setattr(partitions, "_LOCK_TIMEOUT", "SET LOCAL lock_timeout = '20s'")
-    monkeypatch.setattr(periodic, "FIRST_WITHIN", 3600.0)
+    monkeypatch.setattr(background, "FIRST_WITHIN", 3600.0)
 
 
 async def tidy(pool: "asyncpg.Pool[asyncpg.Record]", days: dict[str, int], default: int = 90) -> None:

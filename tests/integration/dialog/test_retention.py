@@ -19,7 +19,7 @@ from services.dialog.postgres.retention import Days, plan
 from services.dialog.postgres.sealing import Sealing
 from services.dialog.postgres.stretches import PARTITIONS
 from services.kernel.clock import SystemClock
-from services.runtime import partitions, periodic
+from services.runtime import background, partitions
 from services.runtime.crypto import Sealer
 from services.runtime.partitions import first_id
 from services.runtime.retention import Retention
@@ -43,7 +43,7 @@ async def dialog(world: World) -> World:
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine nobody gives way too early, and the process itself does not tidy meanwhile."""
     monkeypatch.setattr(partitions, "_LOCK_TIMEOUT", "SET LOCAL lock_timeout = '20s'")
-    monkeypatch.setattr(periodic, "FIRST_WITHIN", 3600.0)
+    monkeypatch.setattr(background, "FIRST_WITHIN", 3600.0)
 
 
 async def tidy(world: World, now: datetime = NOW, defaults: Days = DEFAULTS) -> None:

@@ -17,7 +17,7 @@ class Listener:
         self.publications: list[list[str]] = []
         self.gaps = 0
         self.stop = asyncio.Event()
-        self.task = asyncio.create_task(wakeups.listen(self.stop, self._hear, self._gap))
+        self.task = asyncio.create_task(wakeups.listen(self._hear, self._gap)(self.stop))
 
     def _hear(self, items: Sequence[str]) -> None:
         self.publications.append(list(items))
@@ -106,7 +106,7 @@ async def test_a_publication_that_nobody_understands_ends_nothing(
     listener.stop.set()
     await listener.task
     listener.stop, listener._hear = asyncio.Event(), strict  # type: ignore[method-assign]
-    listener.task = asyncio.create_task(wakeups.listen(listener.stop, strict, listener._gap))
+    listener.task = asyncio.create_task(wakeups.listen(strict, listener._gap)(listener.stop))
     await until(lambda: listener.gaps == 2)
     for publication in (b"\xff\xfe", b"nonsense", b"heard"):
         await redis.publish(f"{redis_prefix}:wake:lanes", publication)

@@ -13,7 +13,7 @@ from parley.dialog.v1 import tenant_pb2, tenant_pb2_grpc
 
 import services.telemetry
 from services.kernel.clock import SystemClock
-from services.runtime import periodic
+from services.runtime import background
 from services.runtime.postgres import Pool, open_pool
 from services.runtime.retention import Retention
 from services.runtime.service import running
@@ -106,7 +106,7 @@ class Dialog(tenant_pb2_grpc.TenantServiceServicer):
 async def test_the_service_asks_dialog(
     pool: Pool, make_settings: Callable[..., TelemetrySettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(periodic, "FIRST_WITHIN", 0.01)
+    monkeypatch.setattr(background, "FIRST_WITHIN", 0.01)
     await store(pool, "short", 4)
     kept = {await store(pool, "short", 2), await store(pool, "unknown", 4)}
     server = grpc.aio.server()

@@ -21,7 +21,7 @@ from parley_client import errors
 from parley_client.channel import Connection, connect
 from parley_client.telemetry import TelemetryClient
 from parley_client.tokens import TokenSource
-from services.runtime import periodic
+from services.runtime import background
 from services.runtime.postgres import open_pool
 from services.runtime.service import Running, running
 from services.telemetry import wiring
@@ -385,7 +385,7 @@ async def test_the_service_goes_on_when_the_store_refuses_to_look_after_its_part
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(wiring, "UPKEEP", 0.01)
-    monkeypatch.setattr(periodic, "FIRST_WITHIN", 0.01)
+    monkeypatch.setattr(background, "FIRST_WITHIN", 0.01)
     connection = await asyncpg.connect(postgres_url)
     try:
         await connection.execute("ALTER TABLE telemetry.days RENAME COLUMN thinned TO gone")

@@ -6,13 +6,13 @@ from collections.abc import Callable
 import pytest
 from structlog.testing import capture_logs
 
-from services.runtime import following
-from services.runtime.following import follow, next_pause
+from services.runtime import background
+from services.runtime.background import following, next_pause
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(background, "FIRST_PAUSE", 0.001)
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_pauses_grow_until_a_connection_was_healthy(
     before: float, stood: float, pause: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(background, "FIRST_PAUSE", 0.1)
     assert next_pause(before, stood, 5.0) == pause
 
 
@@ -55,7 +55,7 @@ async def test_whatever_breaks_it_the_stream_is_followed_again_and_left_when_tol
     stream = Stream(ConnectionError("away"), ValueError("not understood"), None, OSError())
     stop = asyncio.Event()
     with capture_logs() as logged:
-        task = asyncio.create_task(follow(stop, stream.connect, name="test"))
+        task = asyncio.create_task(following("test", stream.connect)(stop))
         await asyncio.wait_for(stream.standing.wait(), 30)
         stop.set()
         await asyncio.wait_for(task, 30)
@@ -65,7 +65,7 @@ async def test_whatever_breaks_it_the_stream_is_followed_again_and_left_when_tol
 
 async def test_it_ends_with_its_task() -> None:
     stream = Stream()
-    task = asyncio.create_task(follow(asyncio.Event(), stream.connect, name="test"))
+    task = asyncio.create_task(following("test", stream.connect)(asyncio.Event()))
     await asyncio.wait_for(stream.standing.wait(), 30)
     task.cancel()
     await asyncio.wait({task}, timeout=30)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from structlog.testing import capture_logs
 
-from services.runtime.nudged import look_when_nudged
+from services.runtime.background import nudged
 
 NEVER = 3600.0
 
@@ -37,7 +37,7 @@ class Looking:
     def __init__(self, looks: Looks, poll: Callable[[], float]) -> None:
         self.stop, self.nudged = asyncio.Event(), asyncio.Event()
         self.task = asyncio.create_task(
-            look_when_nudged(self.stop, self.nudged, looks.look, poll=poll, failing="it fails")
+            nudged("test", looks.look, self.nudged, poll=poll, failing="it fails")(self.stop)
         )
 
     async def end(self) -> None:

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 from structlog.testing import capture_logs
 
-from services.runtime import periodic as module
-from services.runtime.periodic import first_pause, periodic, spread
+from services.runtime import background as module
+from services.runtime.background import first_pause, periodic, spread
 
 
 @asynccontextmanager
