@@ -1,4 +1,4 @@
-"""Write docs/reference/ from what it describes: the contracts, the errors, the settings, and what is kept how long.
+"""Write docs/reference/ from what it describes: contracts, errors, settings, metrics, and what is kept how long.
 
 python -m tools.reference            write it
 python -m tools.reference --check    write nothing; fail when it is out of date
@@ -19,6 +19,7 @@ from parley.common.v1 import access_pb2
 
 from parley_cli.durations import say
 from services.runtime.kept import Kept
+from services.runtime.metrics import Instrument
 from services.runtime.settings import Settings
 from tools import protoc
 
@@ -39,8 +40,13 @@ def main() -> int:
             return 1
         files = descriptor_pb2.FileDescriptorSet.FromString(image.read_bytes()).file
     ours = [Comments(file) for file in files if file.package.startswith("parley.")]
-    pages = {"rpc.md": rpc_page(ours), "errors.md": errors_page(ours), "settings.md": settings_page()}
-    pages["kept.md"] = kept_page()
+    pages = {
+        "rpc.md": rpc_page(ours),
+        "errors.md": errors_page(ours),
+        "settings.md": settings_page(),
+        "metrics.md": metrics_page(),
+        "kept.md": kept_page(),
+    }
     stale = [name for name, text in pages.items() if not same(REFERENCE / name, text)]
     if "--check" in sys.argv[1:]:
         for name in stale:
@@ -250,6 +256,33 @@ def kept_for(line: Kept) -> str:
     days = Settings.model_fields[line.setting].default
     own = f", a tenant's `{line.tenant}`" if line.tenant else ""
     return f"{f'{days} days' if days else 'for ever'} (`PARLEY_{line.setting.upper()}`{own})"
+
+
+MEASURED = {
+    "Every service": "services.runtime.metrics.instruments",
+    **{name: f"services.{name}.metrics" for name in ("edge", "dialog", "context", "limits", "delivery", "telemetry")},
+}
+"""Modules that declare instruments, by the titles of their sections."""
+
+
+def metrics_page() -> str:
+    """Every instrument of every service."""
+    parts = [
+        NOTE.format("services/*/metrics.py"),
+        "# Metrics\n\nPrometheus reads them [with a token](../operations/metrics.md) from `GET /metrics` on "
+        "`PARLEY_METRICS_PORT`, where dots become underscores, units and `total` are appended to the names, and "
+        "`service_name` tells processes apart. The page of the local stack has those of all its processes, and "
+        "`parley_up` says which of them answered. With `OTEL_EXPORTER_OTLP_ENDPOINT` they are sent there too, unless "
+        "`OTEL_METRICS_EXPORTER` is `none`. Counters begin at zero when their process starts.\n",
+    ]
+    for title, module in MEASURED.items():
+        rows = [
+            f"| `{one.name}` | {type(one).__name__.lower()} | {one.unit} | {one.description} |\n"
+            for one in vars(import_module(module)).values()
+            if isinstance(one, Instrument)
+        ]
+        parts.append(f"\n## {title}\n\n| name | kind | unit | |\n|---|---|---|---|\n{''.join(rows)}")
+    return "".join(parts)
 
 
 def settings_of(path: Path) -> Iterator[tuple[str, str, str]]:

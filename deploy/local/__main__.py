@@ -34,11 +34,12 @@ def parser() -> argparse.ArgumentParser:
     up_command.add_argument("--json", action="store_true", help="print what runs as one JSON document")
     check_command = commands.add_parser("check", help="print what is wrong with the environment, as JSON")
     check_command.add_argument("--running", action="store_true", help="the stack runs, and has its ports")
-    token_command = commands.add_parser("token", help="make a token for the gRPC ports")
+    token_command = commands.add_parser("token", help="make a token for the gRPC ports or for metrics")
     token_command.add_argument("--role", choices=["operator", "integration"], default="integration")
     token_command.add_argument("--tenant", required=True, help="a tenant, or * for all")
     token_command.add_argument("--name", default="", help="what it is for")
     token_command.add_argument("--hours", type=float, default=24.0, help="how long it is good for")
+    token_command.add_argument("--scope", choices=["service", "metrics"], default="service", help="what it opens")
     commands.add_parser("tokens", help="list the tokens that were made")
     commands.add_parser("revoke", help="end a token").add_argument("id")
     rotate_command = commands.add_parser("rotate", help="replace keys")
@@ -81,6 +82,7 @@ def keys(home: "Home", command: str, arguments: argparse.Namespace) -> int:
                     tenant_id=arguments.tenant,
                     name=arguments.name,
                     seconds=arguments.hours * 3600,
+                    scope=arguments.scope,
                 )
                 answer: object = {"token": token} | row.as_dict()
             case "tokens":

@@ -47,6 +47,11 @@ class Home:
         return self.path / "operator.token"
 
     @property
+    def metrics_token_file(self) -> Path:
+        """The token with which Prometheus reads the metrics, made anew while the stack runs."""
+        return self.path / "metrics.token"
+
+    @property
     def keys(self) -> Path:
         return self.path / "keys"
 

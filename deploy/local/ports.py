@@ -31,6 +31,7 @@ PORTS = {
     "telemetry": Port(50055, may_move=True),
     "otlp": Port(4317, may_move=True),
     "simulator": Port(8090, may_move=True),
+    "metrics": Port(9464, may_move=True),
 }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from deploy.local.home import Home
 from deploy.local.keyrings import hand_out
-from deploy.local.tokens import revoke_all, write_operator_token
+from deploy.local.tokens import revoke_all, write_tokens
 from services.runtime.keys import OPERATOR, KeyMissing, Keys
 from services.runtime.rotation import MASTER, OLD_KEPT, ROTATABLE, rotate_master, rotate_pair
 from services.runtime.verifier import LEEWAY, LONGEST
@@ -37,7 +37,7 @@ def rotate(home: Home, names: Sequence[str], *, now: bool) -> list[str]:
         if name == OPERATOR and now:
             revoke_all(home)
         if name == OPERATOR and home.token_file.exists():
-            write_operator_token(home, Keys(home.keys))
+            write_tokens(home, Keys(home.keys))
     return rotated
 
 

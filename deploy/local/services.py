@@ -30,6 +30,8 @@ class Service:
     """Path that answers 200 when it is well; empty for gRPC health."""
     redis: bool = False
     """Whether it gets the address of Redis."""
+    measured: bool = True
+    """Whether it shows metrics."""
 
 
 STORES_STAGE = 4
@@ -46,7 +48,7 @@ SERVICES = (
     Service("context", stage=3, drain=1.0, nice=5, redis=True),
     Service("limits", stage=3, drain=1.0, nice=5, redis=True),
     Service("telemetry", stage=3, drain=1.0, nice=10),
-    Service("simulator", stage=3, drain=0.5, http_probe="/health"),
+    Service("simulator", stage=3, drain=0.5, http_probe="/health", measured=False),
 )
 GRPC = ("context", "dialog", "limits", "delivery", "telemetry")
 
@@ -77,8 +79,14 @@ def present() -> list[Service]:
 
 def ports_of(services: Collection[Service]) -> dict[str, Port]:
     """The ports that these services take."""
-    names = {service.name for service in services} | set(GRPC) | {"otlp"}
-    return {name: port for name, port in PORTS.items() if name in names}
+    names = {service.name for service in services} | set(GRPC) | {"otlp", "metrics"}
+    pages = {metrics_of(service.name): Port(0) for service in services if service.measured}
+    return {name: port for name, port in PORTS.items() if name in names} | pages
+
+
+def metrics_of(service: str) -> str:
+    """How the port is called on which a service shows its own metrics."""
+    return f"{service}-metrics"
 
 
 def has_service(name: str) -> bool:
@@ -100,6 +108,7 @@ def environment(layout: Layout, service: Service) -> dict[str, str]:
     }
     ports = {f"PARLEY_{name.upper()}_PORT": str(port) for name, port in layout.ports.items()}
     values |= {name: port for name, port in ports.items() if name in variables(service.name)}
+    values["PARLEY_METRICS_PORT"] = str(layout.ports.get(metrics_of(service.name), -1))
     values |= {f"PARLEY_{name.upper()}_ADDRESS": layout.address(name) for name in GRPC}
     if service.name in OWNERS:
         values["PARLEY_DATABASE_URL"] = layout.stores.database_of(service.name)

@@ -14,20 +14,23 @@ from typing import Any
 from deploy.local import given
 from deploy.local.home import Home, read_json, write_json
 from deploy.local.keyrings import hand_out
-from deploy.local.ports import choose_within
+from deploy.local.metrics import Gathered
+from deploy.local.ports import LOOPBACK, choose_within
 from deploy.local.roles import make_roles
 from deploy.local.server import ServerFailed
-from deploy.local.services import Layout, ports_of, present, service_spec, store_specs
+from deploy.local.services import Layout, metrics_of, ports_of, present, service_spec, store_specs
 from deploy.local.stores import Stores
 from deploy.local.supervisor import StartFailed, Supervisor
 from deploy.local.terminal import LogView, Terminal, last_words
-from deploy.local.tokens import write_operator_token
+from deploy.local.tokens import write_tokens
 from deploy.local.welcome import welcome
 from parley_client.errors import CallError
 from parley_client.tokens import StaticToken
 from services.runtime.background import periodic
-from services.runtime.keys import Keys, ensure_keys
+from services.runtime.keys import OPERATOR, Keys, ServiceTokens, ensure_keys
+from services.runtime.metrics.page import AUDIENCE, Page
 from services.runtime.rotation import locked
+from services.runtime.verifier import Verifier
 
 START_WITHIN = 60.0
 AFTER_A_CRASH = 8.0
@@ -53,6 +56,9 @@ class Stack:
         self.layout = Layout(home, ports, self.stores, environment)
         self.specs = [service_spec(self.layout, service) for service in services]
         self.supervisor = Supervisor(report=terminal.report, changed=self.write_state)
+        pages = {service.name: (LOOPBACK, ports[metrics_of(service.name)]) for service in services if service.measured}
+        gathered = Gathered(pages, ServiceTokens(OPERATOR, self.keys))
+        self.metrics = Page(gathered.text, Verifier(self.keys, AUDIENCE))
         self.state = "starting"
         self.started_at = datetime.now(UTC)
         self.demo: dict[str, Any] = {}
@@ -62,6 +68,10 @@ class Stack:
         if self.stores.postgres is None:
             await given.answers(self.stores.database_url, lambda why: self.terminal.report("parley", "warning", why))
         self.renew_token()
+        try:
+            await self.metrics.listen(LOOPBACK, self.layout.ports["metrics"])
+        except OSError as error:  # somebody took the port after it was chosen
+            self.terminal.report("parley", "warning", f"metrics are not shown: {error}")
         # All at once: services import their code while the stores start, and wait for them.
         specs = [*store_specs(self.servers, self.layout.given), *self.specs]
         tasks = [asyncio.create_task(self.supervisor.start(specs, START_WITHIN))]
@@ -94,16 +104,18 @@ class Stack:
         """Stop everything in order."""
         self.state = "stopping"
         self.write_state()
+        self.metrics.close()
         await self.supervisor.stop()
         for server in self.servers:
             server.forget_sockets()
-        self.home.token_file.unlink(missing_ok=True)
+        for file in (self.home.token_file, self.home.metrics_token_file):
+            file.unlink(missing_ok=True)
         self.state = "stopped"
         self.write_state()
 
     def renew_token(self) -> str:
-        """Write a new operator's token for the command line."""
-        return write_operator_token(self.home, self.keys)
+        """Write new tokens for the command line and for Prometheus."""
+        return write_tokens(self.home, self.keys)
 
     async def keep_token_fresh(self) -> None:
         """Until it is cancelled."""
@@ -111,7 +123,7 @@ class Stack:
         async def renew() -> None:
             self.renew_token()
 
-        await periodic("the operator's token", renew, every=TOKEN_RENEWAL)(asyncio.Event())
+        await periodic("tokens", renew, every=TOKEN_RENEWAL)(asyncio.Event())
 
     def write_state(self) -> None:
         """Write `stack.json`, which the command line reads."""
@@ -129,7 +141,8 @@ class Stack:
             "tenant": "demo",
             "urls": {
                 name: self.layout.url(name) for name in ("edge", "console", "simulator") if name in self.layout.ports
-            },
+            }
+            | {"metrics": f"{self.layout.url('metrics')}/metrics"},
             "addresses": {name: self.layout.address(name) for name in self.layout.ports},
             "processes": [
                 {

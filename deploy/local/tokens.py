@@ -16,12 +16,15 @@ from typing import Literal
 from deploy.local.home import Home, write_private
 from deploy.local.keyrings import hand_out
 from services.runtime.keys import OPERATOR, Keys, make_token
+from services.runtime.metrics.page import AUDIENCE
 from services.runtime.rotation import locked, replace_file
 from services.runtime.verifier import LONGEST
 
 Issuer = Literal["operator", "integration"]
+Scope = Literal["service", "metrics"]
+"""What a token opens: the gRPC ports, or the pages of metrics."""
 OPERATOR_SECONDS = 3600.0
-"""How long the token holds that the stack makes for the command line, and makes anew while it runs."""
+"""How long the tokens hold that the stack makes for the command line and Prometheus, and makes anew while it runs."""
 
 
 class TokenRefused(ValueError):
@@ -39,6 +42,7 @@ class Issued:
     created_at: str
     expires_at: str
     revoked_at: str | None = None
+    scope: Scope = "service"
 
     def as_dict(self) -> dict[str, str | None]:
         return asdict(self)
@@ -49,32 +53,43 @@ class Issued:
         return datetime.fromisoformat(self.expires_at).timestamp()
 
 
-def operator_token(keys: Keys, *, issuer: Issuer, tenants: Collection[str], seconds: float) -> str:
-    """A token without an id that every service accepts for so long, for these tenants (`*` for all).
+def operator_token(keys: Keys, *, issuer: Issuer, tenants: Collection[str], seconds: float, audience: str = "*") -> str:
+    """A token without an id that every service (or one audience) accepts for so long, for these tenants (`*`: all).
 
     Raises `KeyMissing`.
     """
     expires_at = time.time() + seconds
-    return make_token(keys.private(OPERATOR), issuer=issuer, audience="*", tenants=tenants, expires_at=expires_at)
+    return make_token(keys.private(OPERATOR), issuer=issuer, audience=audience, tenants=tenants, expires_at=expires_at)
 
 
-def write_operator_token(home: Home, keys: Keys) -> str:
-    """Write a new operator's token for the command line."""
-    token = operator_token(keys, issuer="operator", tenants=["*"], seconds=OPERATOR_SECONDS)
-    write_private(home.token_file, token)
-    return token
+def write_tokens(home: Home, keys: Keys) -> str:
+    """Write a new operator's token for the command line, and return it; and one for Prometheus, which only reads
+    metrics.
+    """
+
+    def token(audience: str) -> str:
+        return operator_token(keys, issuer="operator", tenants=["*"], seconds=OPERATOR_SECONDS, audience=audience)
+
+    operator = token("*")
+    write_private(home.token_file, operator)
+    write_private(home.metrics_token_file, token(AUDIENCE))
+    return operator
 
 
-def issue(home: Home, *, issuer: Issuer, tenant_id: str, name: str, seconds: float) -> tuple[str, Issued]:
+def issue(
+    home: Home, *, issuer: Issuer, tenant_id: str, name: str, seconds: float, scope: Scope = "service"
+) -> tuple[str, Issued]:
     """A token that is listed and can be revoked, and how it is listed. Raises `TokenRefused` and `KeyMissing`."""
     if not 0 < seconds <= LONGEST:
         raise TokenRefused(f"a token holds for at most {LONGEST / 86_400:.0f} days")
     key = Keys(home.keys).private(OPERATOR)
     now = time.time()
-    row = Issued(f"st_{token_hex(8)}", name, issuer, tenant_id, _at(now), _at(now + seconds))
+    row = Issued(f"st_{token_hex(8)}", name, issuer, tenant_id, _at(now), _at(now + seconds), scope=scope)
     with locked(home.keys):  # listed before anybody has it
         _write(home, [*issued(home), row])
-    token = make_token(key, issuer=issuer, audience="*", tenants=[tenant_id], expires_at=now + seconds, token_id=row.id)
+    audience = AUDIENCE if scope == "metrics" else "*"
+    ends = now + seconds
+    token = make_token(key, issuer=issuer, audience=audience, tenants=[tenant_id], expires_at=ends, token_id=row.id)
     return token, row
 
 

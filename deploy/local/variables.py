@@ -13,7 +13,6 @@ SERVICES = ("context", "delivery", "dialog", "edge", "limits", "simulator", "tel
 OURS = {
     "PARLEY_CHANNEL_TOKEN",
     "PARLEY_HOME",
-    "PARLEY_METRICS_PORT",
     "PARLEY_PUBLIC_URL",
     "PARLEY_RESTART_LONGEST_SECONDS",
     "PARLEY_TENANT",

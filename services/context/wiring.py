@@ -7,6 +7,7 @@ from pathlib import Path
 
 from parley.context.v1 import context_pb2_grpc
 
+from services.context import metrics
 from services.context.changes import Changes
 from services.context.domain import Contact, Conversation, Lifetimes
 from services.context.levels import Levels
@@ -55,6 +56,7 @@ async def build(runtime: Runtime, settings: ContextSettings) -> App:
     )
     changes = Changes(client, settings.redis_prefix, cache, trust, conversations, contacts)
     levels = Levels(store, cache, conversations, contacts, stats)
+    metrics.watch(runtime.metrics, stats, lambda: len(conversations) + len(contacts))
     contexts = Contexts(levels, lifetimes, lambda: time.time_ns() // 1_000_000, sealing.conversation)
     servicer = ContextServicer(contexts)
 

@@ -14,6 +14,7 @@ from parley_client.limits import LimitsClient
 from services.delivery.domain.channels import Channel
 from services.delivery.domain.channels import Provider as ProviderKind
 from services.delivery.domain.retry import RetryPolicy
+from services.delivery.metrics import CHANNELS, LANES, MeasuredProvider, ProviderCalls, QueueSize
 from services.delivery.outcomes import OutcomeReporter
 from services.delivery.postgres.channels import PostgresChannelStore
 from services.delivery.postgres.gates import PostgresGateStore
@@ -79,7 +80,10 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
     egress = Egress.of(settings.egress_allow)
     http = HttpClient(egress, timeout=settings.delivery_timeout_seconds, connections=settings.delivery_connections)
     runtime.on_close(http.close)
-    providers: dict[ProviderKind, Provider] = {ProviderKind.CHAT2DESK: Chat2Desk(http, runtime.clock)}
+    calls = ProviderCalls(runtime.metrics)
+    providers: dict[ProviderKind, Provider] = {
+        ProviderKind.CHAT2DESK: MeasuredProvider(Chat2Desk(http, runtime.clock), calls)
+    }
 
     def channel_changed() -> None:
         mirror.nudge()
@@ -173,6 +177,8 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
         gather=GATHER,
         drain=max(0.5, settings.drain_seconds - 1.0),
     )
+    runtime.metrics.watch(LANES, lambda: dispatcher.running)
+    runtime.metrics.watch(CHANNELS, lambda: len(gates))
     handover = Handover(
         channels=mirror, providers=providers, rates=rates, gates=gates, places=dispatcher, clock=runtime.clock
     )
@@ -181,10 +187,12 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
         mirror,
         {kind: provider.limits for kind, provider in providers.items()},
     )
+    reading = PostgresReadStore(pool, await runtime.reads(), sealing)
+    QueueSize(runtime.metrics, reading.stats)
     servicer = DeliveryServicer(
         sends,
         mirror,
-        PostgresReadStore(pool, await runtime.reads(), sealing),
+        reading,
         PostgresRetryStore(pool, lanes, sealing, stored=stored),
         statuses,
         Waits(mirror, gates, runtime.clock),

@@ -15,6 +15,7 @@ from parley_client.limits import LimitsClient
 from services.dialog.domain import Bot, Flow
 from services.dialog.flows.registry import check_flow, make_flows
 from services.dialog.kept_contexts import KeptContexts
+from services.dialog.metrics import AWAY, LANES, EndedTurns, MeasuredModel, QueueSize
 from services.dialog.model import open_model
 from services.dialog.model.guarded import GuardedModel
 from services.dialog.peers import ChannelPeer, ContextPeer, DeliveryPeer, QuotaPeer
@@ -80,6 +81,7 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
     process = f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
     sealing = Sealing(Sealer(runtime.keys))
     reads = PostgresReads(database, await runtime.reads(), sealing)
+    QueueSize(runtime.metrics, reads.queue_stats)
     turns = PostgresTurns(database, sealing, process, timedelta(seconds=settings.dialog_lease_seconds))
     handover = Handover(turns, GATHER)
     inbox, bots = PostgresInbox(database, sealing, handover), PostgresBots(database)
@@ -106,7 +108,8 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
     effects = Effects(contexts, deliveries, quota)
     lateness = Lateness(turns, deliveries, runtime.clock, settings.dialog_answer_seconds)
     trouble = Trouble(turns, chats, waker.wake_later, waker.leave)
-    run_turn = RunTurn(turns, decide, effects, lateness, chats, runtime.clock, trouble)
+    ended = EndedTurns(runtime.metrics, runtime.clock)
+    run_turn = RunTurn(turns, decide, effects, lateness, chats, runtime.clock, trouble, ended)
 
     submit = Submit(inbox, waker.wake)
     messages = Messages(reads, inbox.retry, waker.wake)
@@ -153,6 +156,7 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
             gather=GATHER,
             drain=settings.drain_seconds * 0.8,
         )
+        runtime.metrics.watch(LANES, lambda: dispatcher.running)
         waker.attach(dispatcher)
         handover.attach(dispatcher)
         background.append(dispatcher.run)
@@ -185,8 +189,9 @@ async def open_flows(runtime: Runtime, settings: DialogSettings) -> tuple[Flows,
         default_model=settings.dialog_model,
         show_text=settings.log_message_text,
     )
-    model = GuardedModel(opened)
+    model = GuardedModel(MeasuredModel(opened, runtime.metrics))
     runtime.on_close(model.close)
+    runtime.metrics.watch(AWAY, lambda: float(model.wait() > 0))
     return make_flows(model), model.check
 
 

@@ -2,6 +2,7 @@
 
 from parley_client.delivery import ChannelClient, DeliveryClient
 from parley_client.dialog import DialogClient, TenantClient
+from services.edge import metrics
 from services.edge.api_keys import ApiKeys
 from services.edge.app import make_app
 from services.edge.bodies import Bodies
@@ -45,6 +46,7 @@ async def build(runtime: Runtime, settings: EdgeSettings) -> App:
         timeout=settings.edge_chat_timeout_seconds,
     )
     door = Door(bounds_of(settings), Proxies(settings.edge_trusted_proxies))
+    metrics.watch(runtime.metrics, door)
     health = Health(connections, dialog, delivery, Verifier(runtime.keys, "edge"), guesses, door)
     app = make_app(webhook, chat, health)
     server = HttpServer(app, settings.host, settings.edge_port, drain=settings.drain_seconds, door=door)

@@ -1,5 +1,6 @@
 """LimitsService: request to use case to response."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -28,6 +29,8 @@ class LimitsServicer(limits_pb2_grpc.LimitsServiceServicer):
     def __init__(self, limits: Limits, administration: Administration) -> None:
         self._limits = limits
         self._administration = administration
+        self.decided: Counter[str] = Counter()
+        """Answers to Reserve since the start, by outcome."""
 
     async def Check(self, request: pb.CheckRequest, context: Rpc) -> pb.CheckResponse:
         return await self._limits.check(request)
@@ -42,7 +45,11 @@ class LimitsServicer(limits_pb2_grpc.LimitsServiceServicer):
     async def _reserve(self, requests: Sequence[pb.ReserveRequest]) -> Sequence[pb.ReserveResponse | ParleyError]:
         if caller().name in KNOW_ZONES:
             self._limits.learn_zones(requests)
-        return await self._limits.reserve(requests)
+        answers = await self._limits.reserve(requests)
+        for answer in answers:
+            failed = isinstance(answer, ParleyError)
+            self.decided["failed" if failed else "granted" if answer.granted else "refused"] += 1
+        return answers
 
     async def Commit(self, request: pb.CommitRequest, context: Rpc) -> pb.CommitResponse:
         return _only(await self._limits.commit([request]))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from parley.limits.v1 import limits_pb2_grpc
 
+from services.limits import metrics
 from services.limits.administration import Administration
 from services.limits.postgres import PostgresLedger
 from services.limits.postgres_rules import PostgresRules
@@ -33,6 +34,9 @@ async def build(runtime: Runtime, settings: LimitsSettings) -> App:
     book.on_change = changes.publish
     limits = Limits(book, counters, ledger, Tokens(runtime.keys.derive("limits reservations")), runtime.clock)
 
+    servicer = LimitsServicer(limits, Administration(store, book))
+    metrics.watch(runtime.metrics, servicer.decided)
+
     async def postgres() -> None:
         await pool.fetchval("SELECT 1")
 
@@ -40,13 +44,7 @@ async def build(runtime: Runtime, settings: LimitsSettings) -> App:
         await client.ping()
 
     return App(
-        servicers=[
-            (
-                SERVICE,
-                limits_pb2_grpc.add_LimitsServiceServicer_to_server,
-                LimitsServicer(limits, Administration(store, book)),
-            )
-        ],
+        servicers=[(SERVICE, limits_pb2_grpc.add_LimitsServiceServicer_to_server, servicer)],
         background=[
             book.run,
             changes.listen(lambda _: book.poke(), book.poke),

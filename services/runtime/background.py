@@ -228,6 +228,11 @@ def start(work: Background, stop: asyncio.Event, failed: "asyncio.Future[None]")
     return asyncio.create_task(run(), name=name)
 
 
+def faults(work: Iterable[Background]) -> dict[str, float]:
+    """How many faults each loop has had."""
+    return {each.name: each.faults.count for each in work if isinstance(each, Loop)}
+
+
 async def finish(tasks: "Iterable[asyncio.Task[None]]", seconds: float) -> None:
     """Wait until tasks that were told to stop have ended; cancel those that take longer than so many seconds."""
     if not (tasks := set(tasks)):

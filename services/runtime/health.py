@@ -48,6 +48,10 @@ class Health:
         for service in self._services:
             await self.servicer.set(service, _NOT_SERVING if failing.keys() - self._spared else _SERVING)
 
+    def passed(self) -> dict[str, float]:
+        """1 for each check that passed last time, 0 for each that failed."""
+        return {name: float(name not in self._failing) for name in self._checks}
+
     async def stop_serving(self) -> None:
         """From now on say that nothing is served."""
         await self.servicer.enter_graceful_shutdown()

@@ -18,6 +18,8 @@ from services.runtime.app import App
 from services.runtime.background import Background
 from services.runtime.keys import Keys, ServiceTokens
 from services.runtime.logs import get_logger
+from services.runtime.metrics.export import Measuring
+from services.runtime.metrics.instruments import CHECKS, FAULTS, POOL, Metrics
 from services.runtime.postgres import Pool, open_pool, open_read_pool
 from services.runtime.reading import ReadPool
 from services.runtime.redis import Client, make_redis
@@ -39,6 +41,7 @@ class Runtime:
     clock: Clock
     tokens: TokenSource
     keys: Keys
+    metrics: Metrics = field(default_factory=Metrics)
     _closing: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
 
     async def postgres(self, schema: str, migrations: Path) -> Pool:
@@ -51,6 +54,7 @@ class Runtime:
             size=self.settings.postgres_pool_size,
         )
         self.on_close(lambda: close_pool(pool))
+        self.metrics.watch(POOL, lambda: {"idle": pool.get_idle_size(), "used": pool.get_size() - pool.get_idle_size()})
         return pool
 
     async def reads(self) -> ReadPool:
@@ -111,11 +115,12 @@ async def running(
     port: int = 0,
     tokens: TokenSource | None = None,
     clock: Clock | None = None,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[Running]:
     """A service in this process, stopped at the end. `port` 0 takes any free one."""
     keys = Keys(settings.keys_dir)
     tokens = tokens or ServiceTokens(name, keys)
-    runtime = Runtime(name, settings, clock or SystemClock(), tokens, keys)
+    runtime = Runtime(name, settings, clock or SystemClock(), tokens, keys, metrics or Metrics())
     stop = asyncio.Event()
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     failed.add_done_callback(lambda future: future.cancelled() or future.exception())
@@ -130,6 +135,8 @@ async def running(
             ports = await server.start([f"{settings.host}:{port}", *app.extra_ports])
             address = f"{settings.host}:{ports[0]}"
             work.append(server.health.watch)
+            runtime.metrics.watch(CHECKS, server.health.passed)
+        runtime.metrics.watch(FAULTS, lambda: background.faults(work))
         tasks = [background.start(each, stop, failed) for each in work]
         log.info("serving", address=address)
         yield Running(name, address, app, runtime, failed)
@@ -170,9 +177,13 @@ async def serve(name: str, settings: S, build: Build[S]) -> int:
         loop.add_signal_handler(number, told.set)
     tracing = None
     try:
-        tokens = ServiceTokens(name, Keys(settings.keys_dir))
+        keys = Keys(settings.keys_dir)
+        tokens = ServiceTokens(name, keys)
         tracing = telemetry.start(name, settings, tokens)
-        async with running(name, settings, build, port=settings.port_of(name), tokens=tokens) as service:
+        async with (
+            Measuring(name, settings, keys) as metrics,
+            running(name, settings, build, port=settings.port_of(name), tokens=tokens, metrics=metrics) as service,
+        ):
             spare_the_collector()
             service.failed.add_done_callback(lambda _: told.set())
             await told.wait()

@@ -62,6 +62,14 @@ class Settings(BaseSettings):
     """`grpc` or `http/protobuf`: what that endpoint speaks."""
     otlp_headers: str = Field(default="", validation_alias="OTEL_EXPORTER_OTLP_HEADERS")
     """Headers for that endpoint, as `key=value,key=value`."""
+    metrics_exporter: str = Field(default="otlp", validation_alias="OTEL_METRICS_EXPORTER")
+    """`otlp` sends metrics to that endpoint too, where there is one; `none` sends none."""
+    metric_interval_ms: int = Field(default=60_000, gt=0, validation_alias="OTEL_METRIC_EXPORT_INTERVAL")
+    """Milliseconds between two exports of metrics."""
+    metrics_port: int = Field(default=-1, ge=-1, le=65_535)
+    """Where this process shows its metrics to Prometheus: `http://<host>:<port>/metrics`, to those who show a bearer
+    token for `metrics`. 0 takes any free port, -1 shows nothing. The local stack shows the metrics of all of its
+    processes on one such page (9464 by default)."""
 
     log_level: str = "info"
     """`debug`, `info`, `warning` or `error`."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import grpc
@@ -14,7 +15,7 @@ from opentelemetry.sdk.trace.sampling import ParentBased
 
 from parley_client.tokens import TokenSource
 from services.runtime.settings import Settings
-from services.runtime.tracing.backends import to_grpc, to_http, to_telemetry
+from services.runtime.tracing.backends import EXPORT, to_grpc, to_http, to_telemetry
 from services.runtime.tracing.export import Batch, Handover, Outbound, Send
 from services.runtime.tracing.sampling import Cap, RateCapped
 from services.runtime.version import version
@@ -25,6 +26,17 @@ UNKNOWN_PER_SECOND = 2.0
 """New traces of callers without a valid token that are recorded in a second at most."""
 LONGEST_VALUE = 16_384
 """Characters of an attribute that are kept, unless OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT says otherwise."""
+
+
+class Signal(NamedTuple):
+    """What is sent by OTLP: the method that takes it by gRPC, and the path that takes it by HTTP."""
+
+    method: str
+    path: str
+
+
+TRACES = Signal(EXPORT, "/v1/traces")
+METRICS = Signal("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", "/v1/metrics")
 
 
 class Telemetry:
@@ -69,7 +81,7 @@ def start(name: str, settings: Settings, tokens: TokenSource) -> Telemetry:
         channel = grpc.aio.insecure_channel(settings.telemetry_address, _CHANNEL)
         backends["telemetry"] = to_telemetry(channel, tokens), channel
     if settings.otlp_endpoint:
-        backends[settings.otlp_endpoint] = _otlp(settings)
+        backends[settings.otlp_endpoint] = otlp(settings, TRACES)
     ratio = settings.trace_ratio if backends else 0.0
     known = Cap(ratio, settings.traces_per_second)
     unknown = Cap(ratio, min(settings.traces_per_second or UNKNOWN_PER_SECOND, UNKNOWN_PER_SECOND))
@@ -94,18 +106,18 @@ def limits() -> SpanLimits:
     return SpanLimits(max_attribute_length=None if given else LONGEST_VALUE)
 
 
-def _otlp(settings: Settings) -> tuple[Send, grpc.aio.Channel | None]:
+def otlp(settings: Settings, signal: Signal) -> tuple[Send, grpc.aio.Channel | None]:
     """The way to the endpoint that OpenTelemetry's own variables name."""
     endpoint = settings.otlp_endpoint
     headers = parse_headers(settings.otlp_headers)
     if settings.otlp_protocol.startswith("http"):
-        return to_http(endpoint.rstrip("/") + "/v1/traces", headers), None
+        return to_http(endpoint.rstrip("/") + signal.path, headers), None
     address = urlsplit(endpoint).netloc or endpoint
     if endpoint.startswith("https://"):
         channel = grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(), _CHANNEL)
     else:
         channel = grpc.aio.insecure_channel(address, _CHANNEL)
-    return to_grpc(channel, headers), channel
+    return to_grpc(channel, headers, signal.method), channel
 
 
 def parse_headers(text: str) -> dict[str, str]:

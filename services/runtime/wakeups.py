@@ -28,6 +28,7 @@ class Wakeups:
     def __init__(self, redis: Client, prefix: str, topic: str) -> None:
         self._redis = redis
         self._channel = f"{prefix}:wake:{topic}"
+        self._name = f"wake-ups of {topic.partition(':')[0]}"  # what follows names a process
         self._waiting: dict[str, None] = {}
         self._sending: asyncio.Task[None] | None = None
         self.listening = False
@@ -57,7 +58,7 @@ class Wakeups:
 
         `on_gap` is called whenever listening begins, the first time included: publications before that were missed.
         """
-        return following(self._channel, lambda stands: self._listen(heard, stands, on_gap))
+        return following(self._name, lambda stands: self._listen(heard, stands, on_gap))
 
     async def _listen(self, heard: Heard, stands: Callable[[], None], on_gap: Callable[[], None] | None) -> None:
         """Listen until the connection breaks."""

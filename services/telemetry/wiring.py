@@ -11,6 +11,7 @@ from services.runtime.keys import ISSUERS, SERVICES
 from services.runtime.retention import PAUSE, Retention, Task
 from services.runtime.service import App, Runtime
 from services.runtime.tenants import retention_of
+from services.telemetry import metrics
 from services.telemetry.domain import DaysKept
 from services.telemetry.gathering import Gathering
 from services.telemetry.postgres import PostgresStore
@@ -39,6 +40,7 @@ async def build(runtime: Runtime, settings: TelemetrySettings) -> App:
         longest=settings.telemetry_longest_seconds,
     )
     sink = Sink(store, gathering, runtime.clock)
+    metrics.watch(runtime.metrics, sink)
     said = retention_of(runtime.connect("dialog"))
 
     async def days_of(tenant_id: str) -> int | None:

@@ -24,7 +24,12 @@ LONGEST_DAYS = 90.0
 
 @app.command("create")
 def create(
-    scope: Annotated[str, typer.Option("--scope", help="`chat`: a key for /v1/chat/*; `service`: a gRPC token.")],
+    scope: Annotated[
+        str,
+        typer.Option(
+            "--scope", help="`chat`: a key for /v1/chat/*; `service`: a gRPC token; `metrics`: for Prometheus."
+        ),
+    ],
     name: Annotated[str, typer.Option("--name", help="What it is for; the list shows it.")] = "",
     channel: Annotated[str, typer.Option("--channel", help="For `chat`: the `api` channel it speaks on.")] = "",
     days: Annotated[
@@ -37,12 +42,13 @@ def create(
     """Make a key. It is shown once."""
     if len(name) > 64:
         raise Fault("a name has at most 64 characters")
-    if scope == "service":
-        print_token(tenant, name, days or SERVICE_TOKEN_DAYS, as_json=as_json)
+    if scope in ("service", "metrics"):
+        whose = tenant if scope == "service" else "*"  # the numbers are about all tenants
+        print_token(scope, whose, name, days or SERVICE_TOKEN_DAYS, as_json=as_json)
     elif scope == "chat":
         print_key(perform(tenant, lambda session: make_key(session, name, channel, days)), as_json=as_json)
     else:
-        raise Fault(f"--scope {scope!r} is not known", "Scopes are `chat` and `service`.")
+        raise Fault(f"--scope {scope!r} is not known", "Scopes are `chat`, `service` and `metrics`.")
 
 
 @app.command("list")
@@ -53,7 +59,7 @@ def list_keys(tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
     found = perform(tenant, lambda session: session.tenants.list_api_keys(request)).api_keys if is_running() else []
     if as_json:
         keys = [{"scope": "chat"} | as_dict(key, id="key_id") for key in found]
-        print_json(keys + [{"scope": "service"} | token for token in tokens])
+        print_json(keys + tokens)
         return
     rows = [
         (
@@ -68,7 +74,7 @@ def list_keys(tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
     rows += [
         (
             token["id"],
-            "service",
+            token["scope"],
             token["name"],
             "",
             short(token["created_at"]),
@@ -188,15 +194,18 @@ def print_key(made: tenant_pb2.CreateApiKeyResponse, *, as_json: bool) -> None:
     typer.echo(f"for channel {made.api_key.channel_id}; send it as X-API-KEY. It is not shown again.", err=True)
 
 
-def print_token(tenant: str, name: str, days: float, *, as_json: bool) -> None:
+def print_token(scope: str, tenant: str, name: str, days: float, *, as_json: bool) -> None:
     """A signed token, which holds whether the stack runs or not."""
     if days > LONGEST_DAYS:
         raise Fault(f"a token holds for at most {LONGEST_DAYS:g} days", f"--days {LONGEST_DAYS:g}")
-    made = ask_stack("token", "--tenant", tenant, "--name", name, "--hours", str(days * 24))
+    made = ask_stack("token", "--scope", scope, "--tenant", tenant, "--name", name, "--hours", str(days * 24))
     if as_json:
-        print_json({"key": made["token"], "scope": "service"} | made)
+        print_json({"key": made["token"]} | made)
         return
     typer.echo(made["token"])
     until = short(made["expires_at"])
-    typer.echo(f"for tenant {tenant}, good until {until}; send it as `authorization: Bearer <token>`.", err=True)
+    typer.echo(
+        f"for {'all tenants' if tenant == '*' else f'tenant {tenant}'}, good until {until}; send it as `authorization: Bearer <token>`.",
+        err=True,
+    )
     typer.echo(f"It is not shown again; `parley keys revoke {made['id']}` ends it.", err=True)

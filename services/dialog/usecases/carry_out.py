@@ -1,6 +1,6 @@
 """Carry out a committed plan and end its turn."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from services.dialog.domain import Bot
 from services.dialog.turns import Claimed, Finish, Outcome, Plan, State, Waiting, error_text
@@ -16,14 +16,19 @@ from services.runtime.logs import get_logger
 log = get_logger(__name__)
 
 
+Ended = Callable[[Finish, Sequence[Waiting]], None]
+"""Is told of each turn that has ended, with its messages."""
+
+
 class CarryOut:
     """The second half of a turn. What stops it is waited for; nothing is decided again."""
 
-    def __init__(self, turns: Turns, effects: Effects, chats: Chats, trouble: Trouble) -> None:
+    def __init__(self, turns: Turns, effects: Effects, chats: Chats, trouble: Trouble, ended: Ended) -> None:
         self._turns = turns
         self._effects = effects
         self._chats = chats
         self._trouble = trouble
+        self._ended = ended
 
     async def __call__(self, claimed: Claimed, plan: Plan, messages: Sequence[Waiting], guard: Guard) -> bool:
         """Whether more waits in the lane now. Raises LeaseLost."""
@@ -82,4 +87,5 @@ class CarryOut:
         for message in messages:
             if message.chat:
                 self._chats.done(message.chat, message.message_id)
+        self._ended(item, messages)
         return pending > 0

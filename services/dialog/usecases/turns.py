@@ -6,7 +6,7 @@ from services.dialog.domain import Bot, DecisionError, FailureKind, Known, TurnI
 from services.dialog.turns import Claimed, Failure, Frozen, NewPlan, Plan, Unreadable, error_text
 from services.dialog.usecases import spans
 from services.dialog.usecases.begun import Begun, given_up, messages_of
-from services.dialog.usecases.carry_out import CarryOut
+from services.dialog.usecases.carry_out import CarryOut, Ended
 from services.dialog.usecases.decide import Decide
 from services.dialog.usecases.effects import Effects
 from services.dialog.usecases.lateness import Lateness
@@ -36,10 +36,11 @@ class RunTurn:
         chats: Chats,
         clock: Clock,
         trouble: Trouble,
+        ended: Ended = lambda item, messages: None,
     ) -> None:
         self._turns = turns
         self._decide = decide
-        self._carry_out = CarryOut(turns, effects, chats, trouble)
+        self._carry_out = CarryOut(turns, effects, chats, trouble, ended)
         self._lateness = lateness
         self._clock = clock
         self._trouble = trouble

@@ -46,9 +46,9 @@ def to_telemetry(channel: grpc.aio.Channel, tokens: TokenSource) -> Send:
     return send
 
 
-def to_grpc(channel: grpc.aio.Channel, headers: Mapping[str, str]) -> Send:
+def to_grpc(channel: grpc.aio.Channel, headers: Mapping[str, str], method: str = EXPORT) -> Send:
     """Any OTLP/gRPC backend."""
-    call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(EXPORT)
+    call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
     metadata = tuple((key.lower(), value) for key, value in headers.items())
 
     async def send(request: bytes) -> object:

@@ -122,7 +122,7 @@ def test_the_list_of_revoked_tokens_forgets_those_that_have_ended(home: Home, mo
 
 def test_tokens_outlive_a_rotation_unless_the_old_key_ends_at_once(home: Home) -> None:
     token, _ = issue(home, issuer="integration", tenant_id="acme", name="shop", seconds=DAY)
-    tokens.write_operator_token(home, Keys(home.keys))
+    tokens.write_tokens(home, Keys(home.keys))
     assert rotate(home, [], now=False) == list(ROTATABLE)
     assert verifier(home).verify(token).name == "integration"
     assert verifier(home).verify(home.token_file.read_text()).name == "operator"
