@@ -18,9 +18,9 @@ from google.protobuf import descriptor_pb2
 from parley.common.v1 import access_pb2
 
 from parley_cli.durations import say
-from services.runtime.kept import Kept
 from services.runtime.metrics import Instrument
 from services.runtime.settings import Settings
+from services.runtime.table_lifetimes import Kept
 from tools import protoc
 
 KEEPERS = ("dialog", "delivery", "context", "limits", "telemetry")
@@ -233,14 +233,14 @@ def settings_page() -> str:
 def kept_page() -> str:
     """Every table of every service: for how long its rows are kept, and what ends them."""
     parts = [
-        NOTE.format("services/*/kept.py"),
+        NOTE.format("services/*/table_lifetimes.py"),
         "# What is kept, and for how long\n\nEvery table has its line, so that nothing grows for ever. A tenant's own "
         "days are shown and set with [`parley tenants`](../operating.md#how-long-is-it-kept); 0 days are for ever. "
         "What goes with a whole partition stays until the last row of it is as old, and what somebody waits for stays "
         "in any case. Only of traces the setting is the most, and a tenant's own days are fewer.\n",
     ]
     for service in KEEPERS:
-        kept: dict[str, Kept] = import_module(f"services.{service}.kept").KEPT
+        kept: dict[str, Kept] = import_module(f"services.{service}.table_lifetimes").KEPT
         rows = [f"| `{name}` | {line.row} | {kept_for(line)} | {line.ends} |\n" for name, line in kept.items()]
         head = "| table | a row is | kept for | it ends when |\n|---|---|---|---|\n"
         parts.append(f"\n## {service}\n\n{head}{''.join(rows)}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from services.context.stats import Stats, percentile
+from services.context.usecases.statistics import Stats, percentile
 from services.runtime.metrics import Counter, Gauge, Metrics
 
 HITS = Counter("parley.context.hits", "{read}", "Reads that a cache `level` has answered.", "level")

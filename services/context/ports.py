@@ -7,7 +7,7 @@ from uuid import UUID
 
 from parley.common.v1 import identity_pb2
 
-from services.context.domain import Contact, Conversation
+from services.context.domain.documents import Contact, Conversation
 from services.kernel.errors import ParleyError
 
 

@@ -8,8 +8,8 @@ import zstandard
 
 from parley.common.v1 import identity_pb2
 
-from services.context import domain
-from services.context.domain import Contact, Conversation
+from services.context.domain import documents
+from services.context.domain.documents import Contact, Conversation
 from services.runtime.crypto import Sealer
 
 COMPRESS_FROM = 4096
@@ -26,20 +26,20 @@ class Sealing:
 
     def conversation(self, tenant_id: str, conversation_id: UUID, document: Conversation) -> bytes:
         """The stored bytes of a conversation."""
-        packed = domain.pack_conversation(document)
+        packed = documents.pack_conversation(document)
         return self._seal(packed, f"{tenant_id}/{conversation_id}/conversation")
 
     def open_conversation(self, tenant_id: str, conversation_id: UUID, data: bytes) -> Conversation:
         """The conversation of stored bytes."""
-        return domain.unpack_conversation(self._open(data, f"{tenant_id}/{conversation_id}/conversation"))
+        return documents.unpack_conversation(self._open(data, f"{tenant_id}/{conversation_id}/conversation"))
 
     def contact(self, tenant_id: str, contact_id: UUID, document: Contact) -> bytes:
         """The stored bytes of a contact."""
-        return self._seal(domain.pack_contact(document), f"{tenant_id}/{contact_id}/contact")
+        return self._seal(documents.pack_contact(document), f"{tenant_id}/{contact_id}/contact")
 
     def open_contact(self, tenant_id: str, contact_id: UUID, data: bytes) -> Contact:
         """The contact of stored bytes."""
-        return domain.unpack_contact(self._open(data, f"{tenant_id}/{contact_id}/contact"))
+        return documents.unpack_contact(self._open(data, f"{tenant_id}/{contact_id}/contact"))
 
     def digest(self, tenant_id: str, identity: identity_pb2.Identity) -> bytes:
         """The hash by which a tenant's identity is found; without the key it tells nothing."""
@@ -58,5 +58,5 @@ class Sealing:
     def _open(self, data: bytes, bound_to: str) -> bytes:
         packed = self.sealer.open(data, bound_to=bound_to)
         if packed[:1] == _ZSTD:
-            return zstandard.decompress(packed[1:], max_output_size=2 * domain.MAX_DOCUMENT_BYTES)
+            return zstandard.decompress(packed[1:], max_output_size=2 * documents.MAX_DOCUMENT_BYTES)
         return packed[1:]

@@ -8,10 +8,10 @@ import grpc
 from parley.context.v1 import context_pb2, context_pb2_grpc
 
 from services.context.ports import Hearers
-from services.context.usecases import Contexts
+from services.context.usecases.contexts import Contexts
 from services.kernel.errors import ParleyError
 from services.runtime.auth import caller
-from services.runtime.items import run_items
+from services.runtime.batches import run_items
 
 Rpc = grpc.aio.ServicerContext[Any, Any]
 Response = TypeVar("Response")

@@ -8,21 +8,21 @@ from pathlib import Path
 from parley.context.v1 import context_pb2_grpc
 
 from services.context import metrics
-from services.context.changes import Changes
-from services.context.domain import Contact, Conversation, Lifetimes
-from services.context.levels import Levels
-from services.context.memory import Memory
-from services.context.postgres import PostgresStore
-from services.context.redis import RedisCache
-from services.context.retention import plan
+from services.context.domain.documents import Contact, Conversation, Lifetimes
+from services.context.postgres.retention import plan
+from services.context.postgres.store import PostgresStore
+from services.context.redis.cache import RedisCache
+from services.context.redis.state import RedisState
+from services.context.redis.subscriber import Subscriber
 from services.context.sealing import Sealing
 from services.context.servicer import ContextServicer
 from services.context.settings import ContextSettings
-from services.context.stats import Stats
-from services.context.trust import Trust
-from services.context.usecases import Contexts
+from services.context.usecases.cache_levels import CacheLevels
+from services.context.usecases.contexts import Contexts
+from services.context.usecases.memory import Memory
+from services.context.usecases.statistics import Stats
 from services.runtime.background import periodic
-from services.runtime.changes import HEARTBEAT_SECONDS
+from services.runtime.context_changes import HEARTBEAT_SECONDS
 from services.runtime.crypto import Sealer
 from services.runtime.retention import PAUSE, Retention, Task
 from services.runtime.service import App, Runtime
@@ -43,19 +43,19 @@ async def build(runtime: Runtime, settings: ContextSettings) -> App:
     )
     store = PostgresStore(pool, sealing)
     stats = Stats()
-    trust = Trust(store)
-    await trust.look()
+    state = RedisState(store)
+    await state.look()
     cache = RedisCache(
         client,
         settings.redis_prefix,
         sealing,
-        trust,
+        state,
         stats,
         timeout=settings.context_redis_timeout_seconds,
         milliseconds=settings.context_messages_seconds * 1000,
     )
-    changes = Changes(client, settings.redis_prefix, cache, trust, conversations, contacts)
-    levels = Levels(store, cache, conversations, contacts, stats)
+    subscriber = Subscriber(client, settings.redis_prefix, cache, state, conversations, contacts)
+    levels = CacheLevels(store, cache, conversations, contacts, stats)
     metrics.watch(runtime.metrics, stats, lambda: len(conversations) + len(contacts))
     contexts = Contexts(levels, lifetimes, lambda: time.time_ns() // 1_000_000, sealing.conversation)
     servicer = ContextServicer(contexts)
@@ -74,8 +74,8 @@ async def build(runtime: Runtime, settings: ContextSettings) -> App:
     return App(
         servicers=[(name, context_pb2_grpc.add_ContextServiceServicer_to_server, servicer)],
         background=[
-            changes.listen,
-            periodic("heartbeat", changes.beat, every=HEARTBEAT_SECONDS),
+            subscriber.listen,
+            periodic("heartbeat", subscriber.beat, every=HEARTBEAT_SECONDS),
             periodic("expired documents", retention.look, every=settings.retention_every_seconds, soon=PAUSE),
         ],
         checks={"postgres": postgres, "redis": redis},

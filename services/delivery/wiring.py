@@ -52,7 +52,7 @@ from services.runtime.lanes import Dispatcher, Fairness, Found, Lanes, Room
 from services.runtime.logs import get_logger
 from services.runtime.retention import PAUSE, Retention
 from services.runtime.service import App, Runtime
-from services.runtime.tenants import retention_of
+from services.runtime.tenant_retention import retention_of
 from services.runtime.wakeups import Wakeups
 
 log = get_logger(__name__)

@@ -21,7 +21,7 @@ from uuid import UUID
 
 from parley.context.v1 import context_pb2
 
-from services.runtime.changes import CONTACT, CONVERSATION, Change
+from services.runtime.context_changes import CONTACT, CONVERSATION, Change
 
 LONGEST_SECONDS = 60.0
 """Seconds after which context is asked again, whatever was saved meanwhile."""

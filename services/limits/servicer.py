@@ -13,7 +13,7 @@ from services.kernel.errors import ParleyError
 from services.limits.administration import Administration
 from services.limits.usecases import Limits
 from services.runtime.auth import caller
-from services.runtime.items import run_items
+from services.runtime.batches import run_items
 
 Rpc = grpc.aio.ServicerContext[Any, Any]
 Response = TypeVar("Response")

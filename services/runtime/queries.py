@@ -20,7 +20,7 @@ def load_queries(path: Path, **words: str) -> dict[str, str]:
 
 def tenants_in(*tables: str) -> dict[str, str]:
     """For each `<schema>.<table>` a word `tenants_in_<table>`, which stands for a query of all tenants in it."""
-    path = Path(__file__).with_name("tenants.sql")
+    path = Path(__file__).with_name("tenants_in.sql")
     return {f"tenants_in_{table.rpartition('.')[2]}": load_queries(path, table=table)["tenants_in"] for table in tables}
 
 

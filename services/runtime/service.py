@@ -21,7 +21,7 @@ from services.runtime.logs import get_logger
 from services.runtime.metrics.export import Measuring
 from services.runtime.metrics.instruments import CHECKS, FAULTS, POOL, Metrics
 from services.runtime.postgres import Pool, open_pool, open_read_pool
-from services.runtime.reading import ReadPool
+from services.runtime.read_pool import ReadPool
 from services.runtime.redis import Client, make_redis
 from services.runtime.server import Server
 from services.runtime.settings import Settings

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from google.protobuf.message import Message
 
 from services.kernel.errors import FieldViolation, Kind, ParleyError
-from services.runtime.bounds import too_much
+from services.runtime.field_bounds import too_much
 
 
 def warm() -> None:

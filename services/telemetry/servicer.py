@@ -17,9 +17,9 @@ from parley.telemetry.v1 import telemetry_pb2_grpc
 from services.kernel.errors import invalid_field, not_found
 from services.runtime import pages
 from services.runtime.auth import ALL, caller
-from services.telemetry.domain import Filters, Position, Summary
-from services.telemetry.gathering import MOST_SPANS, is_too_much
-from services.telemetry.spans import spans_of
+from services.telemetry.convert import spans_of
+from services.telemetry.domain.gathering import MOST_SPANS, is_too_much
+from services.telemetry.domain.traces import Filters, Position, Summary
 from services.telemetry.usecases import Sink, Traces
 
 TRACE_SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"

@@ -4,19 +4,20 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC
 from functools import partial
 from itertools import islice
 from time import monotonic
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from services.kernel.clock import Clock
-from services.runtime.apart import send_apart
+from services.runtime.halving import send_in_halves
 from services.runtime.logs import describe, get_logger
-from services.telemetry.domain import DaysKept, Filters, Piece, Position, Summary, Upkeep, upkeep
-from services.telemetry.gathering import Gathered, Gathering, Key, count, pieces_of
+from services.telemetry.domain.gathering import Gathered, Gathering, Key, count, pieces_of
+from services.telemetry.domain.traces import DaysKept, Filters, Piece, Position, Summary, upkeep
+from services.telemetry.ports import Store, StoreAway, StoreRefuses
 
 log = get_logger(__name__)
 T = TypeVar("T")
@@ -27,38 +28,6 @@ WRITE_AT_ONCE = 500
 """Traces in one write; others get their turn on the loop between two."""
 _LONGEST_PAUSE = 30.0
 _TELL_EVERY = 10.0
-
-
-class StoreAway(Exception):
-    """The database cannot be reached; what failed may be tried again."""
-
-
-class StoreRefuses(Exception):
-    """The database does not take these pieces, now or later."""
-
-
-class Store(Protocol):
-    """Where pieces are kept."""
-
-    async def write(self, pieces: Sequence[Piece], now: datetime) -> None:
-        """Store pieces. Raises StoreAway or StoreRefuses."""
-
-    async def of_trace(self, trace_id: bytes, tenant_id: str) -> list[Piece]:
-        """The pieces of a trace that a tenant may see something of; and if there are others of ours, one of them."""
-
-    async def find(self, filters: Filters, after: Position | None, limit: int) -> list[Summary]:
-        """Traces of a tenant, newest first, `limit` at most."""
-
-    async def now(self) -> datetime:
-        """What time the database has. Raises StoreAway or StoreRefuses."""
-
-    async def days(self) -> Mapping[date, bool]:
-        """The days that have a partition, and whether each is thinned. Raises StoreAway or StoreRefuses."""
-
-    async def keep_up(self, work: Upkeep, slow: timedelta) -> None:
-        """Make, thin out and drop partitions. `slow`: traces that took longer are important. Raises StoreAway or
-        StoreRefuses.
-        """
 
 
 @dataclass
@@ -122,7 +91,7 @@ class Sink:
                 pieces = [piece for (trace_id, _), each in some for piece in each.pieces(trace_id)]
                 parts: list[Sequence[Piece]] = [pieces]
                 try:
-                    await send_apart(parts, partial(self._store_pieces, stop), StoreRefuses, self._drop_pieces)
+                    await send_in_halves(parts, partial(self._store_pieces, stop), StoreRefuses, self._drop_pieces)
                 except StoreAway as error:
                     for part in parts:
                         self._drop_pieces(part, error)

@@ -10,12 +10,12 @@ from services.runtime.background import periodic
 from services.runtime.keys import ISSUERS, SERVICES
 from services.runtime.retention import PAUSE, Retention, Task
 from services.runtime.service import App, Runtime
-from services.runtime.tenants import retention_of
+from services.runtime.tenant_retention import retention_of
 from services.telemetry import metrics
-from services.telemetry.domain import DaysKept
-from services.telemetry.gathering import Gathering
-from services.telemetry.postgres import PostgresStore
-from services.telemetry.retention import plan
+from services.telemetry.domain.gathering import Gathering
+from services.telemetry.domain.traces import DaysKept
+from services.telemetry.postgres.retention import plan
+from services.telemetry.postgres.store import PostgresStore
 from services.telemetry.servicer import TRACE_SERVICE, TelemetryServicer, TraceServicer, add_trace_servicer
 from services.telemetry.settings import TelemetrySettings
 from services.telemetry.usecases import Sink, Traces, Upkeeper

@@ -12,7 +12,7 @@ from parley.telemetry.v1 import telemetry_pb2
 
 from parley_client.errors import CallError
 from parley_client.telemetry import TelemetryClient
-from services.runtime.items import BATCH_ITEMS
+from services.runtime.batches import BATCH_ITEMS
 from tests.benchmarks.measure import quantile
 
 TRACES = 200

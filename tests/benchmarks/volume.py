@@ -37,7 +37,7 @@ from services.runtime.crypto import Sealer
 from services.runtime.keys import Keys, ensure_keys
 from services.runtime.lanes import FREE_FOR_ALL, Room
 from services.runtime.migrations import migrate
-from services.runtime.reading import ReadPool
+from services.runtime.read_pool import ReadPool
 from services.runtime.retention import Retention
 
 MIGRATIONS = Path(next(iter(services.dialog.__path__))) / "migrations"

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 
-from services.runtime.bounds import most_of, rules_of
+from services.runtime.field_bounds import most_of, rules_of
 from services.runtime.methods import DEFAULT_REQUEST_BYTES, MAX_MESSAGE_BYTES, is_batch, max_request_bytes
 from tests.contract.test_access import BY_NAME, METHODS
 
 FREE = {"google.protobuf.Struct", "google.protobuf.FieldMask"}
-"""Bounded by `services.runtime.bounds`, as their messages are not ours."""
+"""Bounded by `services.runtime.field_bounds`, as their messages are not ours."""
 
 
 def fields(message: Descriptor, seen: set[str]) -> Iterator[FieldDescriptor]:

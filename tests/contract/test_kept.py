@@ -8,9 +8,9 @@ import pytest
 
 from parley.dialog.v1 import tenant_pb2
 
-from services.runtime.kept import Kept
 from services.runtime.migrations import migrate
 from services.runtime.settings import Settings
+from services.runtime.table_lifetimes import Kept
 from services.telemetry.settings import TelemetrySettings
 from tools.reference import KEEPERS
 
@@ -22,7 +22,7 @@ WHERE relnamespace = $1::text::regnamespace AND relkind IN ('r', 'p') AND NOT re
 
 
 def kept_by(service: str) -> dict[str, Kept]:
-    kept: dict[str, Kept] = import_module(f"services.{service}.kept").KEPT
+    kept: dict[str, Kept] = import_module(f"services.{service}.table_lifetimes").KEPT
     return kept
 
 

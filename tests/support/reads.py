@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from services.runtime.postgres import PoolConnection
-from services.runtime.reading import ReadPool
+from services.runtime.read_pool import ReadPool
 
 _BLOCKS = "SELECT sum(hits + reads)::bigint FROM pg_stat_get_backend_io(pg_backend_pid())"
 

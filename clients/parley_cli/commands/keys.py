@@ -204,8 +204,6 @@ def print_token(scope: str, tenant: str, name: str, days: float, *, as_json: boo
         return
     typer.echo(made["token"])
     until = short(made["expires_at"])
-    typer.echo(
-        f"for {'all tenants' if tenant == '*' else f'tenant {tenant}'}, good until {until}; send it as `authorization: Bearer <token>`.",
-        err=True,
-    )
+    whose = "all tenants" if tenant == "*" else f"tenant {tenant}"
+    typer.echo(f"for {whose}, good until {until}; send it as `authorization: Bearer <token>`.", err=True)
     typer.echo(f"It is not shown again; `parley keys revoke {made['id']}` ends it.", err=True)

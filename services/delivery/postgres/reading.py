@@ -18,7 +18,7 @@ from services.delivery.usecases.ports import Filter, Stats
 from services.runtime.crypto import CannotOpen
 from services.runtime.logs import describe, get_logger
 from services.runtime.queries import load_queries
-from services.runtime.reading import COUNTED, ReadPool
+from services.runtime.read_pool import COUNTED, ReadPool
 
 if TYPE_CHECKING:
     from services.runtime.postgres import Pool

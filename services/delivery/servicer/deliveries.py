@@ -30,7 +30,7 @@ from services.delivery.usecases.send import SendMessages, ToSend
 from services.delivery.usecases.waits import Waits
 from services.kernel.errors import ParleyError, not_found
 from services.runtime import pages
-from services.runtime.items import run_items
+from services.runtime.batches import run_items
 
 SERVICE = "/parley.delivery.v1.DeliveryService"
 PAGE = 50

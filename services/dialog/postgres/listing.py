@@ -15,7 +15,7 @@ from parley.dialog.v1 import dialog_pb2
 from services.dialog.turns import State
 from services.dialog.usecases.ports import Wanted
 from services.runtime.queries import load_queries
-from services.runtime.reading import COUNTED, ReadPool
+from services.runtime.read_pool import COUNTED, ReadPool
 
 NEWEST = UUID(int=2**128 - 1)
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC)

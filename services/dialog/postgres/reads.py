@@ -22,7 +22,7 @@ from services.runtime import crashpoints
 from services.runtime.crypto import CannotOpen
 from services.runtime.logs import describe, get_logger
 from services.runtime.partitions import extent
-from services.runtime.reading import ReadPool
+from services.runtime.read_pool import ReadPool
 
 _RETURNED = dialog_pb2.REPLY_STATE_RETURNED
 

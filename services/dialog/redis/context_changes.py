@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from services.dialog.kept_contexts import KeptContexts
 from services.runtime.background import following
-from services.runtime.changes import HEARTBEAT, beside_lanes, lines, parse
+from services.runtime.context_changes import HEARTBEAT, beside_lanes, lines, parse
 from services.runtime.logs import describe, get_logger
 from services.runtime.redis import Client, hear
 

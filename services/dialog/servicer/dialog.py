@@ -12,7 +12,7 @@ from parley.dialog.v1 import dialog_pb2, dialog_pb2_grpc
 from services.dialog.usecases.chat import Chat
 from services.dialog.usecases.messages import Messages
 from services.dialog.usecases.submit import Submit
-from services.runtime.items import run_items
+from services.runtime.batches import run_items
 
 Rpc = grpc.aio.ServicerContext[Any, Any]
 Response = TypeVar("Response")

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from services.runtime.apart import send_apart
+from services.runtime.halving import send_in_halves
 from services.runtime.logs import describe, get_logger
 
 log = get_logger(__name__)
@@ -116,7 +116,7 @@ class Outbound:
                 parts.clear()
             except Refused:
                 parts[0] = apart(parts[0][0])
-                await send_apart(parts, self._send_part, Refused, self._refused)
+                await send_in_halves(parts, self._send_part, Refused, self._refused)
         finally:  # what is left was not sent
             self._put_back([joined(part) for part in parts])
 

@@ -11,7 +11,7 @@ import pytest
 from parley.common.v1 import identity_pb2
 from parley.context.v1 import context_pb2
 
-from services.context.retention import plan
+from services.context.postgres.retention import plan
 from services.kernel.clock import SystemClock
 from services.runtime import background, retention
 from services.runtime.postgres import Pool

@@ -13,7 +13,7 @@ from parley.limits.v1 import limits_pb2, limits_pb2_grpc
 
 from services.kernel.errors import Kind, ParleyError
 from services.kernel.ids import uuid7
-from services.runtime.items import run_items
+from services.runtime.batches import run_items
 from services.runtime.service import App, running
 from services.runtime.settings import Settings
 

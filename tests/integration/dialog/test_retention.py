@@ -23,7 +23,7 @@ from services.runtime import background, partitions
 from services.runtime.crypto import Sealer
 from services.runtime.partitions import first_id
 from services.runtime.retention import Retention
-from services.runtime.tenants import retention_of
+from services.runtime.tenant_retention import retention_of
 from tests.integration.dialog.conftest import TENANT, World, until
 
 DEFAULTS = Days(400, 30)

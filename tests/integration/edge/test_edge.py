@@ -27,7 +27,7 @@ from parley_client.tokens import TokenSource
 from services.edge.settings import EdgeSettings
 from services.edge.wiring import build
 from services.kernel.errors import Kind, ParleyError, not_found, storage_unavailable
-from services.runtime.items import run_items
+from services.runtime.batches import run_items
 from services.runtime.service import App, Running, Runtime, running
 from services.runtime.settings import Settings
 from tests.support.spans import recording

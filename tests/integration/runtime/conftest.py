@@ -14,8 +14,8 @@ from parley.dialog.v1 import dialog_pb2, dialog_pb2_grpc
 
 from parley_client.channel import Connection, connect
 from services.runtime.app import App, Background
+from services.runtime.batches import run_items
 from services.runtime.health import Check
-from services.runtime.items import run_items
 from services.runtime.keys import tokens_of
 from services.runtime.service import Running, Runtime, running
 from services.runtime.settings import Settings

@@ -17,10 +17,10 @@ from services.runtime import background
 from services.runtime.postgres import Pool, open_pool
 from services.runtime.retention import Retention
 from services.runtime.service import running
-from services.telemetry import retention
-from services.telemetry.domain import Piece
-from services.telemetry.postgres import PostgresStore
-from services.telemetry.retention import plan
+from services.telemetry.domain.traces import Piece
+from services.telemetry.postgres import retention
+from services.telemetry.postgres.retention import plan
+from services.telemetry.postgres.store import PostgresStore
 from services.telemetry.settings import TelemetrySettings
 from services.telemetry.wiring import build
 

@@ -25,10 +25,11 @@ from services.runtime import background
 from services.runtime.postgres import open_pool
 from services.runtime.service import Running, running
 from services.telemetry import wiring
-from services.telemetry.domain import DaysKept, Upkeep
-from services.telemetry.postgres import PostgresStore
+from services.telemetry.domain.traces import DaysKept, Upkeep
+from services.telemetry.ports import StoreRefuses
+from services.telemetry.postgres.store import PostgresStore
 from services.telemetry.settings import TelemetrySettings
-from services.telemetry.usecases import StoreRefuses, Upkeeper
+from services.telemetry.usecases import Upkeeper
 from services.telemetry.wiring import build
 from tests.support.otlp import SpanMade, export, new_trace_id
 

@@ -8,8 +8,8 @@ import zstandard
 
 import services.telemetry
 from services.runtime.postgres import open_pool
-from services.telemetry.domain import Filters
-from services.telemetry.postgres import PostgresStore
+from services.telemetry.domain.traces import Filters
+from services.telemetry.postgres.store import PostgresStore
 from tests.integration.upgrade.before import restore
 
 MIGRATIONS = Path(next(iter(services.telemetry.__path__))) / "migrations"

@@ -2,7 +2,7 @@ import pytest
 
 from parley.telemetry.v1 import telemetry_pb2 as pb
 
-from services.runtime.items import BATCH_ITEMS
+from services.runtime.batches import BATCH_ITEMS
 from tests.benchmarks.profile import summarize
 from tests.benchmarks.stages import digest
 

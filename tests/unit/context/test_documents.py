@@ -10,8 +10,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from parley.context.v1 import context_pb2
 
-from services.context import domain
-from services.context.domain import Contact, Conversation, Lifetimes
+from services.context.domain import documents
+from services.context.domain.documents import Contact, Conversation, Lifetimes
 from services.kernel.errors import ParleyError
 
 HOUR = 3_600_000
@@ -31,7 +31,7 @@ def request(paths: Sequence[str] = (), request_id: str = "r1", **more: Any) -> c
 def saved(
     base: Conversation, change: context_pb2.SaveContextRequest, contact: Contact | None = None, now: int = NOW
 ) -> tuple[Conversation, Contact]:
-    return domain.save(base, contact or Contact(), change, LIFETIMES, now)
+    return documents.save(base, contact or Contact(), change, LIFETIMES, now)
 
 
 def test_a_named_namespace_is_replaced_and_the_rest_is_left() -> None:
@@ -74,16 +74,16 @@ def test_a_history_of_long_messages_loses_its_oldest_and_never_stops_the_saves()
     for number in range(30):
         appended = [entry(f"{number:02}" + "я" * 16_000)]
         conversation, _ = saved(conversation, request(request_id=f"r{number}", append_messages=appended))
-        domain.pack_conversation(conversation)
+        documents.pack_conversation(conversation)
     assert conversation.messages is not None
     # An entry has 32,002 bytes of text: twelve fit.
     assert [e.text[:2] for e in conversation.messages.entries] == [str(number) for number in range(18, 30)]
-    assert conversation.messages.ByteSize() <= domain.KEPT_MESSAGES_BYTES
+    assert conversation.messages.ByteSize() <= documents.KEPT_MESSAGES_BYTES
 
 
 def test_of_long_messages_added_at_once_the_newest_are_kept() -> None:
     conversation, _ = saved(EMPTY, request(append_messages=[entry(f"{number}" + "я" * 60_000) for number in range(5)]))
-    domain.pack_conversation(conversation)
+    documents.pack_conversation(conversation)
     assert conversation.messages is not None
     assert [e.text[0] for e in conversation.messages.entries] == ["2", "3", "4"]
 
@@ -97,9 +97,9 @@ def test_the_history_can_be_replaced_by_the_entries_added() -> None:
 def test_each_namespace_expires_by_itself() -> None:
     changes = context_pb2.Snapshot(dialog=context_pb2.DialogData(flow="f"))
     base, _ = saved(EMPTY, request(["dialog"], changes=changes, append_messages=[entry("hi")]))
-    soon = domain.snapshot(base, Contact(), NOW + 23 * HOUR)
-    later = domain.snapshot(base, Contact(), NOW + 25 * HOUR)
-    last = domain.snapshot(base, Contact(), NOW + 31 * 24 * HOUR)
+    soon = documents.snapshot(base, Contact(), NOW + 23 * HOUR)
+    later = documents.snapshot(base, Contact(), NOW + 25 * HOUR)
+    last = documents.snapshot(base, Contact(), NOW + 31 * 24 * HOUR)
     assert soon.HasField("dialog") and soon.HasField("messages")
     assert later.HasField("dialog") and not later.HasField("messages")
     assert not last.HasField("dialog")
@@ -108,16 +108,16 @@ def test_each_namespace_expires_by_itself() -> None:
 def test_a_save_may_say_how_long_the_dialog_is_kept() -> None:
     changes = context_pb2.Snapshot(dialog=context_pb2.DialogData(flow="f"))
     base, _ = saved(EMPTY, request(["dialog"], changes=changes, dialog_ttl=Duration(seconds=7200)))
-    assert domain.snapshot(base, Contact(), NOW + HOUR).HasField("dialog")
-    assert not domain.snapshot(base, Contact(), NOW + 3 * HOUR).HasField("dialog")
+    assert documents.snapshot(base, Contact(), NOW + HOUR).HasField("dialog")
+    assert not documents.snapshot(base, Contact(), NOW + 3 * HOUR).HasField("dialog")
 
 
 def test_what_is_kept_of_an_answer_is_kept_no_longer_than_its_first_namespace() -> None:
     conversation = Conversation(uuid4(), dialog_until=NOW + 90_500, messages_until=NOW - 1)
     contact = Contact(client_until=NOW + 90_400, preferences_until=NOW + HOUR)
-    left = domain.expires_in(conversation, contact, NOW)
+    left = documents.expires_in(conversation, contact, NOW)
     assert left is not None and left.ToMilliseconds() == 90_400
-    assert domain.expires_in(conversation, Contact(), NOW + 90_500) is None
+    assert documents.expires_in(conversation, Contact(), NOW + 90_500) is None
 
 
 def test_an_expired_namespace_does_not_come_back_with_a_partial_save() -> None:
@@ -130,7 +130,7 @@ def test_the_contacts_namespaces_change_with_the_conversations() -> None:
     changes = context_pb2.Snapshot(client=context_pb2.ClientData(name="Айгуль"))
     conversation, contact = saved(EMPTY, request(["client.name"], changes=changes))
     assert (conversation.version, contact.version) == (1, 1)
-    assert domain.snapshot(conversation, contact, NOW).client.name == "Айгуль"
+    assert documents.snapshot(conversation, contact, NOW).client.name == "Айгуль"
 
 
 def test_an_expected_version_that_is_not_the_stored_one_fails() -> None:
@@ -150,13 +150,13 @@ def test_the_last_request_ids_are_remembered_with_their_versions() -> None:
 @pytest.mark.parametrize("path", ["nothing", "dialog.nothing", "client.name.first", ""])
 def test_a_mask_with_an_unknown_path_is_refused(path: str) -> None:
     with pytest.raises(ParleyError) as caught:
-        domain.check_mask(FieldMask(paths=[path]))
+        documents.check_mask(FieldMask(paths=[path]))
     assert caught.value.reason == "INVALID_UPDATE_MASK"
 
 
 @pytest.mark.parametrize("path", ["dialog", "dialog.slots", "client.name", "messages", "preferences"])
 def test_a_mask_with_known_paths_is_accepted(path: str) -> None:
-    domain.check_mask(FieldMask(paths=[path]))
+    documents.check_mask(FieldMask(paths=[path]))
 
 
 def test_stored_forms_give_the_same_documents_back() -> None:
@@ -164,13 +164,13 @@ def test_stored_forms_give_the_same_documents_back() -> None:
         dialog=context_pb2.DialogData(flow="f", step="s"), client=context_pb2.ClientData(name="n")
     )
     conversation, contact = saved(EMPTY, request(["dialog", "client"], changes=changes, append_messages=[entry("x")]))
-    assert domain.unpack_conversation(domain.pack_conversation(conversation)) == conversation
-    assert domain.unpack_contact(domain.pack_contact(contact)) == contact
+    assert documents.unpack_conversation(documents.pack_conversation(conversation)) == conversation
+    assert documents.unpack_contact(documents.pack_contact(contact)) == contact
 
 
 def test_a_context_that_is_too_large_is_refused_with_the_limit() -> None:
     conversation, _ = saved(EMPTY, request(append_messages=[entry("я" * 300_000)]))
     with pytest.raises(ParleyError) as caught:
-        domain.pack_conversation(conversation)
+        documents.pack_conversation(conversation)
     assert caught.value.reason == "TOO_LARGE"
-    assert caught.value.metadata == {"limit_bytes": str(domain.MAX_DOCUMENT_BYTES)}
+    assert caught.value.metadata == {"limit_bytes": str(documents.MAX_DOCUMENT_BYTES)}

@@ -4,7 +4,7 @@ import pytest
 
 from parley.common.v1 import identity_pb2
 
-from services.context import identities
+from services.context.domain import identities
 from services.kernel.errors import ParleyError
 
 PHONE = identity_pb2.IDENTITY_KIND_PHONE

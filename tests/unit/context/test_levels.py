@@ -8,11 +8,11 @@ import pytest
 from parley.common.v1 import identity_pb2
 from parley.context.v1 import context_pb2
 
-from services.context.domain import Contact, Conversation, Lifetimes
-from services.context.levels import Levels
-from services.context.memory import Memory
+from services.context.domain.documents import Contact, Conversation, Lifetimes
 from services.context.ports import Hearers, Key, Resolved, SealedContact, SealedConversation
-from services.context.usecases import Contexts
+from services.context.usecases.cache_levels import CacheLevels
+from services.context.usecases.contexts import Contexts
+from services.context.usecases.memory import Memory
 
 KEY = Key("demo", uuid4())
 PERSON = Key("demo", uuid4())
@@ -82,10 +82,10 @@ class FakeStore(Elsewhere):
         raise NotImplementedError
 
 
-def levels_of(cached: int | None, stored: int | None) -> tuple[Levels, FakeCache, FakeStore]:
-    """Levels whose Redis and Postgres hold documents of these versions."""
+def levels_of(cached: int | None, stored: int | None) -> tuple[CacheLevels, FakeCache, FakeStore]:
+    """CacheLevels whose Redis and Postgres hold documents of these versions."""
     cache, store = FakeCache(cached), FakeStore(stored)
-    return Levels(store, cache, Memory[Conversation](10, 60), Memory[Contact](10, 60)), cache, store
+    return CacheLevels(store, cache, Memory[Conversation](10, 60), Memory[Contact](10, 60)), cache, store
 
 
 @pytest.mark.parametrize("slow", ["redis", "postgres"])

@@ -1,6 +1,6 @@
 """CTX-2: the level in memory."""
 
-from services.context.memory import FLOORS, Memory
+from services.context.usecases.memory import FLOORS, Memory
 
 
 class Now:

@@ -9,11 +9,11 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from parley.common.v1 import identity_pb2
 from parley.context.v1 import context_pb2
 
-from services.context.domain import Contact, Conversation, Lifetimes
-from services.context.levels import Levels
-from services.context.memory import Memory
+from services.context.domain.documents import Contact, Conversation, Lifetimes
 from services.context.ports import Hearers, Key, Resolved, SealedContact, SealedConversation
-from services.context.usecases import Contexts
+from services.context.usecases.cache_levels import CacheLevels
+from services.context.usecases.contexts import Contexts
+from services.context.usecases.memory import Memory
 from services.kernel.errors import Kind, ParleyError, storage_unavailable
 from tests.unit.context.test_levels import FakeCache, FakeStore
 
@@ -88,7 +88,7 @@ class Store(FakeStore):
 class Bench:
     def __init__(self) -> None:
         self.cache, self.store = Cache(), Store()
-        self.levels = Levels(self.store, self.cache, Memory[Conversation](100, 60), Memory[Contact](100, 60))
+        self.levels = CacheLevels(self.store, self.cache, Memory[Conversation](100, 60), Memory[Contact](100, 60))
         self.contexts = Contexts(self.levels, Lifetimes(), lambda: 0, lambda *_: b"sealed")
 
     def remember(self, version: int = 1, *, contact: bool = True) -> Key:

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from parley.context.v1 import context_pb2
 
-from services.context import domain
-from services.context.domain import Contact, Conversation, Lifetimes
+from services.context.domain import documents
+from services.context.domain.documents import Contact, Conversation, Lifetimes
 from services.dialog import kept_contexts
 from services.dialog.domain import Dialog, HistoryEntry, TurnPlan
 from services.dialog.kept_contexts import LONGEST_SECONDS, SETTLE_SECONDS, TOLD_SECONDS, KeptContexts, Key, merge
 from services.dialog.snapshots import known_from, save_of
 from services.dialog.turns import Outcome, Plan
-from services.runtime.changes import CONTACT, CONVERSATION, Change
+from services.runtime.context_changes import CONTACT, CONVERSATION, Change
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 LANE, CONTACT_ID = Key("acme", uuid4()), uuid4()
@@ -255,14 +255,14 @@ DIALOGS = st.none() | st.builds(
 )
 def test_saves_change_what_is_kept_as_they_change_what_context_has(plans: list[TurnPlan], has_name: bool) -> None:
     contact = Contact(1, context_pb2.ClientData(name="Ada"), 2**60) if has_name else Contact()
-    conversation, kept = Conversation(CONTACT_ID), domain.snapshot(Conversation(CONTACT_ID), contact, 1)
+    conversation, kept = Conversation(CONTACT_ID), documents.snapshot(Conversation(CONTACT_ID), contact, 1)
     for decided in plans:
         request = plan_save(decided)
-        conversation, _ = domain.save(conversation, contact, request, Lifetimes(), 1)
+        conversation, _ = documents.save(conversation, contact, request, Lifetimes(), 1)
         assert merge(kept, request)
         ours, theirs = (
             known_from(context_pb2.GetContextResponse(snapshot=each))
-            for each in (kept, domain.snapshot(conversation, contact, 2))
+            for each in (kept, documents.snapshot(conversation, contact, 2))
         )
         assert ours == theirs
 

@@ -1,6 +1,6 @@
 from datetime import UTC, date, datetime, timedelta
 
-from services.telemetry.domain import DaysKept, place, upkeep
+from services.telemetry.domain.traces import DaysKept, place, upkeep
 
 KEPT = DaysKept(all_days=7, important_days=30, slow=timedelta(seconds=10))
 TODAY = date(2026, 11, 21)

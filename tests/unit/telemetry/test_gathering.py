@@ -1,9 +1,9 @@
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from services.telemetry.domain import Piece
-from services.telemetry.gathering import MOST_SCOPES, MOST_SPANS, Gathering, is_too_much
-from services.telemetry.spans import spans_of
-from services.telemetry.wire import read, varint
+from services.telemetry.convert import spans_of
+from services.telemetry.domain.gathering import MOST_SCOPES, MOST_SPANS, Gathering, is_too_much
+from services.telemetry.domain.otlp import read, varint
+from services.telemetry.domain.traces import Piece
 from tests.support.otlp import SpanMade, export, new_trace_id
 
 

@@ -5,9 +5,10 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from services.kernel.clock import SystemClock
-from services.telemetry.domain import Filters, Piece, Position, Summary, Upkeep
-from services.telemetry.gathering import Gathering
-from services.telemetry.usecases import Sink, StoreAway, StoreRefuses
+from services.telemetry.domain.gathering import Gathering
+from services.telemetry.domain.traces import Filters, Piece, Position, Summary, Upkeep
+from services.telemetry.ports import StoreAway, StoreRefuses
+from services.telemetry.usecases import Sink
 from tests.support.otlp import SpanMade, export, new_trace_id
 
 

@@ -4,7 +4,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from parley.telemetry.v1 import telemetry_pb2 as pb
 
-from services.telemetry.spans import show, text_of
+from services.telemetry.convert import show, text_of
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from services.runtime.retention import AT_ONCE, Step, Task, days_ago
-from services.telemetry.postgres import SQL
+from services.telemetry.postgres.store import SQL
 
 if TYPE_CHECKING:
     from services.runtime.postgres import Pool, PoolConnection

@@ -6,7 +6,7 @@ from functools import partial
 
 from services.delivery.postgres.retention import DELETED, REQUEST_IDS, SILENT
 from services.runtime.idempotency import KEPT as REQUESTS
-from services.runtime.kept import LANE, MIGRATIONS, UPKEEP, Kept
+from services.runtime.table_lifetimes import LANE, MIGRATIONS, UPKEEP, Kept
 
 _delivery = partial(Kept, setting="retention_deliveries_days", tenant="deliveries_days")
 

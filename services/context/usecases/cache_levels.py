@@ -6,10 +6,10 @@ from typing import Generic, TypeVar
 
 from parley.context.v1 import context_pb2
 
-from services.context.domain import Contact, Conversation
-from services.context.memory import Memory
+from services.context.domain.documents import Contact, Conversation
 from services.context.ports import Cache, Hearers, Key, SealedContact, SealedConversation, Store
-from services.context.stats import Stats
+from services.context.usecases.memory import Memory
+from services.context.usecases.statistics import Stats
 from services.kernel.errors import ParleyError
 
 Document = TypeVar("Document")
@@ -28,7 +28,7 @@ class Found(Generic[Document]):
 
 
 @dataclass
-class Levels:
+class CacheLevels:
     """Finds documents in the first level that has them, and fills the levels before it.
 
     What no level can tell of one key is no reason to withhold what is known of the others.

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from services.runtime.idempotency import KEPT as REQUESTS
-from services.runtime.kept import MIGRATIONS, Kept
+from services.runtime.table_lifetimes import MIGRATIONS, Kept
 
 KEPT = {
     "rules": Kept("a rule", "an operator deletes it"),

@@ -10,8 +10,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as OtlpSpan
 
 from parley.telemetry.v1 import telemetry_pb2 as pb
 
-from services.telemetry.domain import Piece
-from services.telemetry.wire import is_outside, read, tenant_of
+from services.telemetry.domain.otlp import is_outside, read, tenant_of
+from services.telemetry.domain.traces import Piece
 
 MAX_SPANS = 5000
 """Spans of one trace that are shown, the earliest: more would not fit into a message."""

@@ -10,8 +10,8 @@ from typing import Any
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from services.telemetry.domain import Piece
-from services.telemetry.wire import TENANT, attribute, moment, stored_text, tenant_of, traces_data
+from services.telemetry.domain.otlp import TENANT, attribute, moment, stored_text, tenant_of, traces_data
+from services.telemetry.domain.traces import Piece
 
 _TENANT_BYTES = TENANT.encode()
 _ERROR = Status.STATUS_CODE_ERROR

@@ -1,6 +1,6 @@
 """What ends the rows of telemetry's tables."""
 
-from services.runtime.kept import MIGRATIONS, UPKEEP, Kept
+from services.runtime.table_lifetimes import MIGRATIONS, UPKEEP, Kept
 
 KEPT = {
     "pieces": Kept(

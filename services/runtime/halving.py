@@ -9,7 +9,7 @@ CALLS = 64
 """Calls that one batch costs at most. One bad item among 512 costs 19."""
 
 
-async def send_apart(
+async def send_in_halves(
     parts: list[Sequence[T]],
     send: Callable[[Sequence[T]], Awaitable[object]],
     refusal: type[Exception],

@@ -15,7 +15,7 @@ AWAY_SECONDS = 0.5
 FAILURES = (redis.exceptions.RedisError, OSError, TimeoutError)
 
 
-class Trust:
+class RedisState:
     """What this process knows of Redis: whether it answers, and whether it has heard of every save.
 
     What it misses is written down in Postgres, by whoever saved; until that is made up for, Redis is not believed, in

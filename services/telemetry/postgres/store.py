@@ -13,8 +13,8 @@ import zstandard
 from services.runtime import postgres
 from services.runtime.logs import describe
 from services.runtime.queries import load_queries, tenants_in
-from services.telemetry.domain import Filters, Piece, Position, Summary, Upkeep, place
-from services.telemetry.usecases import StoreAway, StoreRefuses
+from services.telemetry.domain.traces import Filters, Piece, Position, Summary, Upkeep, place
+from services.telemetry.ports import StoreAway, StoreRefuses
 
 if TYPE_CHECKING:
     from services.runtime.postgres import Pool, PoolConnection

@@ -9,7 +9,7 @@ import asyncpg
 
 from parley.common.v1 import identity_pb2
 
-from services.context.domain import Contact, Conversation
+from services.context.domain.documents import Contact, Conversation
 from services.context.ports import Key, Missed, Resolved, SealedContact, SealedConversation
 from services.context.sealing import Sealing
 from services.kernel.errors import Kind, ParleyError

@@ -8,12 +8,12 @@ from uuid import UUID
 
 from parley.context.v1 import context_pb2
 
-from services.context.domain import Contact, Conversation
+from services.context.domain.documents import Contact, Conversation
 from services.context.ports import Hearers, Key, Missed, SealedContact, SealedConversation
+from services.context.redis.state import FAILURES, RedisState
 from services.context.sealing import Sealing
-from services.context.stats import Stats
-from services.context.trust import FAILURES, Trust
-from services.runtime.changes import CONTACT, CONVERSATION, beside_lanes, every_save, name_of
+from services.context.usecases.statistics import Stats
+from services.runtime.context_changes import CONTACT, CONVERSATION, beside_lanes, every_save, name_of
 from services.runtime.logs import describe, get_logger
 from services.runtime.redis import Client, Script, by_slot
 
@@ -55,7 +55,7 @@ class RedisCache:
         client: Client,
         prefix: str,
         sealing: Sealing,
-        trust: Trust,
+        state: RedisState,
         stats: Stats,
         *,
         timeout: float,
@@ -70,7 +70,7 @@ class RedisCache:
             Hearers.ALL: (every_save(prefix), beside_lanes(prefix)),
         }
         self._sealing = sealing
-        self._trust = trust
+        self._state = state
         self._stats = stats
         self._timeout = timeout
         self._milliseconds = milliseconds
@@ -79,7 +79,7 @@ class RedisCache:
 
     @property
     def trusted(self) -> bool:
-        return self._trust.listening and self._trust.complete
+        return self._state.listening and self._state.complete
 
     async def conversations(self, keys: Sequence[Key]) -> Mapping[Key, Conversation]:
         found = await self._read(CONVERSATION, keys)
@@ -104,11 +104,11 @@ class RedisCache:
         entries += [Entry(_name(CONTACT, key), one.document.version, one.data) for key, one in contacts.items()]
         missed = await self._write(entries, tell, self._milliseconds)
         if tell is not Hearers.NOBODY:
-            await self._trust.note([Missed(entry.name, entry.version) for entry in missed])
+            await self._state.note([Missed(entry.name, entry.version) for entry in missed])
 
     async def drop(self, key: Key, version: int) -> None:
         missed = await self._write([Entry(_name(CONVERSATION, key), version + 1, b"")], Hearers.ALL, TOMBSTONE)
-        await self._trust.note([Missed(entry.name, entry.version) for entry in missed])
+        await self._state.note([Missed(entry.name, entry.version) for entry in missed])
 
     async def bury(self, missed: Sequence[Missed]) -> None:
         """Replace documents whose save Redis has missed by tombstones, and tell all processes. Raises when Redis is
@@ -119,7 +119,7 @@ class RedisCache:
             await self._write_group(group, Hearers.ALL, TOMBSTONE)
 
     async def _read(self, kind: str, keys: Sequence[Key]) -> dict[Key, Value]:
-        if not self._trust.complete or self._trust.away:
+        if not self._state.complete or self._state.away:
             return {}
 
         groups = by_slot(self._client, keys, lambda key: self._place(_name(kind, key)))
@@ -133,7 +133,7 @@ class RedisCache:
         found = {}
         for answer in answers:
             if isinstance(answer, BaseException):
-                self._trust.failed(answer)
+                self._state.failed(answer)
                 continue
             for key, value in answer:
                 if not isinstance(value, bytes):
@@ -167,11 +167,11 @@ class RedisCache:
             async with asyncio.timeout(self._timeout):
                 await self._drop(keys=[self._place(name)], args=[head])
         except FAILURES as failure:
-            self._trust.failed(failure)
+            self._state.failed(failure)
 
     async def _write(self, entries: Sequence[Entry], tell: Hearers, milliseconds: int) -> list[Entry]:
         """Put documents where they are newer; those that Redis missed."""
-        if self._trust.away:
+        if self._state.away:
             return list(entries)
         groups = by_slot(self._client, entries, lambda entry: self._place(entry.name))
 
@@ -183,7 +183,7 @@ class RedisCache:
         answers = await _of_each(groups, write)
         for group, answer in zip(groups, answers, strict=True):
             if answer is not None:
-                self._trust.failed(answer)
+                self._state.failed(answer)
                 missed += group
         return missed
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from services.context.postgres import SQL
+from services.context.postgres.store import SQL
 from services.runtime.retention import Task, days_ago, walking
 
 SHORTEST = timedelta(days=7)

@@ -6,7 +6,7 @@ from functools import partial
 from services.dialog.postgres.inbox import DEDUPE_FOR
 from services.dialog.postgres.retention import SILENT
 from services.runtime.idempotency import KEPT as REQUESTS
-from services.runtime.kept import LANE, MIGRATIONS, UPKEEP, Kept
+from services.runtime.table_lifetimes import LANE, MIGRATIONS, UPKEEP, Kept
 
 _message = partial(Kept, setting="retention_messages_days", tenant="messages_days")
 _WITH_IT = "its message goes"

@@ -7,10 +7,10 @@ from uuid import UUID
 from parley.common.v1 import identity_pb2
 from parley.context.v1 import context_pb2
 
-from services.context import domain, identities
-from services.context.domain import Contact, Conversation, Lifetimes
-from services.context.levels import Found, Levels, split
+from services.context.domain import documents, identities
+from services.context.domain.documents import Contact, Conversation, Lifetimes
 from services.context.ports import Hearers, Key, SealedConversation
+from services.context.usecases.cache_levels import CacheLevels, Found, split
 from services.kernel.errors import ParleyError, storage_unavailable
 from services.runtime import crashpoints
 
@@ -22,7 +22,7 @@ SAVE_TRIES = 5
 class Contexts:
     """The use cases. `now` gives Unix milliseconds."""
 
-    levels: Levels
+    levels: CacheLevels
     lifetimes: Lifetimes
     now: Callable[[], int]
     seal: Callable[[str, UUID, Conversation], bytes]
@@ -58,10 +58,10 @@ class Contexts:
             results.append(
                 context_pb2.GetContextResponse(
                     contact_id=str(conversation.contact_id),
-                    snapshot=domain.snapshot(conversation, contact, now),
+                    snapshot=documents.snapshot(conversation, contact, now),
                     version=conversation.version,
                     contact_version=contact.version,
-                    expires_in=domain.expires_in(conversation, contact, now),
+                    expires_in=documents.expires_in(conversation, contact, now),
                     level=found.levels.get(key, context_pb2.CACHE_LEVEL_POSTGRES),
                 )
             )
@@ -125,7 +125,7 @@ class Contexts:
         open_: list[int] = []
         for index, request in enumerate(requests):
             try:
-                domain.check_mask(request.update_mask)
+                documents.check_mask(request.update_mask)
             except ParleyError as error:
                 results[index] = error
             else:
@@ -167,11 +167,11 @@ class Contexts:
                     version = base.requests[request.request_id]
                     results[index] = context_pb2.SaveContextResponse(version=version, replayed=True)
                     replays[key] = SealedConversation(base, self.seal(key.tenant_id, key.id, base))
-                elif domain.touches_contact(request) or request.HasField("expected_version"):
+                elif documents.touches_contact(request) or request.HasField("expected_version"):
                     # Compared with the truth, not with what a cache holds.
                     results[index] = await self._save_both(key, request)
                 else:
-                    changed, _ = domain.save(base, Contact(), request, self.lifetimes, now)
+                    changed, _ = documents.save(base, Contact(), request, self.lifetimes, now)
                     writes[key] = SealedConversation(changed, self.seal(key.tenant_id, key.id, changed))
             except ParleyError as error:
                 results[index] = error
@@ -210,7 +210,7 @@ class Contexts:
             if request.request_id in conversation.requests:
                 replayed.append(conversation.requests[request.request_id])
                 return conversation, contact
-            return domain.save(conversation, contact, request, self.lifetimes, self.now())
+            return documents.save(conversation, contact, request, self.lifetimes, self.now())
 
         person = Key(key.tenant_id, UUID(request.contact_id))
         since, since_contact = self.levels.memory.mark(), self.levels.contact_memory.mark()
@@ -231,5 +231,5 @@ class Contexts:
 
 
 def _saved(document: Conversation, now: int) -> context_pb2.SaveContextResponse:
-    expires_in = domain.expires_in(document, Contact(), now)
+    expires_in = documents.expires_in(document, Contact(), now)
     return context_pb2.SaveContextResponse(version=document.version, expires_in=expires_in)

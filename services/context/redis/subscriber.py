@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 
 import redis.exceptions
 
-from services.context.domain import Contact, Conversation
-from services.context.memory import Memory
+from services.context.domain.documents import Contact, Conversation
 from services.context.ports import Key
-from services.context.redis import RedisCache
-from services.context.trust import FAILURES, Trust
+from services.context.redis.cache import RedisCache
+from services.context.redis.state import FAILURES, RedisState
+from services.context.usecases.memory import Memory
 from services.kernel.errors import ParleyError
-from services.runtime import changes
+from services.runtime import context_changes
 from services.runtime.background import following
 from services.runtime.logs import describe, get_logger
 from services.runtime.redis import Client, subscription
@@ -31,7 +31,7 @@ OTHERS_SECONDS = 2.0
 """Time between two looks for saves that other processes could not tell Redis of."""
 
 
-class Changes:
+class Subscriber:
     """Drops from memory what others have saved. Memory is believed only while this listens."""
 
     def __init__(
@@ -39,18 +39,18 @@ class Changes:
         client: Client,
         prefix: str,
         cache: RedisCache,
-        trust: Trust,
+        state: RedisState,
         conversations: Memory[Conversation],
         contacts: Memory[Contact],
     ) -> None:
         self._client = client
-        self._channel = changes.every_save(prefix)
+        self._channel = context_changes.every_save(prefix)
         self._cache = cache
-        self._trust = trust
-        self._beside_lanes = changes.beside_lanes(prefix)
+        self._state = state
+        self._beside_lanes = context_changes.beside_lanes(prefix)
         self._memories: dict[str, Memory[Conversation] | Memory[Contact]] = {
-            changes.CONVERSATION: conversations,
-            changes.CONTACT: contacts,
+            context_changes.CONVERSATION: conversations,
+            context_changes.CONTACT: contacts,
         }
         self.listen = following(self._channel, self._follow, longest=LONGEST_PAUSE)
         self._looked = 0.0
@@ -58,8 +58,8 @@ class Changes:
 
     async def beat(self) -> None:
         """Let those who keep what lanes have read know that they would be told of changes."""
-        if not self._trust.away:
-            await self._client.publish(self._beside_lanes, changes.HEARTBEAT)
+        if not self._state.away:
+            await self._client.publish(self._beside_lanes, context_changes.HEARTBEAT)
 
     async def _follow(self, stands: Callable[[], None]) -> None:
         try:
@@ -79,24 +79,24 @@ class Changes:
                         asked = now
                         await pubsub.ping()
         finally:
-            self._trust.listening = self._trust.complete = False
+            self._state.listening = self._state.complete = False
 
     async def _take(self, message: Mapping[str, object], stands: Callable[[], None]) -> None:
         if message["type"] == "subscribe":
-            self._trust.answers()
+            self._state.answers()
             await self._make_up()
             for memory in self._memories.values():
                 memory.clear()
-            self._trust.listening = True
+            self._state.listening = True
             stands()
         elif message["type"] == "message" and isinstance(message["data"], bytes):
-            for line in changes.lines(message["data"]):
+            for line in context_changes.lines(message["data"]):
                 self._hear(line)
 
     def _hear(self, line: bytes) -> None:
         """Anybody may publish in a Redis that is shared: what nobody understands is left out."""
         try:
-            kind, tenant_id, identifier, version = changes.parse(line)
+            kind, tenant_id, identifier, version = context_changes.parse(line)
         except ValueError as error:
             log.warning("a change is not understood", channel=self._channel, error=describe(error))
         else:
@@ -106,14 +106,14 @@ class Changes:
         """A Redis that was only slow has not broken the subscription: make up for what it missed as soon as it may be
         asked again, also for another process, which may have ended. What fails is left for the next time."""
         now = time.monotonic()
-        if self._trust.away or (self._trust.complete and now - self._looked < OTHERS_SECONDS):
+        if self._state.away or (self._state.complete and now - self._looked < OTHERS_SECONDS):
             return
         self._looked = now
         try:
             await self._make_up()
             self._blind = False
         except FAILURES as error:
-            self._trust.failed(error)
+            self._state.failed(error)
         except ParleyError as error:
             if not self._blind:
                 log.warning("nobody can tell what redis has missed", error=describe(error))
@@ -122,12 +122,12 @@ class Changes:
     async def _make_up(self) -> None:
         """Tell Redis and all processes of whatever Redis has missed."""
         while True:
-            misses = self._trust.misses
-            some = await self._trust.missed.saves(DRAIN)
+            misses = self._state.misses
+            some = await self._state.missed.saves(DRAIN)
             if not some:
-                self._trust.made_up(misses)
+                self._state.made_up(misses)
                 return
-            self._trust.complete = False
+            self._state.complete = False
             async with asyncio.timeout(DRAIN_SECONDS):
                 await self._cache.bury(some)
-            await self._trust.missed.made_up(some)
+            await self._state.missed.made_up(some)
