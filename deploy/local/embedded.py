@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from deploy.local.server import EmbeddedServer, ServerFailed, leashed, package_folder
+from deploy.local.server import EmbeddedServer, ServerFailed, child_command, package_folder
 
 __all__ = ["EmbeddedPostgres", "EmbeddedRedis", "EmbeddedServer", "ServerFailed"]
 
@@ -66,7 +66,9 @@ class EmbeddedPostgres(EmbeddedServer):
     def command(self) -> list[str]:
         options = self._options | {"unix_socket_directories": str(self.sockets)}
         switches = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        return leashed([self._bin / "postgres", "-D", self.data_dir, *switches], on_orphaned="SIGINT", drop_root=True)
+        return child_command(
+            [self._bin / "postgres", "-D", self.data_dir, *switches], on_orphaned="SIGINT", drop_root=True
+        )
 
     def ready(self) -> bool:
         with suppress(OSError):
@@ -91,7 +93,9 @@ class EmbeddedPostgres(EmbeddedServer):
         (self.data_dir / "parley.created").touch()
 
     def _run(self, command: Sequence[object], stdin: bytes) -> None:
-        done = subprocess.run(leashed(command, drop_root=True), input=stdin, capture_output=True, check=False, cwd="/")
+        done = subprocess.run(
+            child_command(command, drop_root=True), input=stdin, capture_output=True, check=False, cwd="/"
+        )
         if done.returncode:
             raise ServerFailed(f"{self.name} could not be set up in {self.data_dir}:\n{done.stderr.decode()}")
 
@@ -135,7 +139,7 @@ class EmbeddedRedis(EmbeddedServer):
             "lazyfree-lazy-user-del": "yes",
         }
         switches = [part for name, value in options.items() for part in (f"--{name}", value)]
-        return leashed([self.server(), *switches], on_orphaned="SIGTERM")
+        return child_command([self.server(), *switches], on_orphaned="SIGTERM")
 
     def server(self) -> Path:
         """The program; each wheel holds the one of its platform."""

@@ -15,7 +15,7 @@ import psutil
 
 from deploy.local.sockets import socket_dir
 
-LEASH = Path(__file__).with_name("leash.py")
+CHILD_COMMAND = Path(__file__).with_name("child_command.py")
 POLL = 0.02
 
 
@@ -23,7 +23,7 @@ class ServerFailed(RuntimeError):
     """An embedded server did not start; the message holds the end of its log."""
 
 
-def leashed(
+def child_command(
     command: Sequence[object], *, on_orphaned: str = "SIGKILL", drop_root: bool = False, nice: int = 0
 ) -> list[str]:
     """The command, run so that it gets `on_orphaned` when its parent dies, and not as root if asked.
@@ -32,7 +32,7 @@ def leashed(
     """
     options = ["--on-orphaned", on_orphaned, *(["--drop-root"] if drop_root else [])]
     options += ["--nice", str(nice)] if nice else []
-    return [sys.executable, "-I", "-S", str(LEASH), *options, "--", *map(str, command)]
+    return [sys.executable, "-I", "-S", str(CHILD_COMMAND), *options, "--", *map(str, command)]
 
 
 def package_folder(name: str) -> Path:
@@ -82,7 +82,7 @@ class EmbeddedServer(ABC):
 
     @abstractmethod
     def command(self) -> list[str]:
-        """What to run, leashed to its parent."""
+        """What to run; it ends with its parent."""
 
     @abstractmethod
     def ready(self) -> bool:

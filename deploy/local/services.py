@@ -11,7 +11,7 @@ from deploy.local.ports import LOOPBACK, PORTS, Port
 from deploy.local.probes import Probe, calling, grpc_health, http_ok
 from deploy.local.process import BACKOFF_LONGEST, Spec
 from deploy.local.roles import OWNERS
-from deploy.local.server import EmbeddedServer, leashed
+from deploy.local.server import EmbeddedServer, child_command
 from deploy.local.stores import Stores
 
 
@@ -150,7 +150,7 @@ def service_spec(layout: Layout, service: Service) -> Spec:
         if service.http_probe
         else grpc_health(layout.address(service.name))
     )
-    command = leashed([sys.executable, "-m", f"services.{service.name}"], nice=service.nice)
+    command = child_command([sys.executable, "-m", f"services.{service.name}"], nice=service.nice)
     return Spec(
         name=service.name,
         command=lambda: command,

@@ -11,7 +11,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from deploy.local import given
 from deploy.local.home import Home, read_json, write_json
 from deploy.local.keyrings import hand_out
 from deploy.local.metrics import Gathered
@@ -19,7 +18,7 @@ from deploy.local.ports import LOOPBACK, choose_within
 from deploy.local.roles import make_roles
 from deploy.local.server import ServerFailed
 from deploy.local.services import Layout, metrics_of, ports_of, present, service_spec, store_specs
-from deploy.local.stores import Stores
+from deploy.local.stores import Stores, wait_for_given_postgres
 from deploy.local.supervisor import StartFailed, Supervisor
 from deploy.local.terminal import LogView, Terminal, last_words
 from deploy.local.tokens import write_tokens
@@ -66,7 +65,9 @@ class Stack:
     async def start(self, *, demo: bool) -> None:
         """Bring everything up. Raises `StartFailed`, `ServerFailed` or `CallError`."""
         if self.stores.postgres is None:
-            await given.answers(self.stores.database_url, lambda why: self.terminal.report("parley", "warning", why))
+            await wait_for_given_postgres(
+                self.stores.database_url, lambda why: self.terminal.report("parley", "warning", why)
+            )
         self.renew_token()
         try:
             await self.metrics.listen(LOOPBACK, self.layout.ports["metrics"])

@@ -1,12 +1,23 @@
 """Where PostgreSQL and Redis are, and who gets which address."""
 
-from collections.abc import Mapping
+import asyncio
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+import asyncpg
 
 from deploy.local.embedded import EmbeddedPostgres, EmbeddedRedis
 from deploy.local.home import Home
 from deploy.local.roles import role_of
-from deploy.local.server import EmbeddedServer
+from deploy.local.server import EmbeddedServer, ServerFailed
+
+WAIT_FOR = 15.0
+"""Seconds that a server which is starting gets."""
+TRY_FOR = 5.0
+PAUSE = 0.5
+
+_STARTING = (OSError, asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError)
 
 
 @dataclass(frozen=True)
@@ -49,3 +60,28 @@ class Stores:
 def database_variable(service: str) -> str:
     """The variable that gives one service's own way to a PostgreSQL that is given."""
     return f"PARLEY_{service.upper()}_DATABASE_URL"
+
+
+async def wait_for_given_postgres(url: str, tell: Callable[[str], None], *, wait_for: float = WAIT_FOR) -> None:
+    """Wait until a PostgreSQL that was given by its URL lets us in: no service can do without it.
+
+    Raises `ServerFailed`, which says why without the URL's password. `tell` gets the first reason to wait.
+    """
+    until = time.monotonic() + wait_for
+    told = False
+    while True:
+        try:
+            connection = await asyncpg.connect(url, timeout=TRY_FOR)
+            await connection.close(timeout=TRY_FOR)
+            return
+        except _STARTING as error:
+            why = str(error) or type(error).__name__
+            if time.monotonic() > until:
+                hint = "start it, or leave the variable out to use the embedded one"
+                raise ServerFailed(f"the PostgreSQL of PARLEY_DATABASE_URL does not answer: {why}; {hint}") from error
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+            raise ServerFailed(f"the PostgreSQL of PARLEY_DATABASE_URL refuses us: {error}") from error
+        if not told:
+            tell(f"waiting for the PostgreSQL of PARLEY_DATABASE_URL: {why}")
+            told = True
+        await asyncio.sleep(PAUSE)

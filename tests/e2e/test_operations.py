@@ -119,6 +119,47 @@ async def test_a_changed_bot_answers_anew_and_a_disabled_one_lets_messages_wait(
     assert len(await person.wait_for(2)) == 2
 
 
+async def test_one_page_shows_the_metrics_of_all_processes_to_who_has_the_token(stack: Mesh) -> None:
+    """OPS-4."""
+    name = f"shop-{uuid4().hex[:6]}"
+    await stack.parley_json("bots", "create", "--id", name, "--flow", "form", "--form", "water-order")
+    await stack.parley_json(
+        *("channels", "create", "--id", name, "--provider", "chat2desk", "--bot", name, "--token", "t0ken"),
+        *("--secret", "s3cret-s3cret", "--api-base", f"{stack.simulator}/chat2desk"),
+    )
+    assert await Person(stack, name, "s3cret-s3cret").say("привет")
+    url, shown = stack.state["urls"]["metrics"], ""
+    async with stack.http.get(url) as response:
+        assert response.status == 401
+
+    async def counted() -> bool:
+        nonlocal shown
+        token = (stack.home / "metrics.token").read_text()
+        async with stack.http.get(url, headers={"authorization": f"Bearer {token}"}) as response:
+            assert response.status == 200
+            shown = await response.text()
+        return 'parley_delivery_parts{service_name="delivery",state="waiting"}' in shown
+
+    await until(counted, what="the size of delivery's queue", explain=lambda: shown)
+    for service in ("edge", "dialog", "context", "limits", "delivery", "telemetry"):
+        assert f'parley_up{{service_name="{service}"}} 1.0' in shown
+        assert f'parley_process_memory_bytes{{service_name="{service}"}}' in shown
+    for line in (
+        'parley_dialog_messages{service_name="dialog",state="dead"}',
+        'parley_dialog_messages_done_total{service_name="dialog",state="COMPLETED"}',
+        'parley_dialog_messages_done_within_total{le="+Inf",service_name="dialog"}',
+        'parley_delivery_provider_calls_total{outcome="sent",service_name="delivery"}',
+        'parley_context_hits_total{level="memory",service_name="context"}',
+        'parley_postgres_connections{service_name="dialog",state="idle"}',
+        'parley_check_ok{check="postgres",service_name="limits"} 1.0',
+    ):
+        assert line in shown
+    made = await stack.parley_json("keys", "create", "--scope", "metrics", "--name", "prometheus", "--days", "90")
+    assert (made["scope"], made["tenant_id"]) == ("metrics", "*")
+    async with stack.http.get(url, headers={"authorization": f"Bearer {made['key']}"}) as response:
+        assert response.status == 200
+
+
 async def test_a_wrong_command_says_what_to_do(stack: Mesh) -> None:
     code, out, err = await stack.parley("messages", "show", str(uuid4()), "--json")
     assert code != 0

@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 
 from deploy.local.ports import PORTS, hold, variable
-from deploy.local.server import leashed
+from deploy.local.server import child_command
 from parley_client.channel import Connection, connect
 from parley_client.delivery import ChannelClient, DeliveryClient
 from parley_client.dialog import BotClient, DialogClient, OrderClient, TenantClient
@@ -154,7 +154,7 @@ class Mesh:
         """Start it (again)."""
         with (self.home / "test-stack.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *leashed([sys.executable, "-m", "deploy.local", "up", "--json"], on_orphaned="SIGINT"),
+                *child_command([sys.executable, "-m", "deploy.local", "up", "--json"], on_orphaned="SIGINT"),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from deploy.local.embedded import EmbeddedPostgres, EmbeddedRedis, ServerFailed
-from deploy.local.server import leashed
+from deploy.local.server import child_command
 from deploy.local.sockets import UnsafeSocketDir, private
 from tests.support.stores import OldRedis
 
@@ -172,7 +172,7 @@ def test_who_gives_up_root_still_reaches_closed_folders_and_can_do_nothing_else(
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     (closed / "file").touch(mode=0o600)
-    command = leashed([sys.executable, "-S", "-c", WHO, closed / "file"], drop_root=True)
+    command = child_command([sys.executable, "-S", "-c", WHO, closed / "file"], drop_root=True)
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert out.startswith(f"{pwd.getpwnam('nobody').pw_uid} True ")
     for kind in ("CapEff", "CapPrm", "CapInh", "CapAmb"):

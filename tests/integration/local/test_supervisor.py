@@ -15,7 +15,7 @@ import pytest
 
 from deploy.local.probes import Health, Polled
 from deploy.local.process import Spec, backoff
-from deploy.local.server import leashed
+from deploy.local.server import child_command
 from deploy.local.supervisor import StartFailed, Supervisor
 
 Reports = list[tuple[str, str, str]]
@@ -53,7 +53,7 @@ class Stand:
             self.probes[name] += 1
             return Health.WELL if mark.exists() else self.when_gone
 
-        command = leashed([sys.executable, "-S", "-c", code, mark])
+        command = child_command([sys.executable, "-S", "-c", code, mark])
         log = self.folder / f"{name}.log"
         return Spec(name=name, command=lambda: command, probe=Polled(probe), log=log, **overrides)  # type: ignore[arg-type]
 
@@ -164,7 +164,7 @@ SUPERVISE = """
 import asyncio, sys
 from pathlib import Path
 from tests.integration.local.test_supervisor import SERVE
-from deploy.local.server import leashed
+from deploy.local.server import child_command
 from deploy.local.probes import Health, Polled
 from deploy.local.process import Spec
 from deploy.local.supervisor import Supervisor
@@ -173,7 +173,7 @@ async def main():
     mark = Path(sys.argv[1]) / "one"
     async def probe():
         return Health.WELL if mark.exists() else Health.SILENT
-    command = leashed([sys.executable, "-S", "-c", SERVE, mark])
+    command = child_command([sys.executable, "-S", "-c", SERVE, mark])
     supervisor = Supervisor(report=print)
     await supervisor.start([Spec("one", lambda: command, Polled(probe), mark.with_name("log"))], within=60)
     print(supervisor.processes["one"].pid, flush=True)

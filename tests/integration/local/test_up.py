@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.given import answers
 from deploy.local.home import AlreadyRunning, Home, read_json, write_json
 from deploy.local.ports import PORTS, variable
 from deploy.local.server import ServerFailed
+from deploy.local.stores import wait_for_given_postgres
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_given_postgres_that_refuses_is_told_at_once_and_without_its_password(
 async def test_a_given_postgres_that_is_away_is_waited_for_and_named() -> None:
     told: list[str] = []
     with pytest.raises(ServerFailed, match="PARLEY_DATABASE_URL does not answer") as caught:
-        await answers("postgresql://parley:pa55word@127.0.0.1:1/parley", told.append, wait_for=0.1)
+        await wait_for_given_postgres("postgresql://parley:pa55word@127.0.0.1:1/parley", told.append, wait_for=0.1)
     assert "embedded" in str(caught.value)
     assert "pa55word" not in f"{caught.value} {told}"
     assert len(told) == 1

@@ -1,4 +1,4 @@
-"""What a leashed command may and may not do."""
+"""What a command of ours may do, and when it ends."""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from deploy.local.server import leashed
+from deploy.local.server import child_command
 
 AUTOGROUP = "/proc/self/autogroup"
 SAY = """
@@ -17,7 +17,7 @@ print(os.nice(0), group.read_text().split()[-1] if group.exists() else "none")
 
 
 def said(**options: int) -> list[str]:
-    command = leashed([sys.executable, "-S", "-c", SAY], **options)  # type: ignore[arg-type]
+    command = child_command([sys.executable, "-S", "-c", SAY], **options)  # type: ignore[arg-type]
     out = subprocess.run(command, capture_output=True, text=True, check=True, start_new_session=True).stdout
     return out.split()
 

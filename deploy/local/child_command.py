@@ -1,9 +1,9 @@
 """Run a command that cannot outlive whoever started it, nor run as root when it must not.
 
-    python -I -S leash.py [--on-orphaned SIGNAL] [--drop-root] [--nice N] -- COMMAND...
+    python -I -S child_command.py [--on-orphaned SIGNAL] [--drop-root] [--nice N] -- COMMAND...
 
 Replaces itself by the command, so the process id stays. Uses the standard library only, and little of it,
-because it starts before every server. On systems without parent-death signals the command runs unleashed.
+because it starts before every server. On systems without parent-death signals the command outlives its parent.
 """
 
 import ctypes
