@@ -184,7 +184,7 @@ class Mesh:
             try:
                 await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
             except TimeoutError:
-                self.process.kill()  # its processes are leashed to it
+                self.process.kill()  # its processes end with it
                 await self.process.wait()
                 raise AssertionError(f"the stack did not stop within {STOP_SECONDS} s:\n{self.log_end()}") from None
 
