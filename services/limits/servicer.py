@@ -47,8 +47,10 @@ class LimitsServicer(limits_pb2_grpc.LimitsServiceServicer):
             self._limits.learn_zones(requests)
         answers = await self._limits.reserve(requests)
         for answer in answers:
-            failed = isinstance(answer, ParleyError)
-            self.decided["failed" if failed else "granted" if answer.granted else "refused"] += 1
+            if isinstance(answer, ParleyError):
+                self.decided["failed"] += 1
+            else:
+                self.decided["granted" if answer.granted else "refused"] += 1
         return answers
 
     async def Commit(self, request: pb.CommitRequest, context: Rpc) -> pb.CommitResponse:

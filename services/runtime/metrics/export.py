@@ -5,7 +5,7 @@ import asyncio
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricReader
 from prometheus_client import CollectorRegistry, generate_latest
 
 from services.runtime.background import finish, periodic
@@ -33,7 +33,7 @@ class Measuring:
         self._reader = InMemoryMetricReader() if pushes(settings) else None
         self._stop = asyncio.Event()
         self.metrics = Metrics()
-        readers = [self._reader] if self._reader else []
+        readers: list[MetricReader] = [self._reader] if self._reader else []
         if settings.metrics_port >= 0:
             prometheus = PrometheusMetricReader(
                 disable_target_info=True,

@@ -13,7 +13,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from parley.dialog.v1 import dialog_pb2, dialog_pb2_grpc
 
 from parley_client.channel import Connection, connect
-from services.runtime.app import App, Background
+from services.runtime.app import App
+from services.runtime.background import Background
 from services.runtime.batches import run_items
 from services.runtime.health import Check
 from services.runtime.keys import tokens_of
