@@ -1,8 +1,6 @@
 """The port to a language model. The driver is loaded by `open_model`, not by importing this."""
 
-import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -74,27 +72,13 @@ async def open_model(
     """A model behind an OpenAI-compatible endpoint, for example `https://api.openai.com/v1`.
 
     `prices` are those of prices.yaml when None; `show_text`: whether spans may hold what is said. Loads the driver,
-    which takes about 50 MB and a second: call it once, in wiring. `close()` it at the end.
+    which takes about 45 MB and a second: call it once, in wiring. `close()` it at the end.
     """
-    with _without("aiohttp"):
-        from services.dialog.model.openai_responses import OpenAIModel
+    from services.dialog.model.openai_responses import OpenAIModel
     from services.dialog.model.prices import load_prices
 
     used = load_prices() if prices is None else prices
     return OpenAIModel(base_url, api_key, default_model, used, show_text=show_text)
-
-
-@contextmanager
-def _without(module: str) -> Iterator[None]:
-    """Make an optional module look absent: the driver loads 7 MB of aiohttp for a transport that is not used here."""
-    absent = module not in sys.modules
-    if absent:
-        sys.modules[module] = None  # type: ignore[assignment]  # how the import system spells "not there"
-    try:
-        yield
-    finally:
-        if absent:
-            del sys.modules[module]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+import aiohttp
 import httpx2
 import openai
 
@@ -18,6 +19,8 @@ LONGEST_WAIT = 3600.0
 def classify(error: Exception) -> DecisionError:
     """The failure as the turn sees it. Messages name the status, never what was sent or the key."""
     match error:
+        case openai.APITimeoutError() | httpx2.TimeoutException() if _was_disconnected(error):
+            return DecisionError(FailureKind.RETRYABLE, "MODEL_UNAVAILABLE", "The model's endpoint cannot be reached.")
         case TimeoutError() | openai.APITimeoutError() | httpx2.TimeoutException():
             return DecisionError(FailureKind.RETRYABLE, "MODEL_TIMEOUT", "The model did not answer in time.")
         case openai.AuthenticationError() | openai.PermissionDeniedError():
@@ -33,13 +36,21 @@ def classify(error: Exception) -> DecisionError:
         case openai.APIStatusError(status_code=status):
             message = f"The model's endpoint refused the request with {status} {error.code or ''}.".replace(" .", ".")
             return DecisionError(FailureKind.TERMINAL, "MODEL_REJECTED", message)
-        case openai.APIConnectionError() | httpx2.TransportError():
+        case openai.APIConnectionError() | httpx2.TransportError() | aiohttp.ClientError():
             return DecisionError(FailureKind.RETRYABLE, "MODEL_UNAVAILABLE", "The model's endpoint cannot be reached.")
         case openai.APIResponseValidationError() | ValueError():  # broken JSON, or not what a response looks like
             return DecisionError(FailureKind.TERMINAL, "MODEL_REJECTED", "The model's endpoint answered nonsense.")
         case openai.APIError():  # an error event in the middle of a stream
             return of_code(error.code or "")
     return DecisionError(FailureKind.TERMINAL, "MODEL_REJECTED", f"The model call failed: {type(error).__name__}.")
+
+
+def _was_disconnected(error: BaseException) -> bool:
+    """Whether the connection ended: the client's transport gives every such failure the name of a timeout."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, aiohttp.ClientError):
+        cause = cause.__cause__
+    return cause is not None and not isinstance(cause, TimeoutError)
 
 
 def of_code(code: str) -> DecisionError:

@@ -195,6 +195,32 @@ async def test_a_broken_connection_may_pass(simulator: Simulator, model: OpenAIM
     assert (await model.answer(PROMPT, Heard())).text
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"SMTP is spoken here\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\nno length\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 99\r\n\r\ndata: {}\n\n",
+    ],
+)
+async def test_an_endpoint_that_answers_no_http_or_half_of_it_may_come_back(answer: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1"
+    made = await open_model(base_url=url, api_key="key", default_model="m")
+    with pytest.raises(DecisionError) as caught:
+        await made.answer(PROMPT, Heard())
+    await made.close()
+    listening.close()
+    assert (caught.value.kind, caught.value.reason) == (FailureKind.RETRYABLE, "MODEL_UNAVAILABLE")
+
+
 async def test_an_endpoint_that_is_not_there_may_come_back() -> None:
     made = await open_model(base_url="http://127.0.0.1:9/v1", api_key="key", default_model="m")
     with pytest.raises(DecisionError) as caught:
