@@ -1,4 +1,4 @@
-"""What the use cases need of the stores."""
+"""What the use cases need from the stores."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import IntEnum
@@ -19,14 +19,14 @@ class Key(NamedTuple):
 
 
 class SealedConversation(NamedTuple):
-    """A conversation's document with its stored bytes, so that it is sealed once for all levels."""
+    """A conversation's document with its stored bytes, so that one seal serves all levels."""
 
     document: Conversation
     data: bytes
 
 
 class SealedContact(NamedTuple):
-    """A contact's document with its stored bytes; empty bytes for one of whom nothing was saved."""
+    """A contact's document with its stored bytes, which are empty if nothing was saved."""
 
     document: Contact
     data: bytes
@@ -39,37 +39,37 @@ class Hearers(IntEnum):
     PROCESSES = 1
     """The other processes of this service."""
     ALL = 2
-    """Also those who keep what a lane of dialog has read: it was not saved by a lane."""
+    """Also the processes that keep what a lane of dialog has read, because the save did not come from a lane."""
 
 
 class Resolved(NamedTuple):
-    """Whose an identity is."""
+    """The contact that an identity belongs to."""
 
     contact_id: UUID
     made: bool = False
-    """The contact has been made just now: nothing was ever saved of it."""
+    """The contact is new, so nothing has been saved for it yet."""
 
 
 class Missed(NamedTuple):
-    """A saved document of which Redis did not hear: its name, as Redis has it, and its version."""
+    """A saved document that Redis was not told of: its name in Redis, and its version."""
 
     name: str
     version: int
 
 
 class MissedSaves(Protocol):
-    """Where it is written down what Redis has missed, for all processes. Every call raises STORAGE_UNAVAILABLE."""
+    """The list, shared by all processes, of saves that Redis has missed. Calls raise STORAGE_UNAVAILABLE."""
 
     async def add(self, missed: Sequence[Missed]) -> None: ...
 
     async def saves(self, limit: int) -> Sequence[Missed]: ...
 
     async def made_up(self, missed: Sequence[Missed]) -> None:
-        """Forget them, unless a later save was missed."""
+        """Forgets these, unless a later save was missed as well."""
 
 
 class Store(Protocol):
-    """Postgres: the truth. Every call raises STORAGE_UNAVAILABLE; a row that cannot be read is a failure of its own."""
+    """Postgres, the source of truth. Calls raise STORAGE_UNAVAILABLE. A row that cannot be read fails alone."""
 
     async def conversations(self, keys: Sequence[Key]) -> Mapping[Key, SealedConversation | ParleyError]: ...
 
@@ -78,23 +78,23 @@ class Store(Protocol):
     async def versions(self, keys: Sequence[Key]) -> Mapping[Key, int]: ...
 
     async def write(self, writes: Mapping[Key, SealedConversation]) -> Collection[Key]:
-        """Write what is still one version behind; the keys that were written."""
+        """Writes documents whose stored version is the one right before them; returns the keys that were written."""
 
     async def write_both(
         self, key: Key, contact: Key, change: Callable[[Conversation, Contact], tuple[Conversation, Contact]]
     ) -> tuple[SealedConversation, SealedContact]:
-        """Change both documents in one transaction, under their row locks."""
+        """Changes both documents in one transaction, under their row locks."""
 
     async def resolve(self, wanted: Mapping[Key, Sequence[identity_pb2.Identity]]) -> Mapping[Key, Resolved]:
-        """The contact of each; created, or given further identities, where needed. Keys are conversations."""
+        """Returns the contact of each conversation, after creating it or adding identities to it where needed."""
 
 
 class Cache(Protocol):
-    """Redis: shared, may be away."""
+    """Redis, shared by all processes. It may be away."""
 
     @property
     def trusted(self) -> bool:
-        """Whether invalidations reach this process now, so that its memory may be believed."""
+        """Whether invalidations reach this process now, so that its memory can be believed."""
 
     async def conversations(self, keys: Sequence[Key]) -> Mapping[Key, Conversation]: ...
 
@@ -107,8 +107,10 @@ class Cache(Protocol):
         *,
         tell: Hearers,
     ) -> None:
-        """Keep documents, where they are newer, and tell of them. Raises STORAGE_UNAVAILABLE when Redis misses one that
-        is to be told and that cannot be written down."""
+        """Keeps documents that are newer, and announces them to `tell`.
+
+        Raises STORAGE_UNAVAILABLE if Redis misses an announcement and this cannot be written down either.
+        """
 
     async def drop(self, key: Key, version: int) -> None:
-        """Forget a conversation here and tell all. Raises as `put` does."""
+        """Forgets a conversation and announces that to all. Raises as `put` does."""

@@ -1,4 +1,4 @@
-"""Documents as they are stored: packed, compressed when large, sealed for one row of one tenant."""
+"""The stored form of documents: packed, compressed if large, and sealed for one row of one tenant."""
 
 import hmac
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from services.context.domain.documents import Contact, Conversation
 from services.runtime.crypto import Sealer
 
 COMPRESS_FROM = 4096
-"""Bytes from which compressing pays."""
+"""The size, in bytes, from which compression pays."""
 _PLAIN, _ZSTD = b"\x00", b"\x01"
 
 
@@ -25,29 +25,29 @@ class Sealing:
     index_key: bytes
 
     def conversation(self, tenant_id: str, conversation_id: UUID, document: Conversation) -> bytes:
-        """The stored bytes of a conversation."""
+        """Returns the stored bytes of a conversation."""
         packed = documents.pack_conversation(document)
         return self._seal(packed, f"{tenant_id}/{conversation_id}/conversation")
 
     def open_conversation(self, tenant_id: str, conversation_id: UUID, data: bytes) -> Conversation:
-        """The conversation of stored bytes."""
+        """Returns the conversation that stored bytes hold."""
         return documents.unpack_conversation(self._open(data, f"{tenant_id}/{conversation_id}/conversation"))
 
     def contact(self, tenant_id: str, contact_id: UUID, document: Contact) -> bytes:
-        """The stored bytes of a contact."""
+        """Returns the stored bytes of a contact."""
         return self._seal(documents.pack_contact(document), f"{tenant_id}/{contact_id}/contact")
 
     def open_contact(self, tenant_id: str, contact_id: UUID, data: bytes) -> Contact:
-        """The contact of stored bytes."""
+        """Returns the contact that stored bytes hold."""
         return documents.unpack_contact(self._open(data, f"{tenant_id}/{contact_id}/contact"))
 
     def digest(self, tenant_id: str, identity: identity_pb2.Identity) -> bytes:
-        """The hash by which a tenant's identity is found; without the key it tells nothing."""
+        """Returns the hash by which a tenant's identity is found. It reveals nothing without the key."""
         text = f"{tenant_id}\x00{identity.kind}\x00{identity.value}"
         return hmac.digest(self.index_key, text.encode(), "sha256")
 
     def identity(self, tenant_id: str, identity: identity_pb2.Identity) -> bytes:
-        """The sealed value of an identity."""
+        """Returns the sealed value of an identity."""
         return self.sealer.seal(identity.value.encode(), bound_to=f"{tenant_id}/identity")
 
     def _seal(self, packed: bytes, bound_to: str) -> bytes:

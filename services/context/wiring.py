@@ -29,7 +29,7 @@ from services.runtime.service import App, Runtime
 
 
 async def build(runtime: Runtime, settings: ContextSettings) -> App:
-    """Put the service together."""
+    """Puts the service together."""
     pool = await runtime.postgres("context", Path(__file__).parent / "migrations")
     client = runtime.redis()
     sealing = Sealing(Sealer(runtime.keys), runtime.keys.derive("context identities"))

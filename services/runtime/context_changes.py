@@ -1,8 +1,8 @@
-"""How the context service tells, through Redis, which documents have changed: its own processes, and dialog's.
+"""The form in which the context service announces changed documents through Redis, to its own processes and dialog's.
 
-Two channels carry the same words. Its own processes hear of every save. Who keeps what a lane of dialog has read hears
-only of what others than dialog's lanes have changed, since a lane's own row tells it of saves by lanes; and, every
-second, that there is somebody who would tell.
+There are two channels. Processes of context hear of every save. Processes that keep what a lane of dialog has read hear
+only of saves that did not come from a lane, as the lane's own row has the version of those; and every second they get a
+heartbeat, so that they know that they would be told.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ HEARTBEAT_SECONDS = 1.0
 
 
 class Change(NamedTuple):
-    """A document that has a new version, or none any more below that version."""
+    """A document that has a new version; older versions no longer hold."""
 
     kind: str
     tenant_id: str
@@ -24,27 +24,27 @@ class Change(NamedTuple):
 
 
 def every_save(prefix: str) -> str:
-    """The channel of the context service's own processes."""
+    """Returns the channel for the processes of the context service."""
     return f"{prefix}:context:changed"
 
 
 def beside_lanes(prefix: str) -> str:
-    """The channel of what others than dialog's lanes have changed."""
+    """Returns the channel for saves that did not come from a lane of dialog."""
     return f"{prefix}:context:changed-beside-lanes"
 
 
 def name_of(kind: str, tenant_id: str, identifier: UUID) -> str:
-    """What names a document everywhere."""
+    """Returns the name of a document, in Redis and in announcements."""
     return f"{kind}:{tenant_id}/{identifier}"
 
 
 def lines(publication: bytes) -> list[bytes]:
-    """The lines of a publication, one for each change."""
+    """Splits a publication into lines, one for each change."""
     return publication.split(b"\n")
 
 
 def parse(line: bytes) -> Change:
-    """The change that a line tells of: a version, a space, and the document's name. Raises ValueError."""
+    """Reads a line: a version, a space, and the document's name. Raises ValueError."""
     version, _, name = line.decode().partition(" ")
     kind, _, key = name.partition(":")
     tenant_id, _, identifier = key.partition("/")

@@ -1,4 +1,4 @@
-"""Stored spans as the contract shows them."""
+"""Converts stored spans to the messages of the contract."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -14,13 +14,13 @@ from services.telemetry.domain.otlp import is_outside, read, tenant_of
 from services.telemetry.domain.traces import Piece
 
 MAX_SPANS = 5000
-"""Spans of one trace that are shown, the earliest: more would not fit into a message."""
+"""The earliest spans of a trace are shown, at most this many: more would not fit into a message."""
 MOST_READ = 4 * MAX_SPANS
-"""Spans of one trace that are looked at."""
+"""The number of spans of one trace that are looked at."""
 
 
 class _Found(NamedTuple):
-    """A stored span. `owner`: the tenant whose own service sent it; empty for a service of ours."""
+    """A stored span. `owner` is the tenant whose own service sent it; empty for a service of ours."""
 
     span: OtlpSpan
     service: str
@@ -28,7 +28,7 @@ class _Found(NamedTuple):
 
 
 def spans_of(pieces: Iterable[Piece], tenant_id: str) -> list[pb.Span]:
-    """What a tenant may see of a trace, by start time. One that was sent twice is shown once."""
+    """Returns the spans of a trace that a tenant may see, by start time. A span that was sent twice is shown once."""
     mine: list[Piece] = []
     others: list[Piece] = []
     for piece in pieces:
@@ -55,8 +55,8 @@ def _read(piece: Piece) -> Iterator[_Found]:
 
 
 def _tenants(spans: Sequence[OtlpSpan], *, shared: bool) -> Mapping[bytes, str]:
-    """The tenant of each span of our services: the one that it names, or else that of the span around it. In a trace of
-    one tenant all is that tenant's; in one of several, what is nobody's is shown to nobody."""
+    """Returns the tenant of each span of our services: the one that it names, or that of the span around it. In a trace
+    of one tenant every span is that tenant's. In a shared one, spans that belong to no tenant are shown to nobody."""
     named = {span.span_id: tenant_of(span) for span in spans}
     only = set(named.values()) - {""}
     if len(only) == 1 and not shared:
@@ -73,7 +73,7 @@ def _tenants(spans: Sequence[OtlpSpan], *, shared: bool) -> Mapping[bytes, str]:
 
 
 def show(span: OtlpSpan, service: str) -> pb.Span:
-    """One span."""
+    """Converts one span."""
     shown = pb.Span(
         span_id=span.span_id.hex(),
         parent_id=span.parent_span_id.hex(),
@@ -102,7 +102,7 @@ def _texts(attributes: Any) -> dict[str, str]:
 
 
 def text_of(value: AnyValue) -> str:
-    """An attribute's value as text; lists and maps as JSON."""
+    """Returns an attribute's value as text; lists and maps as JSON."""
     match value.WhichOneof("value"):
         case None:
             return ""

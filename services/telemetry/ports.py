@@ -1,4 +1,4 @@
-"""What the use cases need of the store, and how it fails."""
+"""What the use cases need from the store, and how it fails."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
@@ -8,32 +8,33 @@ from services.telemetry.domain.traces import Filters, Piece, Position, Summary, 
 
 
 class StoreAway(Exception):
-    """The database cannot be reached; what failed may be tried again."""
+    """The database cannot be reached. Try again later."""
 
 
 class StoreRefuses(Exception):
-    """The database does not take these pieces, now or later."""
+    """The database will never take these pieces."""
 
 
 class Store(Protocol):
-    """Where pieces are kept."""
+    """Keeps pieces of traces."""
 
     async def write(self, pieces: Sequence[Piece], now: datetime) -> None:
-        """Store pieces. Raises StoreAway or StoreRefuses."""
+        """Stores pieces. Raises StoreAway or StoreRefuses."""
 
     async def of_trace(self, trace_id: bytes, tenant_id: str) -> list[Piece]:
-        """The pieces of a trace that a tenant may see something of; and if there are others of ours, one of them."""
+        """Returns the pieces of a trace that may hold spans of a tenant, and one of another tenant's if there is."""
 
     async def find(self, filters: Filters, after: Position | None, limit: int) -> list[Summary]:
-        """Traces of a tenant, newest first, `limit` at most."""
+        """Returns at most `limit` traces of a tenant, newest first."""
 
     async def now(self) -> datetime:
-        """What time the database has. Raises StoreAway or StoreRefuses."""
+        """Returns the time of the database's clock. Raises StoreAway or StoreRefuses."""
 
     async def days(self) -> Mapping[date, bool]:
-        """The days that have a partition, and whether each is thinned. Raises StoreAway or StoreRefuses."""
+        """Returns the days that have a partition, and whether each is thinned. Raises StoreAway or StoreRefuses."""
 
     async def keep_up(self, work: Upkeep, slow: timedelta) -> None:
-        """Make, thin out and drop partitions. `slow`: traces that took longer are important. Raises StoreAway or
-        StoreRefuses.
+        """Makes, thins out and drops partitions. Traces that took longer than `slow` are important.
+
+        Raises StoreAway or StoreRefuses.
         """

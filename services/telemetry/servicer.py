@@ -1,4 +1,4 @@
-"""The gRPC face: the collector's Export, and our own way to read."""
+"""Serves the Export of OTLP, and the RPCs that read traces."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -27,7 +27,7 @@ DEFAULT_PAGE = 50
 
 
 class TraceServicer:
-    """Answers OTLP exporters at once, whatever the database does."""
+    """Answers OTLP exporters at once, whether or not the database is there."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -49,7 +49,7 @@ class TraceServicer:
 
 
 def add_trace_servicer(servicer: TraceServicer, server: grpc.aio.Server) -> None:
-    """Adds Export with its request left as bytes: their number bounds what waits, and parsing is ours to time."""
+    """Adds Export with its request left as bytes, whose number bounds what may wait."""
     handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]] = {
         "Export": grpc.unary_unary_rpc_method_handler(
             servicer.export, response_serializer=ExportTraceServiceResponse.SerializeToString
@@ -100,7 +100,7 @@ class TelemetryServicer(telemetry_pb2_grpc.TelemetryServiceServicer):
 
 
 def position_of(place: list[str | int | float | None] | None) -> Position | None:
-    """The position that a page token holds."""
+    """Returns the position that a page token holds."""
     if place is None:
         return None
     started_at, trace_id = place

@@ -1,8 +1,7 @@
-"""What the service does: takes spans in, stores them, keeps the days in order, and finds traces."""
+"""Takes spans in, stores them, keeps the daily partitions in order, and finds traces."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC
 from functools import partial
@@ -13,6 +12,7 @@ from typing import TypeVar
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from services.kernel.clock import Clock
+from services.runtime.background import periodic, stopped
 from services.runtime.halving import send_in_halves
 from services.runtime.logs import describe, get_logger
 from services.telemetry.domain.gathering import Gathered, Gathering, Key, count, pieces_of
@@ -25,7 +25,7 @@ T = TypeVar("T")
 WRITE_EVERY = 0.5
 """Seconds between two looks for traces to store."""
 WRITE_AT_ONCE = 500
-"""Traces in one write; others get their turn on the loop between two."""
+"""Traces in one write. Other tasks run between two writes."""
 _LONGEST_PAUSE = 30.0
 _TELL_EVERY = 10.0
 
@@ -37,13 +37,13 @@ class Counts:
     received: int = 0
     stored: int = 0
     dropped: int = 0
-    """For want of room, or because the database refused them."""
+    """Because there was no room, or because the database refused them."""
     refused: int = 0
     """Malformed, or for a tenant that is not the sender's."""
 
 
 class Sink:
-    """Takes spans in without ever waiting for the database, and stores them beside."""
+    """Takes spans in without ever waiting for the database, and stores them in the background."""
 
     def __init__(self, store: Store, gathering: Gathering, clock: Clock) -> None:
         self._store = store
@@ -59,9 +59,9 @@ class Sink:
         return self._gathering.spans + sum(each.span_count for each in self._writing.values())
 
     def receive(self, request: ExportTraceServiceRequest, size: int, tenants: frozenset[str] | None) -> int:
-        """Take in an export of `size` bytes; how many of its spans were not taken.
+        """Takes in an export of `size` bytes; returns how many of its spans were not taken.
 
-        `tenants`: those that the sender may speak for; None for all.
+        `tenants` are those that the sender may speak for; None means all.
         """
         spans = count(request)
         self.counts.received += spans
@@ -73,15 +73,13 @@ class Sink:
         return refused
 
     def of_trace(self, trace_id: bytes) -> list[Piece]:
-        """What has come of a trace and is not stored yet."""
+        """Returns what has come of a trace and is not stored yet."""
         return [*self._gathering.of_trace(trace_id), *pieces_of(self._writing, trace_id)]
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Store what comes in until `stop` is set, then the rest."""
-        while not stop.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), WRITE_EVERY)
-            await self._write(self._gathering.take(monotonic()), stop)
+        """Stores what comes in until `stop` is set, and then the rest."""
+        writing = periodic("spans", lambda: self._write(self._gathering.take(monotonic()), stop), every=WRITE_EVERY)
+        await writing(stop)
         await self._write(self._gathering.take(monotonic(), everything=True), stop)
 
     async def _write(self, traces: Mapping[Key, Gathered], stop: asyncio.Event) -> None:
@@ -99,7 +97,7 @@ class Sink:
             self._writing = {}
 
     async def _store_pieces(self, stop: asyncio.Event, pieces: Sequence[Piece]) -> None:
-        """Store pieces, however long the database is away, unless the process is stopping: then it is tried once."""
+        """Stores pieces, however long the database is away. A stopping process tries once."""
         pause = 0.1
         while True:
             try:
@@ -109,8 +107,7 @@ class Sink:
             except StoreAway:
                 if stop.is_set():
                     raise
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), pause)
+                await stopped(stop, pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _drop_pieces(self, pieces: Sequence[Piece], error: Exception) -> None:
@@ -124,19 +121,19 @@ class Sink:
 
 
 class Traces:
-    """Finds what was stored."""
+    """Finds traces, stored or still on their way to the store."""
 
     def __init__(self, store: Store, sink: Sink) -> None:
         self._store = store
         self._sink = sink
 
     async def get(self, trace_id: bytes, tenant_id: str) -> list[Piece]:
-        """Pieces of a trace; a tenant may see of them what is its own (`spans_of`)."""
+        """Returns the pieces of a trace. `spans_of` says what of them a tenant may see."""
         waiting = self._sink.of_trace(trace_id)
         return [*await self._store.of_trace(trace_id, tenant_id), *waiting]
 
     async def find(self, filters: Filters, after: Position | None, limit: int) -> list[Summary]:
-        """Traces of a tenant, newest first. What came in the last seconds may be missing."""
+        """Returns traces of a tenant, newest first. Those of the last seconds may be missing."""
         return await self._store.find(filters, after, limit)
 
 
@@ -149,7 +146,7 @@ class Upkeeper:
         self._clock = clock
 
     async def look(self) -> None:
-        """Do what is to be done now. Raises StoreAway or StoreRefuses."""
+        """Does what is due now. Raises StoreAway or StoreRefuses."""
         now = self._clock.now()
         past = min(now, await self._store.now())
         work = upkeep(now.date(), past.astimezone(UTC).date(), await self._store.days(), self._kept)
@@ -159,7 +156,7 @@ class Upkeeper:
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items, the last one shorter."""
+    """Yields lists of `size` items; the last may be shorter."""
     rest = iter(items)
     while some := list(islice(rest, size)):
         yield some

@@ -25,7 +25,7 @@ UPKEEP = 600.0
 
 
 async def build(runtime: Runtime, settings: TelemetrySettings) -> App:
-    """Put the service together."""
+    """Puts the service together."""
     pool = await runtime.postgres("telemetry", Path(__file__).parent / "migrations")
     store = PostgresStore(pool)
     kept = DaysKept(

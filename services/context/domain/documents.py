@@ -1,4 +1,4 @@
-"""Documents of what is remembered, and how a save changes them. Pure; times are Unix milliseconds."""
+"""The documents of conversations and contacts, and how a save changes them. Times are Unix milliseconds."""
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
@@ -14,15 +14,15 @@ from services.kernel.errors import FieldViolation, Kind, ParleyError
 
 KEPT_MESSAGES = 50
 KEPT_MESSAGES_BYTES = 384 * 1024
-"""Of a conversation's history, in bytes of UTF-8. What is left of MAX_DOCUMENT_BYTES is for the dialog."""
+"""The longest history of a conversation, in bytes. The rest of MAX_DOCUMENT_BYTES is for the dialog."""
 KEPT_REQUESTS = 8
-"""So many request ids are remembered in a document: a lane repeats only its last turn's saves."""
+"""The number of request ids that a document remembers. A lane repeats only the saves of its last turn."""
 MAX_DOCUMENT_BYTES = 512 * 1024
 
 
 @dataclass(frozen=True)
 class Lifetimes:
-    """How long each namespace is kept after a save, in milliseconds."""
+    """The time, in milliseconds, for which each namespace is kept after a save."""
 
     dialog: int = 30 * 86_400_000
     messages: int = 86_400_000
@@ -65,7 +65,7 @@ _WHOLE = frozenset({"dialog", "messages", "client", "preferences"})
 
 
 def snapshot(conversation: Conversation, contact: Contact, now: int, only: Set[str] = _WHOLE) -> context_pb2.Snapshot:
-    """What holds at `now`, of these namespaces."""
+    """Returns those of these namespaces that have not expired at `now`."""
     result = context_pb2.Snapshot()
     if conversation.dialog is not None and conversation.dialog_until > now and "dialog" in only:
         result.dialog.CopyFrom(conversation.dialog)
@@ -79,19 +79,19 @@ def snapshot(conversation: Conversation, contact: Contact, now: int, only: Set[s
 
 
 def expires_in(conversation: Conversation, contact: Contact, now: int) -> Duration | None:
-    """Time from `now` until the first of the namespaces expires; None when there is none."""
+    """Returns the time from `now` until the first namespace expires; None if there is none."""
     ends = (conversation.dialog_until, conversation.messages_until, contact.client_until, contact.preferences_until)
     left = min((end - now for end in ends if end > now), default=0)
     return Duration(seconds=left // 1000, nanos=left % 1000 * 1_000_000) if left else None
 
 
 def touches_contact(request: context_pb2.SaveContextRequest) -> bool:
-    """Whether a save changes namespaces of the contact."""
+    """Tells whether a save changes namespaces of the contact."""
     return any(path.partition(".")[0] in ("client", "preferences") for path in request.update_mask.paths)
 
 
 def check_mask(mask: FieldMask) -> None:
-    """Raises ParleyError INVALID_UPDATE_MASK for a path that a snapshot does not have."""
+    """Raises INVALID_UPDATE_MASK for a path that a snapshot does not have."""
     for path in mask.paths:
         if path in _WHOLE:
             continue
@@ -112,9 +112,9 @@ def save(
     lifetimes: Lifetimes,
     now: int,
 ) -> tuple[Conversation, Contact]:
-    """Both documents after a save, with versions one higher where something changed.
+    """Returns both documents after a save. The version of each that has changed is one higher.
 
-    Raises ParleyError VERSION_MISMATCH.
+    Raises VERSION_MISMATCH.
     """
     if request.HasField("expected_version") and request.expected_version != conversation.version:
         raise ParleyError(
@@ -147,7 +147,7 @@ def save(
 
 
 def _changed_in_part(request: context_pb2.SaveContextRequest) -> set[str]:
-    """The namespaces of which a save keeps something; others it replaces, or leaves as they are."""
+    """Returns the namespaces that a save changes in part. Others it replaces, or leaves as they are."""
     paths = request.update_mask.paths
     parts = {path.partition(".")[0] for path in paths if path not in _WHOLE}
     if request.append_messages:
@@ -170,7 +170,7 @@ def _merged(before: context_pb2.Snapshot, request: context_pb2.SaveContextReques
 
 
 def _trim(messages: context_pb2.MessagesData) -> None:
-    """Drop the oldest entries beyond what is kept, in number and bytes; the newest one always stays."""
+    """Drops the oldest entries beyond the limits of number and bytes. The newest entry always stays."""
     kept = size = 0
     for entry in reversed(messages.entries[-KEPT_MESSAGES:]):
         size += entry.ByteSize()
@@ -194,7 +194,7 @@ _FORMAT = 1
 
 
 def pack_conversation(document: Conversation) -> bytes:
-    """The stored form. Raises ParleyError TOO_LARGE beyond MAX_DOCUMENT_BYTES."""
+    """Returns the stored form. Raises TOO_LARGE beyond MAX_DOCUMENT_BYTES."""
     row: _ConversationRow = (
         _FORMAT,
         document.contact_id.bytes,
@@ -209,7 +209,7 @@ def pack_conversation(document: Conversation) -> bytes:
 
 
 def unpack_conversation(data: bytes) -> Conversation:
-    """The document of a stored form."""
+    """Returns the document of a stored form."""
     _, contact_id, version, dialog, dialog_until, messages, messages_until, requests = _decode_conversation(data)
     return Conversation(
         UUID(bytes=contact_id),
@@ -223,7 +223,7 @@ def unpack_conversation(data: bytes) -> Conversation:
 
 
 def pack_contact(document: Contact) -> bytes:
-    """The stored form. Raises ParleyError TOO_LARGE beyond MAX_DOCUMENT_BYTES."""
+    """Returns the stored form. Raises TOO_LARGE beyond MAX_DOCUMENT_BYTES."""
     row: _ContactRow = (
         _FORMAT,
         document.version,
@@ -236,7 +236,7 @@ def pack_contact(document: Contact) -> bytes:
 
 
 def unpack_contact(data: bytes) -> Contact:
-    """The document of a stored form."""
+    """Returns the document of a stored form."""
     _, version, client, client_until, preferences, preferences_until = _decode_contact(data)
     return Contact(
         version,

@@ -1,4 +1,4 @@
-"""Identities in the one form in which they are compared."""
+"""Brings identities into the one form in which they are stored and compared."""
 
 import phonenumbers
 
@@ -8,7 +8,7 @@ from services.kernel.errors import invalid_field
 
 
 def normalised(identity: identity_pb2.Identity) -> identity_pb2.Identity | None:
-    """The identity as stored: a phone in E.164, anything else trimmed. None for a phone that cannot be one."""
+    """Returns the identity as it is stored: phone numbers in E.164, others trimmed. None for an invalid number."""
     text = identity.value.strip()
     if identity.kind != identity_pb2.IDENTITY_KIND_PHONE:
         return identity_pb2.Identity(kind=identity.kind, value=text)
@@ -24,9 +24,9 @@ def normalised(identity: identity_pb2.Identity) -> identity_pb2.Identity | None:
 
 
 def all_of(sender: identity_pb2.Sender) -> list[identity_pb2.Identity]:
-    """The sender's identities, the one that the provider vouches for first; a further one that is none is left out.
+    """Returns the sender's identities: first the one that the provider vouches for, then all others that are valid.
 
-    Raises ParleyError INVALID_FIELD when the first is a phone that cannot be one.
+    Raises INVALID_FIELD if the first is an invalid phone number.
     """
     first = normalised(sender.identity)
     if first is None:

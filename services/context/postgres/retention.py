@@ -1,4 +1,4 @@
-"""What context removes when it is old enough."""
+"""Removes what is older than it is to be kept."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -7,12 +7,13 @@ from services.context.postgres.store import SQL
 from services.runtime.retention import Task, days_ago, walking
 
 SHORTEST = timedelta(days=7)
-"""How long a version outlives what it was of at least: a cache that has seen a higher one must have forgotten it."""
+"""The shortest time for which a version outlives its document, so that no cache still holds a higher one."""
 
 
 def plan(now: datetime, days: int, cached: timedelta) -> Sequence[Task]:
-    """The tasks of now: what is remembered is emptied when its time is over, and the rest goes as long after that as
-    messages are kept. `days`: 0 for ever. `cached`: how long the caches keep a document at most."""
+    """Returns the tasks of now. They empty documents that have expired, and remove their rows after as many days as
+    messages are kept (0: never). `cached` is the longest time for which caches keep a document.
+    """
     before = datetime(1970, 1, 1, tzinfo=UTC)
     if days:
         before = min(days_ago(now, days), now - SHORTEST, now - cached - timedelta(days=1))

@@ -1,4 +1,4 @@
-"""Postgres: the truth of what is remembered."""
+"""The third level, and the source of truth: Postgres."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -89,7 +89,7 @@ class PostgresStore:
         await connection.execute(SQL["insert_contacts"], [contact.tenant_id], [contact.id])
         person = await connection.fetchrow(SQL["lock_contact"], contact.tenant_id, contact.id)
         if person is None:
-            # It was there, and was removed as one that expired long ago; the caller's call is repeated.
+            # Retention has just removed it, as it expired long ago. The transaction is repeated.
             raise asyncpg.SerializationError("a contact was removed")
         known = self._contact(contact, person[0], person[1])
         row = await connection.fetchrow(SQL["lock_conversation"], key.tenant_id, key.id)
@@ -99,7 +99,7 @@ class PostgresStore:
         if changed is not before:
             columns = (key.tenant_id, key.id, changed.contact_id, changed.version, sealed, changed.expires())
             if not await connection.fetch(SQL["write"], *([column] for column in columns)):
-                # It was inserted between our look and our write: the transaction is repeated.
+                # Somebody inserted it between our read and our write. The transaction is repeated.
                 raise asyncpg.SerializationError("a conversation was written by another")
         data = self._sealing.contact(contact.tenant_id, contact.id, changed_contact)
         if changed_contact is not known:
@@ -127,7 +127,7 @@ class PostgresStore:
         mine: dict[Key, UUID] = {}
         made: dict[Identified, UUID] = {}
         news: dict[Identified, tuple[int, bytes, UUID]] = {}
-        # Who is met twice in a batch is one contact, the one that somebody knows where there is one.
+        # A person who appears twice in a batch is one contact; an existing contact wins over a new one.
         for key in sorted(wanted, key=lambda key: self._owner(key, digests[key], owners) is None):
             known = self._owner(key, digests[key], owners)
             mine[key] = known or self._owner(key, digests[key], made) or uuid7()
@@ -140,7 +140,7 @@ class PostgresStore:
         if news:
             columns = zip(*((*place, *row) for place, row in news.items()), strict=True)
             rows = await self._pool.fetch(SQL["see_identities"], *(list(column) for column in columns))
-            # Another process may have been first with an identity: what stands in the table is what holds.
+            # Another process may have stored an identity first: the table decides.
             owners |= {(row[0], row[1]): row[2] for row in rows}
         resolved, new = {}, set(made.values())
         for key in wanted:
@@ -149,7 +149,7 @@ class PostgresStore:
         return resolved
 
     async def _owners(self, digests: Mapping[Key, Sequence[bytes]]) -> tuple[dict[Identified, UUID], set[Identified]]:
-        """Whose they are, and those that nobody has looked up for a day."""
+        """Returns the owners of identities, and the identities that nobody has looked up for a day."""
         pairs = [(key.tenant_id, digest) for key, found in digests.items() for digest in found]
         rows = await self._pool.fetch(SQL["identities"], [pair[0] for pair in pairs], [pair[1] for pair in pairs])
         return {(row[0], row[1]): row[2] for row in rows}, {(row[0], row[1]) for row in rows if row[3]}
@@ -191,7 +191,7 @@ class PostgresStore:
 
 @contextmanager
 def unreadable(kind: str, key: Key) -> Iterator[None]:
-    """A row that does not open or cannot be decoded is a failure of its own."""
+    """Turns a row that cannot be opened or decoded into a failure of that row alone."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Redis: the second level, shared by all processes."""
+"""The second cache level: Redis, shared by all processes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -25,14 +25,14 @@ Result = TypeVar("Result")
 PUT_IF_NEWER = (Path(__file__).parent / "put_if_newer.lua").read_text()
 DROP_IF_SAME = (Path(__file__).parent / "drop_if_same.lua").read_text()
 HEAD = 64
-"""Bytes by which a value is told from the one that replaced it: a seal's nonce is among them."""
+"""The first bytes of a value, which tell it from the one that replaced it: they include the seal's nonce."""
 LONGEST_VERSION = 19
 TOMBSTONE = 60_000
-"""Milliseconds for which a tombstone keeps out what was read before it."""
+"""Milliseconds for which a tombstone keeps older documents out."""
 
 
 class Value(NamedTuple):
-    """What Redis holds of a document; a tombstone has no data. `head`: how all of it begins."""
+    """A document in Redis. A tombstone has no data. `head` is the beginning of the whole value."""
 
     version: int
     data: bytes
@@ -40,7 +40,7 @@ class Value(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A document to put."""
+    """A document that is to be put."""
 
     name: str
     version: int
@@ -48,7 +48,7 @@ class Entry(NamedTuple):
 
 
 class RedisCache:
-    """Implements `ports.Cache`. Redis away is a miss, never an error."""
+    """Implements `ports.Cache`. While Redis is away every read is a miss, never an error."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class RedisCache:
         timeout: float,
         milliseconds: int,
     ) -> None:
-        """`timeout` is in seconds; `milliseconds` is how long a document is kept at most."""
+        """`timeout` is in seconds. `milliseconds` is the longest time for which a document is kept."""
         self._client = client
         self._prefix = prefix
         self._channels = {
@@ -87,7 +87,7 @@ class RedisCache:
 
     async def contacts(self, keys: Sequence[Key]) -> Mapping[Key, Contact]:
         found = await self._read(CONTACT, keys)
-        # Of whom nothing was saved there is no version; any other value without data is a tombstone.
+        # Version 0 without data: nothing was saved of the contact. Any other value without data is a tombstone.
         nobody = {key: Contact() for key, value in found.items() if not value.data and value.version == 0}
         return nobody | await self._opened(CONTACT, found, self._sealing.open_contact)
 
@@ -111,8 +111,9 @@ class RedisCache:
         await self._state.note([Missed(entry.name, entry.version) for entry in missed])
 
     async def bury(self, missed: Sequence[Missed]) -> None:
-        """Replace documents whose save Redis has missed by tombstones, and tell all processes. Raises when Redis is
-        away.
+        """Replaces documents whose save Redis has missed by tombstones, and tells all processes.
+
+        Raises if Redis is away.
         """
         entries = [Entry(name, version, b"") for name, version in missed]
         for group in by_slot(self._client, entries, lambda entry: self._place(entry.name)):
@@ -159,7 +160,7 @@ class RedisCache:
         return opened
 
     async def _unreadable(self, name: str, head: bytes, error: Exception) -> None:
-        """A value that does not open is a miss, and goes: whatever put it there, Postgres has the truth."""
+        """Deletes a value that cannot be opened and counts it as a miss: Postgres has the truth."""
         if not self._stats.unreadable[context_pb2.CACHE_LEVEL_REDIS]:
             log.warning("a value in Redis cannot be read; the next ones are only counted", error=describe(error))
         self._stats.unreadable[context_pb2.CACHE_LEVEL_REDIS] += 1
@@ -170,7 +171,7 @@ class RedisCache:
             self._state.failed(failure)
 
     async def _write(self, entries: Sequence[Entry], tell: Hearers, milliseconds: int) -> list[Entry]:
-        """Put documents where they are newer; those that Redis missed."""
+        """Puts documents that are newer; returns those that Redis missed."""
         if self._state.away:
             return list(entries)
         groups = by_slot(self._client, entries, lambda entry: self._place(entry.name))
@@ -194,7 +195,7 @@ class RedisCache:
         await self._put(keys=[self._place(entry.name) for entry in group], args=arguments)
 
     def _place(self, name: str) -> str:
-        """Where a document lies; it has a slot of its own in a cluster."""
+        """Returns the key of a document. Each has a slot of its own in a cluster."""
         kind, _, key = name.partition(":")
         return f"{self._prefix}:context:{kind}:{{{key}}}"
 
@@ -202,7 +203,7 @@ class RedisCache:
 async def _of_each(
     groups: Sequence[Sequence[T]], call: Callable[[Sequence[T]], Awaitable[Result]]
 ) -> Sequence[Result | BaseException]:
-    """The results or failures of all groups; but in a cluster there is one, which needs no task of its own."""
+    """Returns the result or failure of each group. Outside a cluster there is one, which needs no task."""
     if len(groups) != 1:
         return await asyncio.gather(*map(call, groups), return_exceptions=True)
     try:

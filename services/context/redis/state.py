@@ -1,4 +1,4 @@
-"""How far Redis may be believed now."""
+"""Whether Redis can be used and believed now."""
 
 import time
 from collections.abc import Sequence
@@ -11,27 +11,26 @@ from services.runtime.logs import describe, get_logger
 log = get_logger(__name__)
 
 AWAY_SECONDS = 0.5
-"""After a failure nobody asks Redis again for so long."""
+"""After a failure Redis is left alone for this long."""
 FAILURES = (redis.exceptions.RedisError, OSError, TimeoutError)
 
 
 class RedisState:
-    """What this process knows of Redis: whether it answers, and whether it has heard of every save.
+    """What this process knows of Redis: whether it answers, and whether it was told of every save.
 
-    What it misses is written down in Postgres, by whoever saved; until that is made up for, Redis is not believed, in
-    this process or after its end in another.
+    A save that Redis misses is written down in Postgres. Until Redis has been told of it, no process believes Redis.
     """
 
     def __init__(self, missed: MissedSaves) -> None:
         self.missed = missed
         self.complete = False
-        """Redis holds nothing that is stale, as far as Postgres knows."""
+        """Postgres lists no missed save, so nothing in Redis is stale."""
         self.listening = False
-        """This process hears of others' saves."""
+        """This process is told of the saves of others."""
         self._away_until = 0.0
         self._misses = 0
         self._noting = 0
-        """Misses that are being written down."""
+        """The number of misses that are being written down."""
 
     @property
     def away(self) -> bool:
@@ -39,11 +38,11 @@ class RedisState:
 
     @property
     def misses(self) -> int:
-        """Changes with each miss of this process's own."""
+        """A number that changes whenever Redis misses a save of this process."""
         return self._misses
 
     def failed(self, error: BaseException) -> None:
-        """A call of Redis has failed. Raises what is no failure of Redis."""
+        """Notes that a call of Redis failed. Raises any other error again."""
         if not isinstance(error, FAILURES):
             raise error
         if not self.away:
@@ -51,11 +50,11 @@ class RedisState:
             self._away_until = time.monotonic() + AWAY_SECONDS
 
     def answers(self) -> None:
-        """Redis is back."""
+        """Notes that Redis is back."""
         self._away_until = 0.0
 
     async def note(self, missed: Sequence[Missed]) -> None:
-        """Write down what Redis missed, before anybody is told that it is saved. Raises STORAGE_UNAVAILABLE."""
+        """Writes down what Redis missed, before the caller learns that it is saved. Raises STORAGE_UNAVAILABLE."""
         if not missed:
             return
         self.complete = False
@@ -67,9 +66,9 @@ class RedisState:
             self._noting -= 1
 
     async def look(self) -> None:
-        """Find out whether Redis has missed anything, before it is read for the first time."""
+        """Finds out whether Redis has missed anything. Called before Redis is read for the first time."""
         self.complete = not await self.missed.saves(1)
 
     def made_up(self, misses: int) -> None:
-        """Nothing was missed any more when `misses` was read."""
+        """Notes that no miss was left when `misses` was read."""
         self.complete = misses == self._misses and not self._noting

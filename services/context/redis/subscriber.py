@@ -1,4 +1,4 @@
-"""How a process hears of others' saves, and how all of them make up for what Redis has missed."""
+"""Learns of the saves of other processes, and tells Redis of saves that it has missed."""
 
 import asyncio
 import time
@@ -20,19 +20,19 @@ from services.runtime.redis import Client, subscription
 log = get_logger(__name__)
 
 LONGEST_PAUSE = 2.0
-"""Seconds between two tries to hear of changes, at most."""
+"""The longest time, in seconds, between two tries to subscribe."""
 SILENCE_SECONDS = 2.0
-"""A subscription that has not even answered a ping for so long is lost."""
+"""A subscription that has answered nothing for this long, not even a ping, is lost."""
 DRAIN = 500
-"""Documents that are made up for at a time."""
+"""The number of missed saves that are made up for at a time."""
 DRAIN_SECONDS = 0.5
-"""So long Redis may take to make up for some of them: nobody waits for it, unlike for a call."""
+"""The time that Redis may take for some of them. It is long because no caller waits for it."""
 OTHERS_SECONDS = 2.0
-"""Time between two looks for saves that other processes could not tell Redis of."""
+"""Time between two looks for saves that Redis has missed from other processes."""
 
 
 class Subscriber:
-    """Drops from memory what others have saved. Memory is believed only while this listens."""
+    """Drops from memory what other processes have saved. Memory is believed only while this listens."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Subscriber:
         self._blind = False
 
     async def beat(self) -> None:
-        """Let those who keep what lanes have read know that they would be told of changes."""
+        """Tells the processes that keep what lanes have read that they would be told of changes."""
         if not self._state.away:
             await self._client.publish(self._beside_lanes, context_changes.HEARTBEAT)
 
@@ -94,7 +94,7 @@ class Subscriber:
                 self._hear(line)
 
     def _hear(self, line: bytes) -> None:
-        """Anybody may publish in a Redis that is shared: what nobody understands is left out."""
+        """Takes one announcement. One that makes no sense is skipped: anybody can publish in a shared Redis."""
         try:
             kind, tenant_id, identifier, version = context_changes.parse(line)
         except ValueError as error:
@@ -103,8 +103,9 @@ class Subscriber:
             self._memories[kind].drop(Key(tenant_id, identifier), below=version)
 
     async def _make_up_in_time(self) -> None:
-        """A Redis that was only slow has not broken the subscription: make up for what it missed as soon as it may be
-        asked again, also for another process, which may have ended. What fails is left for the next time."""
+        """Tells Redis of missed saves as soon as it can be asked again; those of other processes too, which may have
+        ended. A Redis that was merely slow has not broken the subscription, so nothing else would do it. What fails is
+        tried again the next time."""
         now = time.monotonic()
         if self._state.away or (self._state.complete and now - self._looked < OTHERS_SECONDS):
             return
@@ -120,7 +121,7 @@ class Subscriber:
             self._blind = True
 
     async def _make_up(self) -> None:
-        """Tell Redis and all processes of whatever Redis has missed."""
+        """Tells Redis and all processes of everything that Redis has missed."""
         while True:
             misses = self._state.misses
             some = await self._state.missed.saves(DRAIN)

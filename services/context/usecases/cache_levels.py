@@ -1,4 +1,4 @@
-"""The three levels that answer a read: memory, Redis, Postgres."""
+"""Reads through the three levels that documents are kept in: memory, Redis, Postgres."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ NOTHING_SAVED = SealedContact(Contact(), b"")
 
 @dataclass
 class Found(Generic[Document]):
-    """What a read has found: documents, and why there is none for some keys. A key in neither has nothing saved."""
+    """The result of a read: documents, and failures by key. Nothing was ever saved under a key that is in neither."""
 
     documents: dict[Key, Document] = field(default_factory=dict)
     failed: dict[Key, ParleyError] = field(default_factory=dict)
@@ -29,9 +29,9 @@ class Found(Generic[Document]):
 
 @dataclass
 class CacheLevels:
-    """Finds documents in the first level that has them, and fills the levels before it.
+    """Takes each document from the first level that has it, and fills the levels above.
 
-    What no level can tell of one key is no reason to withhold what is known of the others.
+    A key that cannot be read fails alone; all others are answered.
     """
 
     store: Store
@@ -41,7 +41,7 @@ class CacheLevels:
     stats: Stats = field(default_factory=Stats)
 
     async def load(self, least: Mapping[Key, int]) -> Found[Conversation]:
-        """The conversations that exist, each at least of the version asked for, and where it was found."""
+        """Returns the conversations that exist, in at least the version asked for, and the level of each."""
         found = Found[Conversation]()
         for key, version in least.items():
             kept = self.memory.get(key)
@@ -89,8 +89,10 @@ class CacheLevels:
             self.memory.put(key, document.version, document, since)
 
     async def _believe(self, found: dict[Key, Conversation]) -> None:
-        """Without invalidations, memory is checked against Postgres's versions. With Postgres away too, it is all
-        there is."""
+        """Drops what is out of date: without invalidations, memory is compared with the versions in Postgres.
+
+        While Postgres is away too, memory is all there is, and is believed.
+        """
         try:
             versions = await self.store.versions(list(found))
         except ParleyError:
@@ -100,7 +102,7 @@ class CacheLevels:
             self.memory.drop(key)
 
     async def load_contacts(self, keys: Sequence[Key]) -> Found[Contact]:
-        """The contacts' documents; an empty one for a contact of whom nothing was saved."""
+        """Returns the documents of contacts; an empty one for a contact of whom nothing was saved."""
         found = Found[Contact]()
         trusted = self.cache.trusted
         for key in keys:
@@ -124,7 +126,7 @@ class CacheLevels:
         try:
             stored = await self.store.contacts(absent)
         except ParleyError as error:
-            # Memory that nobody vouches for is all there is, as in `_believe`.
+            # As in `_believe`: memory may be out of date, but it is all there is.
             for key in absent:
                 kept = self.contact_memory.get(key)
                 if kept is None:
@@ -139,7 +141,7 @@ class CacheLevels:
 
 
 def split(found: Mapping[Key, Sealed | ParleyError]) -> tuple[dict[Key, Sealed], dict[Key, ParleyError]]:
-    """What could be read, and what could not."""
+    """Separates what could be read from what could not."""
     good: dict[Key, Sealed] = {}
     failed: dict[Key, ParleyError] = {}
     for key, one in found.items():

@@ -1,4 +1,4 @@
-"""Read and save what is remembered, many conversations at a time."""
+"""Reads and saves contexts, many conversations at a time."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,23 +15,23 @@ from services.kernel.errors import ParleyError, storage_unavailable
 from services.runtime import crashpoints
 
 SAVE_TRIES = 5
-"""How often a save is repeated when others save the same conversation at the same time."""
+"""How often a save is tried while others save the same conversation."""
 
 
 @dataclass
 class Contexts:
-    """The use cases. `now` gives Unix milliseconds."""
+    """The use cases. `now` returns Unix milliseconds."""
 
     levels: CacheLevels
     lifetimes: Lifetimes
     now: Callable[[], int]
     seal: Callable[[str, UUID, Conversation], bytes]
-    """The stored bytes of a tenant's conversation. Raises ParleyError TOO_LARGE."""
+    """Returns the stored bytes of a tenant's conversation. Raises TOO_LARGE."""
 
     async def get(
         self, requests: Sequence[context_pb2.GetContextRequest]
     ) -> list[context_pb2.GetContextResponse | ParleyError]:
-        """Answer many reads: memory first, then one round to Redis, then one to Postgres."""
+        """Answers many reads, with at most one round to Redis and one to Postgres."""
         with self.levels.stats.read():
             keys = [Key(request.tenant_id, UUID(request.conversation_id)) for request in requests]
             least: dict[Key, int] = {}
@@ -84,7 +84,7 @@ class Contexts:
         return new
 
     async def _resolve(self, new: Mapping[Key, list[identity_pb2.Identity]], found: Found[Conversation]) -> set[Key]:
-        """Find or make the contacts of conversations that are not known yet; those for which one was made."""
+        """Finds or makes the contacts of new conversations; returns the conversations whose contact is new."""
         if not new:
             return set()
         try:
@@ -98,7 +98,7 @@ class Contexts:
     async def save(
         self, requests: Sequence[context_pb2.SaveContextRequest], tell: Hearers
     ) -> list[context_pb2.SaveContextResponse | ParleyError]:
-        """Carry out many saves, those of one conversation one after the other, and tell of them."""
+        """Carries out many saves, those of one conversation in their order, and announces them to `tell`."""
         results: list[context_pb2.SaveContextResponse | ParleyError | None] = [None] * len(requests)
         with self.levels.stats.save():
             waiting = list(range(len(requests)))
@@ -139,7 +139,7 @@ class Contexts:
             open_ = await self._try_save(requests, keys, bases, open_, results, tell)
             if not open_:
                 break
-            # Somebody else saved in between: Postgres knows what.
+            # Somebody else has saved in between. Postgres knows what.
             stored, failed = split(await self.levels.store.conversations([keys[index] for index in open_]))
             bases = {key: sealed.document for key, sealed in stored.items()}
         for index in open_:
@@ -155,7 +155,7 @@ class Contexts:
         results: dict[int, context_pb2.SaveContextResponse | ParleyError],
         tell: Hearers,
     ) -> list[int]:
-        """One try; the indexes whose base was out of date."""
+        """Tries once; returns the indexes whose base was out of date."""
         now = self.now()
         writes: dict[Key, SealedConversation] = {}
         replays: dict[Key, SealedConversation] = {}
@@ -168,7 +168,7 @@ class Contexts:
                     results[index] = context_pb2.SaveContextResponse(version=version, replayed=True)
                     replays[key] = SealedConversation(base, self.seal(key.tenant_id, key.id, base))
                 elif documents.touches_contact(request) or request.HasField("expected_version"):
-                    # Compared with the truth, not with what a cache holds.
+                    # Compares with the truth rather than with a cache.
                     results[index] = await self._save_both(key, request)
                 else:
                     changed, _ = documents.save(base, Contact(), request, self.lifetimes, now)
@@ -176,7 +176,7 @@ class Contexts:
             except ParleyError as error:
                 results[index] = error
         try:
-            # Whoever saved it may have ended before the others heard of it.
+            # The process that saved it may have ended before it could announce it.
             await self.levels.cache.put(replays, {}, tell=tell)
             done = await self._write(writes, tell)
         except ParleyError as error:
@@ -188,7 +188,7 @@ class Contexts:
         return [index for index in indexes if index not in results]
 
     async def _write(self, writes: Mapping[Key, SealedConversation], tell: Hearers) -> Mapping[Key, SealedConversation]:
-        """Write to all levels, the truth first; what was written."""
+        """Writes to all levels, Postgres first; returns what was written."""
         if not writes:
             return {}
         crashpoints.reach("context.before_commit")
@@ -203,7 +203,7 @@ class Contexts:
         return done
 
     async def _save_both(self, key: Key, request: context_pb2.SaveContextRequest) -> context_pb2.SaveContextResponse:
-        """A save that changes the contact as well: one transaction under both row locks."""
+        """Saves conversation and contact in one transaction, under both row locks."""
         replayed: list[int] = []
 
         def change(conversation: Conversation, contact: Contact) -> tuple[Conversation, Contact]:
@@ -223,7 +223,7 @@ class Contexts:
         return _saved(conversation.document, self.now())
 
     async def invalidate(self, request: context_pb2.InvalidateContextRequest) -> None:
-        """Drop a conversation from every process's memory and from Redis."""
+        """Drops a conversation from Redis and from the memory of every process."""
         key = Key(request.tenant_id, UUID(request.conversation_id))
         self.levels.memory.drop(key)
         versions = await self.levels.store.versions([key])

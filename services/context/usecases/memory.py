@@ -1,6 +1,6 @@
-"""The first level: documents in the memory of one process.
+"""The first cache level: documents in the memory of one process.
 
-Eviction: the entry that was read longest ago goes when the cache is full, and any entry goes at its age limit.
+When the cache is full, the least recently read entry is evicted. Every entry is evicted when it reaches its age limit.
 """
 
 import sys
@@ -12,14 +12,15 @@ from typing import Generic, TypeVar
 Document = TypeVar("Document")
 
 FLOORS = 2000
-"""So many dropped keys are remembered, so that what was read before a drop is not put after it."""
+"""The number of dropped keys that are remembered, so nothing read before a drop is put after it."""
 EVERY_VERSION = sys.maxsize
 
 
 class Memory(Generic[Document]):
     """An LRU cache of versioned documents.
 
-    A put never brings back what was dropped while it was read: whoever puts takes a `mark` before reading or writing.
+    `put` never brings back a document that was dropped while it was being read: take a `mark` before you read or write,
+    and pass it to `put`.
     """
 
     def __init__(self, entries: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -28,17 +29,17 @@ class Memory(Generic[Document]):
         self._clock = clock
         self._kept: OrderedDict[Hashable, tuple[float, int, Document]] = OrderedDict()
         self._now = 0
-        """Drops and clears so far."""
+        """The number of drops and clears so far."""
         self._horizon = 0
-        """What was read before is not put: it is not known what was dropped since."""
+        """A document that was read before this mark is not put, as nobody remembers what was dropped since."""
         self._floors: OrderedDict[Hashable, tuple[int, int]] = OrderedDict()
-        """By dropped key, oldest first: the mark of the drop, and the version below which it dropped."""
+        """For each dropped key, oldest first: the mark of the drop, and the version below which it dropped."""
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def get(self, key: Hashable) -> tuple[int, Document] | None:
-        """The document with its version."""
+        """Returns the document and its version."""
         found = self._kept.get(key)
         if found is None:
             return None
@@ -50,11 +51,11 @@ class Memory(Generic[Document]):
         return version, document
 
     def mark(self) -> int:
-        """The present moment, for a `put` of what is read or written from here on."""
+        """Returns the present mark, for a later `put` of what is read or written from now on."""
         return self._now
 
     def put(self, key: Hashable, version: int, document: Document, since: int) -> None:
-        """Keep the document, unless a newer one is there or this one was dropped after the mark `since`."""
+        """Keeps the document, unless a newer one is there or this one was dropped after the mark `since`."""
         found = self._kept.get(key)
         if found is not None and found[1] > version:
             return
@@ -67,7 +68,7 @@ class Memory(Generic[Document]):
             self._kept.popitem(last=False)
 
     def drop(self, key: Hashable, below: int = EVERY_VERSION) -> None:
-        """Forget the entry if its version is older than `below`, also where it is only being read."""
+        """Forgets the entry if its version is lower than `below`, even if it is only just being read."""
         found = self._kept.get(key)
         if found is not None and found[1] < below:
             del self._kept[key]
@@ -78,7 +79,7 @@ class Memory(Generic[Document]):
             _, (self._horizon, _) = self._floors.popitem(last=False)
 
     def clear(self) -> None:
-        """Forget everything, also what is only being read."""
+        """Forgets everything, including what is only just being read."""
         self._kept.clear()
         self._floors.clear()
         self._now += 1

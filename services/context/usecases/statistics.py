@@ -1,4 +1,4 @@
-"""What the cache did since the process started."""
+"""Statistics of the cache since the process started."""
 
 import time
 from collections import Counter, deque
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from parley.context.v1 import context_pb2
 
 KEPT = 1000
-"""So many times are kept for the percentiles."""
+"""The number of times that are kept for the percentiles."""
 
 
 @dataclass
@@ -19,31 +19,31 @@ class Stats:
     hits: Counter[int] = field(default_factory=Counter)
     misses: Counter[int] = field(default_factory=Counter)
     unreadable: Counter[int] = field(default_factory=Counter)
-    """Values that could not be opened; each is a miss too."""
+    """Values that could not be opened; each counts as a miss too."""
     reads: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
     saves: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
 
     def count(self, level: int, hits: int, misses: int) -> None:
-        """Add to a level's hits and misses."""
+        """Adds to the hits and misses of a level."""
         self.hits[level] += hits
         self.misses[level] += misses
 
     @contextmanager
     def read(self) -> Iterator[None]:
-        """Time a read."""
+        """Times a read."""
         started = time.perf_counter()
         yield
         self.reads.append(time.perf_counter() - started)
 
     @contextmanager
     def save(self) -> Iterator[None]:
-        """Time a save."""
+        """Times a save."""
         started = time.perf_counter()
         yield
         self.saves.append(time.perf_counter() - started)
 
     def report(self, memory_entries: int) -> context_pb2.GetStatsResponse:
-        """All of it, as the contract has it."""
+        """Returns everything in the form of the contract."""
         levels = (
             context_pb2.CACHE_LEVEL_MEMORY,
             context_pb2.CACHE_LEVEL_REDIS,
@@ -68,7 +68,7 @@ class Stats:
 
 
 def percentile(times: deque[float], share: float) -> int:
-    """The time, in microseconds, that `share` of `times` (in seconds) do not exceed; 0 when there are none."""
+    """Returns the time, in microseconds, that a `share` of `times` (in seconds) do not exceed; 0 if there are none."""
     if not times:
         return 0
     ordered = sorted(times)

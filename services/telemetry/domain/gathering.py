@@ -1,7 +1,7 @@
 """Gathers spans by trace, so that a trace becomes one row.
 
-This is the hot path: it looks at five fields of a span, keeps the span's bytes as they are, and makes no Python object
-of an attribute.
+This is the hot path. It looks at five fields of a span, keeps the span's bytes as they are, and makes no Python objects
+of its attributes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,12 +16,12 @@ from services.telemetry.domain.traces import Piece
 _TENANT_BYTES = TENANT.encode()
 _ERROR = Status.STATUS_CODE_ERROR
 PER_SPAN, PER_TRACE = 64, 900
-"""Bytes of memory that a span and a trace take beside what came: they count too, or a flood of tiny ones takes thirty
-times the bound."""
+"""Bytes of memory that a span and a trace take besides their own bytes. Without counting these, a flood of tiny spans
+could take thirty times the bound."""
 
 
 class Gathered:
-    """What has come of one trace so far, from our services or from those of one tenant."""
+    """The spans of one trace that have come so far, from our services or from those of one tenant."""
 
     __slots__ = (
         "ended",
@@ -38,7 +38,7 @@ class Gathered:
     )
 
     def __init__(self, now: float, owner: str = "") -> None:
-        """`owner`: the tenant whose own services sent it; empty for ours."""
+        """`owner` is the tenant whose own services sent it; empty for ours."""
         self.first = self.last = now
         self.outside = bool(owner)
         self.tenants = {owner} if owner else set()
@@ -48,10 +48,10 @@ class Gathered:
         self.span_count = 0
         self.has_error = False
         self.scopes: dict[tuple[str, str], list[bytes]] = {}
-        """Serialised spans by the tenant that they name (empty: none) and their service."""
+        """Serialised spans by the tenant that they name (or empty) and their service."""
 
     def add(self, span: Any, raw: bytes, service: str, tenant_id: str, now: float) -> None:
-        """Take in a span, whose serialised form is `raw`. `tenant_id`: which the span names, if it does."""
+        """Takes in a span, whose serialised form is `raw`. `tenant_id` is the one that it names, or empty."""
         self.last = now
         self.span_count += 1
         self.size += PER_SPAN + len(raw)
@@ -74,7 +74,7 @@ class Gathered:
             spans.append(raw)
 
     def pieces(self, trace_id: bytes) -> list[Piece]:
-        """As it is stored: one piece; of several tenants, one for each and one for what names none."""
+        """Returns the pieces to store: one, or one for each of several tenants and one for spans that name none."""
         if len(self.tenants) > 1:
             return [piece for part in self._parts() for piece in part.pieces(trace_id)]
         scopes: dict[str, list[bytes]] = {}
@@ -95,7 +95,7 @@ class Gathered:
         return [piece]
 
     def _parts(self) -> "Iterable[Gathered]":
-        """By the tenants that the spans name. Few traces are shared, so reading the spans again is no loss."""
+        """Splits the spans by the tenants that they name. Few traces are shared, so reading them again costs little."""
         parts: dict[str, Gathered] = {}
         for (tenant_id, service), spans in self.scopes.items():
             part = parts.setdefault(tenant_id, Gathered(self.first))
@@ -105,14 +105,14 @@ class Gathered:
 
 
 Key = tuple[bytes, str]
-"""A trace id, and the tenant whose own service sent the spans (empty: a service of ours)."""
+"""A trace id, and the tenant whose own service sent the spans; empty for a service of ours."""
 
 
 class Gathering:
     """The traces that are coming in, within a bound of bytes."""
 
     def __init__(self, *, max_bytes: int, quiet: float, longest: float) -> None:
-        """`quiet`, `longest`: seconds after the last and after the first span when a trace is taken out."""
+        """A trace is taken out `quiet` seconds after its last span, or `longest` seconds after its first."""
         self._max_bytes = max_bytes
         self._quiet = quiet
         self._longest = longest
@@ -121,13 +121,13 @@ class Gathering:
         self.spans = 0
 
     def has_room(self, size: int) -> bool:
-        """Whether an export of `size` bytes may come in; what it takes beside is counted when it has."""
+        """Tells whether an export of `size` bytes may come in."""
         return self.bytes + size <= self._max_bytes
 
     def add(self, request: ExportTraceServiceRequest, now: float, tenants: frozenset[str] | None) -> int:
-        """Take in an export; how many of its spans were refused: malformed, or not the sender's to tell.
+        """Takes in an export; returns how many spans were refused as malformed or of a tenant that is not the sender's.
 
-        `tenants`: those that the sender may speak for; None for a service of ours, which may for all.
+        `tenants` are those that the sender may speak for; None means all, for a service of ours.
         """
         refused = 0
         for resource_spans in request.resource_spans:
@@ -138,7 +138,7 @@ class Gathering:
         return refused
 
     def take(self, now: float, *, everything: bool = False) -> dict[Key, Gathered]:
-        """Take out the traces that seem complete, or everything."""
+        """Takes out the traces that seem complete, or everything."""
         if everything or self.bytes > self._max_bytes // 2:
             taken, self._traces = self._traces, {}
         else:
@@ -154,7 +154,7 @@ class Gathering:
         return taken
 
     def of_trace(self, trace_id: bytes) -> list[Piece]:
-        """What is here of a trace."""
+        """Returns what is here of a trace."""
         return pieces_of(self._traces, trace_id)
 
     def _add(self, span: Any, service: str, now: float, tenants: frozenset[str] | None) -> bool:
@@ -181,7 +181,7 @@ class Gathering:
 
 
 def pieces_of(traces: Mapping[Key, Gathered], trace_id: bytes) -> list[Piece]:
-    """The pieces of one trace."""
+    """Returns the pieces of one trace."""
     return [piece for (found, _), each in traces.items() if found == trace_id for piece in each.pieces(trace_id)]
 
 
@@ -192,7 +192,7 @@ MOST_SCOPES = 1_000
 
 
 def is_too_much(request: ExportTraceServiceRequest) -> bool:
-    """Whether an export holds more than is looked at in one go, which others on the loop wait for."""
+    """Tells whether an export is too large to be read in one go, while everything else on the loop waits."""
     resources = request.resource_spans
     if len(resources) > MOST_SCOPES or sum(len(each.scope_spans) for each in resources) > MOST_SCOPES:
         return True
@@ -200,5 +200,5 @@ def is_too_much(request: ExportTraceServiceRequest) -> bool:
 
 
 def count(request: ExportTraceServiceRequest) -> int:
-    """How many spans an export has."""
+    """Counts the spans of an export."""
     return sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)

@@ -1,4 +1,4 @@
-"""OTLP as it is stored: spans stay the bytes that came."""
+"""The stored form of spans: OTLP, with each span's bytes as they came."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ _OUTSIDE_SCOPE = ScopeSpans(scope=InstrumentationScope(name=_OUTSIDE)).Serialize
 
 
 def traces_data(scopes: Mapping[str, list[bytes]], *, outside: bool = False) -> bytes:
-    """A serialised TracesData of serialised spans by service; `outside`: a tenant's own service sent them.
+    """Returns a serialised TracesData of serialised spans by service. `outside`: a tenant's own service sent them.
 
     The spans are put in place as they are, by the wire format: field 2 of ScopeSpans, a length, the bytes.
     """
@@ -36,23 +36,23 @@ def traces_data(scopes: Mapping[str, list[bytes]], *, outside: bool = False) -> 
 
 
 def is_outside(scope: ScopeSpans) -> bool:
-    """Whether a tenant's own service sent these spans: they are that tenant's, whatever they say."""
+    """Tells whether a tenant's own service sent these spans. They belong to that tenant, whatever they say."""
     return scope.scope.name == _OUTSIDE
 
 
 def tenant_of(span: Span) -> str:
-    """The tenant that a span names; empty when it names none."""
+    """Returns the tenant that a span names, or empty."""
     return stored_text(attribute(span.attributes, TENANT))
 
 
 def read(spans: bytes) -> TracesData:
-    """The spans of a piece."""
+    """Reads the spans of a piece."""
     return TracesData.FromString(spans)
 
 
 @lru_cache(maxsize=8192)
 def varint(value: int) -> bytes:
-    """A number as protobuf writes it."""
+    """Encodes a number as protobuf does."""
     out = bytearray()
     while value > 127:
         out.append(value & 127 | 128)
@@ -62,12 +62,12 @@ def varint(value: int) -> bytes:
 
 
 def moment(nanoseconds: int) -> datetime:
-    """A time of OTLP; the last it can name is in the year 2554."""
+    """Converts a time of OTLP, which is in the year 2554 at the latest."""
     return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
 
 
 def attribute(attributes: Any, key: str) -> str:
-    """A text among the attributes of a span or resource; empty when there is none."""
+    """Returns a text among the attributes of a span or resource, or empty."""
     for attribute in attributes:
         if attribute.key == key:
             return str(attribute.value.string_value)
@@ -75,5 +75,5 @@ def attribute(attributes: Any, key: str) -> str:
 
 
 def stored_text(text: str) -> str:
-    """What Postgres can store, in a bounded length."""
+    """Returns what Postgres can store of a text, in a bounded length."""
     return text.replace("\x00", "")[:_LONGEST_TEXT]

@@ -1,4 +1,4 @@
-"""What the sink keeps, and for how long: pure types and decisions."""
+"""Traces as they are stored, and the decision which days of them are kept."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from datetime import date, datetime, timedelta
 
 @dataclass(frozen=True)
 class Piece:
-    """Spans of one trace that were stored together: most traces are one piece.
+    """Spans of one trace that were stored together. Most traces are one piece.
 
-    `tenant_id` and `name` (of the root span) are empty when no span of the piece told. `spans` is a serialised
+    `tenant_id` and `name` (of the root span) are empty if no span of the piece has them. `spans` is a serialised
     `opentelemetry.proto.trace.v1.TracesData`.
     """
 
@@ -23,7 +23,7 @@ class Piece:
     services: tuple[str, ...]
     spans: bytes
     outside: bool = False
-    """Whether a tenant's own service sent them; else one of ours."""
+    """Whether they were sent by a tenant's own service rather than one of ours."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Filters:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a trace stands among those of its tenant, newest first."""
+    """The place of a trace among those of its tenant, newest first."""
 
     started_at: datetime
     trace_id: bytes
@@ -46,7 +46,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Summary:
-    """One trace in short."""
+    """The summary of a trace."""
 
     position: Position
     name: str
@@ -58,7 +58,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class DaysKept:
-    """How many days traces are kept: all of them, and the important ones (failed or slow)."""
+    """The number of days for which traces are kept: all, and the important ones (failed or slow)."""
 
     all_days: int
     important_days: int
@@ -67,7 +67,7 @@ class DaysKept:
 
 @dataclass(frozen=True)
 class Upkeep:
-    """What to do to the daily partitions."""
+    """The daily partitions to make, to thin out and to drop."""
 
     create: tuple[date, ...]
     thin: tuple[date, ...]
@@ -79,13 +79,12 @@ AHEAD = 2
 
 
 def upkeep(today: date, past: date, existing: Mapping[date, bool], kept: DaysKept) -> Upkeep:
-    """The partitions to make, to thin out to what is important, and to drop.
+    """Decides which partitions to make, to thin out to important traces, and to drop.
 
-    `today` is our own clock's, and what is written goes by it; `past` is what is old as of: the earlier of our day and
-    the database's, so that a clock that is ahead by mistake removes nothing.
-    `existing`: the days that have a partition, and whether it is thinned already. Yesterday has one too: a trace that
-    began before midnight arrives after it. A day is old when its last moment is: day 1, kept for 7 days, is thinned
-    on day 9.
+    `existing` has the days with a partition, and whether each is thinned already. New spans are stored by our clock, so
+    partitions are made around `today`; yesterday needs one, for a trace that began before midnight. Ages are counted
+    from `past`, the earlier of our day and the database's, so that a clock that is ahead removes nothing. A day is old
+    when its last moment is: day 1, kept for 7 days, is thinned on day 9.
     """
     wanted = [today + timedelta(days=offset) for offset in range(-1, AHEAD + 1)]
     important = max(kept.important_days, kept.all_days)
@@ -99,5 +98,5 @@ def upkeep(today: date, past: date, existing: Mapping[date, bool], kept: DaysKep
 
 
 def place(started_at: datetime, now: datetime) -> datetime:
-    """The start by which a piece is stored and sorted: its own, unless the sender's clock is off by more than a day."""
+    """Returns the start by which a piece is stored: its own, unless the sender's clock is off by more than a day."""
     return max(now - timedelta(hours=23), min(started_at, now + timedelta(hours=23)))

@@ -1,4 +1,4 @@
-"""What goes before its day does: the traces of tenants who have theirs kept for fewer days than the settings say."""
+"""Removes the traces of tenants that keep theirs for fewer days than the settings say, before their day is dropped."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 async def plan(
     pool: "Pool", days_of: Callable[[str], Awaitable[int | None]], most: int, now: datetime
 ) -> Sequence[Task]:
-    """The tasks of now. `days_of` says for how many days a tenant's traces are kept; None when it does not know the
-    tenant. `most`: for how many days all traces are kept."""
+    """Returns the tasks of now. `days_of` returns the days for which a tenant's traces are kept, or None for an unknown
+    tenant. `most` is the number of days for which all traces are kept."""
     tasks = []
     for row in await pool.fetch(SQL["tenants"]):
         days = await days_of(row["tenant_id"])
@@ -26,8 +26,8 @@ async def plan(
 
 
 def forgetting(tenant_id: str, before: datetime) -> Task:
-    """Remove what a tenant has from before a time. While a day is being thinned out it waits for the next look: what is
-    left of the day is put back, and what was removed meanwhile would be as well."""
+    """Removes a tenant's traces from before a time. While a day is being thinned out it waits for the next look, as the
+    thinning would put back what is removed meanwhile."""
 
     async def step(connection: "PoolConnection", _: UUID | None) -> Step:
         if not await connection.fetchval(SQL["try_turn"]):

@@ -1,4 +1,4 @@
-"""Keeps pieces in PostgreSQL: written by COPY, in one partition a day."""
+"""Keeps pieces in PostgreSQL, written by COPY into one partition a day."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,7 +43,7 @@ _THINNING_TIMEOUT = 3600.0
 
 
 class PostgresStore:
-    """Implements `usecases.Store`."""
+    """Implements `ports.Store`."""
 
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
@@ -91,8 +91,8 @@ class PostgresStore:
             return {row["day"]: row["thinned"] for row in await self._pool.fetch(SQL["days"])}
 
     async def keep_up(self, work: Upkeep, slow: timedelta) -> None:
-        """Each day in a transaction of its own, so that what is done stays done, and one that fails holds up no other;
-        the first failure is raised in the end.
+        """Changes each day in a transaction of its own, so that a day that fails holds up no other. Raises the first
+        failure in the end.
         """
         steps = [partial(create, day=day) for day in work.create]
         steps += [partial(drop, day=day) for day in work.drop]
@@ -150,14 +150,14 @@ class PostgresStore:
 
 @contextmanager
 def failures() -> Iterator[None]:
-    """The driver's failures as the use cases know them."""
+    """Turns the driver's failures into those that the use cases know."""
     try:
         yield
     except (StoreAway, StoreRefuses):
         raise
     except _AWAY as error:
         raise StoreAway(describe(error)) from error
-    except Exception as error:  # whatever else it is, it is about what was given
+    except Exception as error:  # anything else is the fault of the data
         raise StoreRefuses(describe(error)) from error
 
 
@@ -166,7 +166,7 @@ def table_of(day: date) -> str:
 
 
 def midnight(day: date) -> str:
-    """The beginning of a day as SQL."""
+    """Returns the beginning of a day as SQL."""
     return f"timestamptz '{datetime.combine(day, time(), UTC).isoformat()}'"
 
 
@@ -186,7 +186,7 @@ async def drop(connection: "PoolConnection", day: date) -> None:
 
 
 async def thin(connection: "PoolConnection", day: date, slow: timedelta) -> None:
-    """Emptying the partition and putting back what stays gives the space back at once; a DELETE would not."""
+    """Empties the partition and puts back what stays, which frees the space at once. A DELETE would not."""
     words = {"table": table_of(day), "begin": midnight(day), "slow": f"interval '{slow.total_seconds():f} seconds'"}
     query = SQL["keep_important"]
     for word, value in words.items():
