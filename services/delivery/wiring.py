@@ -11,12 +11,12 @@ from parley.delivery.v1 import channel_pb2_grpc, delivery_pb2_grpc
 
 from parley_client.dialog import DialogClient
 from parley_client.limits import LimitsClient
-from services.delivery.domain.channels import Channel
+from services.delivery.domain.channels import Channel, ChannelKind
 from services.delivery.domain.channels import Provider as ProviderKind
 from services.delivery.domain.retry import RetryPolicy
 from services.delivery.metrics import CHANNELS, LANES, MeasuredProvider, ProviderCalls, QueueSize
 from services.delivery.outcomes import OutcomeReporter
-from services.delivery.postgres.channels import PostgresChannelStore
+from services.delivery.postgres.channels import ChannelRows, PostgresChannelStore
 from services.delivery.postgres.gates import PostgresGateStore
 from services.delivery.postgres.outcomes import PostgresOutcomeStore
 from services.delivery.postgres.reading import PostgresReadStore
@@ -28,6 +28,7 @@ from services.delivery.postgres.sending import PostgresSendStore
 from services.delivery.postgres.statuses import PostgresStatusStore
 from services.delivery.postgres.stretches import PARTITIONS
 from services.delivery.postgres.working import PostgresWorkStore
+from services.delivery.providers import api, chat2desk
 from services.delivery.providers.base import Provider
 from services.delivery.providers.chat2desk import Chat2Desk
 from services.delivery.providers.http import HttpClient
@@ -57,6 +58,8 @@ from services.runtime.wakeups import Wakeups
 
 log = get_logger(__name__)
 
+KINDS: dict[ProviderKind, ChannelKind] = {ProviderKind.API: api.KIND, ProviderKind.CHAT2DESK: chat2desk.KIND}
+"""What the channels of each provider have."""
 LOOK = 10.0
 """Seconds between two looks at statuses that nobody could place."""
 SOON = 0.2
@@ -91,7 +94,7 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
 
     sealer = Sealer(runtime.keys)
     sealing = Sealing(sealer)
-    channel_store = PostgresChannelStore(pool, sealer, changed=channel_changed)
+    channel_store = PostgresChannelStore(pool, ChannelRows(sealer, KINDS), changed=channel_changed)
     mirror = ChannelMirror(channel_store, poll=lambda: channels_heard.patience(settings.delivery_channel_poll_seconds))
     await mirror.refresh()
 
@@ -241,7 +244,7 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
             (
                 "parley.delivery.v1.ChannelService",
                 channel_pb2_grpc.add_ChannelServiceServicer_to_server,
-                ChannelServicer(channel_store, mirror, egress),
+                ChannelServicer(channel_store, mirror, KINDS, egress),
             ),
         ],
         background=[

@@ -1,4 +1,4 @@
-"""Whose API key it is, remembered for a short while."""
+"""Checks API keys, and remembers the answers for a short while."""
 
 import asyncio
 import hashlib
@@ -10,23 +10,26 @@ from parley.dialog.v1 import tenant_pb2
 
 from parley_client.dialog import TenantClient
 from parley_client.errors import CallError
-from services.edge.guesses import Guesses
+from services.edge.failure_limit import FailureLimit
 from services.edge.problems import Problem, from_call_error
 
 V = TypeVar("V")
 PROVEN = 10_000
-"""Keys that were good once, by their hashes: these are asked for whatever else comes from their address."""
+"""Hashes of keys that were good before: these are looked up even when their address has failed too often."""
 
 
 class ApiKeys:
-    """Checks keys by dialog, and remembers the answer for `seconds` under the key's hash; refusals for a sixth.
+    """Asks dialog whose a key is. An answer is remembered under the key's hash for `seconds`, a refusal for a sixth.
 
-    Strangers fill the memory of refusals only. Many calls with one key that is not remembered ask once.
+    Refusals have a memory of their own, so strangers cannot push out known keys. Calls with the same new key at the
+    same time ask once.
     """
 
-    def __init__(self, client: TenantClient, guesses: Guesses, *, seconds: float = 30.0, entries: int = 1000) -> None:
+    def __init__(
+        self, client: TenantClient, failures: FailureLimit, *, seconds: float = 30.0, entries: int = 1000
+    ) -> None:
         self._client = client
-        self._guesses = guesses
+        self._failures = failures
         self._seconds = seconds
         self._entries = entries
         self._good: OrderedDict[bytes, tuple[float, tenant_pb2.ApiKey]] = OrderedDict()
@@ -35,10 +38,10 @@ class ApiKeys:
         self._asked: dict[bytes, asyncio.Task[tenant_pb2.ApiKey | None]] = {}
 
     async def check(self, key: str, scope: "tenant_pb2.ApiKeyScope.ValueType", address: str = "") -> tenant_pb2.ApiKey:
-        """The key's owner. Raises Problem: 401 unknown, 403 scope missing, 429 guessing, 503 when nobody can tell."""
+        """Returns whose key it is. Raises Problem: 401 unknown, 403 scope missing, 429 guessing, 503 dialog is away."""
         api_key = await self._find(key, address)
         if api_key is None:
-            raise self._guesses.failed(address, "api_key", _refused())
+            raise self._failures.failed(address, "api_key", _refused())
         if scope not in api_key.scopes:
             raise Problem(403, "SCOPE_MISSING", "This API key is not for chat.")
         return api_key
@@ -55,7 +58,7 @@ class ApiKeys:
             return None
         if digest in self._proven or digest in self._asked:
             return await self._ask(digest, key)
-        with self._guesses.asking(address):
+        with self._failures.looking_up(address):
             return await self._ask(digest, key)
 
     async def _ask(self, digest: bytes, key: str) -> tenant_pb2.ApiKey | None:
@@ -68,7 +71,7 @@ class ApiKeys:
     def _forget(self, digest: bytes, done: "asyncio.Task[tenant_pb2.ApiKey | None]") -> None:
         del self._asked[digest]
         if not done.cancelled():
-            done.exception()  # whoever waited has it; nobody may have waited to the end
+            done.exception()  # callers who are still waiting get it; there may be none
 
     async def _verify(self, digest: bytes, key: str) -> tenant_pb2.ApiKey | None:
         try:

@@ -1,34 +1,35 @@
 """The edge's routes."""
 
+from collections.abc import Sequence
+
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.edge import pages
 from services.edge.chat import Chat
+from services.edge.documentation import routes as documentation
 from services.edge.health import Health
 from services.edge.problems import Problem
-from services.edge.webhooks import Chat2DeskWebhook
+from services.edge.webhooks import Webhook
 
 log = structlog.get_logger()
 
 
-def make_app(chat2desk: Chat2DeskWebhook, chat: Chat, health: Health) -> ASGIApp:
+def make_app(webhooks: Sequence[Webhook], chat: Chat, health: Health) -> ASGIApp:
     """The ASGI application. Hot routes come first, as they are matched in order."""
     router = Router(
         routes=[
-            Route("/webhooks/chat2desk/{channel_id}", chat2desk),
+            *(Route(path, webhook) for webhook in webhooks for path in webhook.paths),
             Route("/v1/chat/send", chat.send, methods=["POST"]),
             Route("/v1/chat/stream", chat.stream, methods=["POST"]),
-            Route("/webhook/chat2desk", chat2desk),
             Route("/health/live", health.live),
             Route("/health/ready", health.ready),
             Route("/health", health.overview),
-            Route("/openapi.json", pages.openapi),
-            Route("/docs", pages.docs),
-            Route("/redoc", pages.to_docs),
-            Route("/", pages.info),
+            Route("/openapi.json", documentation.openapi),
+            Route("/docs", documentation.docs),
+            Route("/redoc", documentation.to_docs),
+            Route("/", documentation.info),
         ],
         redirect_slashes=False,
         default=_not_found,
@@ -42,13 +43,13 @@ async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class _Problems:
-    """Turns what handlers raise into problem documents."""
+    """Answers what handlers raise as problem documents."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["app"] = self  # so that a route tells us of a wrong method, rather than answering by itself
+        scope["app"] = self  # then routes raise for a wrong method rather than answer
         begun = False
 
         async def sending(message: Message) -> None:

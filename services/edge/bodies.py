@@ -1,16 +1,16 @@
-"""Bodies: how much of one is read, and how much of all is held while they come."""
+"""Reads bodies, within bounds for each and for all that are arriving together."""
 
 from starlette.types import Receive, Scope
 
 from services.edge.problems import Problem
 
 CLIENT_GONE = 499
-"""Status in the span of a request whose caller went away; it is never sent."""
+"""The status that the span of a request has when its caller went away. It is never sent."""
 _NO_JSON = (b"multipart/", b"image/", b"audio/", b"video/")
 
 
 class Bodies:
-    """Reads bodies of at most `most` bytes, and holds no more than `memory` bytes of those that are still coming."""
+    """Reads bodies of at most `most` bytes, and holds at most `memory` bytes of those that are still arriving."""
 
     def __init__(self, most: int, memory: int) -> None:
         self._most = most
@@ -18,10 +18,10 @@ class Bodies:
         self._held = 0
 
     async def read(self, scope: Scope, receive: Receive) -> bytes:
-        """The whole body.
+        """Returns the whole body.
 
-        Raises Problem: 413 too long and 422 of a kind that is no JSON, both by the headers where these tell; 503 when
-        too many bodies are coming at once; 499, which nobody sees, when the caller goes away before all of it is here.
+        Raises Problem: 413 when it is too long and 422 when its content type is not JSON, both before reading where the
+        headers tell; 503 when too many bodies arrive at once; 499, which nobody sees, when the caller goes away.
         """
         self._check(scope)
         pieces: list[bytes] = []
@@ -40,7 +40,7 @@ class Bodies:
                 if not message.get("more_body"):
                     return piece if len(pieces) == 1 else b"".join(pieces)
                 if self._held > self._memory:
-                    detail = "Too many large bodies are coming at once; send it again."
+                    detail = "Too many large bodies are arriving at once; send it again."
                     raise Problem(503, "OVERLOADED", detail, retry_after=1.0)
         finally:
             self._held -= size

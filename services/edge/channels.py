@@ -1,35 +1,35 @@
-"""The edge's mirror of all channels and their webhook secrets."""
+"""The edge's mirror of all channels and of the secrets that prove their webhooks."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from parley.delivery.v1 import channel_pb2
 
 from parley_client.delivery import ChannelClient
 from parley_client.errors import CallError, NotFound
-from services.edge.guesses import Guesses
+from services.edge.failure_limit import FailureLimit
 from services.edge.problems import Problem, from_call_error
 from services.runtime.background import following
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A channel and what its webhook must show."""
+    """A channel and the secrets that prove its webhooks, by name."""
 
     channel: channel_pb2.Channel
-    webhook_secret: str
+    secrets: Mapping[str, str]
 
 
 class ChannelMirror:
-    """Knows every channel without a call. What it does not know it asks for, before anybody hears 404."""
+    """Knows every channel without a call. Delivery is asked for an unknown one before the caller gets a 404."""
 
     def __init__(
-        self, client: ChannelClient, guesses: Guesses, *, forget_after: float = 2.0, ask_timeout: float = 1.5
+        self, client: ChannelClient, failures: FailureLimit, *, forget_after: float = 2.0, ask_timeout: float = 1.5
     ) -> None:
         """`forget_after`: seconds for which an unknown id is not asked for again; `ask_timeout`: seconds."""
         self._client = client
-        self._guesses = guesses
+        self._failures = failures
         self._entries: dict[str, Entry] = {}
         self._unknown: dict[str, float] = {}
         self._forget_after = forget_after
@@ -38,7 +38,7 @@ class ChannelMirror:
         self.watch = following("channels", self._follow)
 
     async def find(self, channel_id: str, stranger: str | None = None) -> Entry:
-        """The channel. Raises Problem: 404 when there is none, 503 when nobody can tell.
+        """Returns the channel. Raises Problem: 404 when there is none, 503 when delivery is away.
 
         `stranger`: the address of a caller who has proven nothing yet, and hears 429 after too many failures.
         """
@@ -46,7 +46,7 @@ class ChannelMirror:
         if entry is None:
             entry = await self._look_up(channel_id, stranger)
         if entry is None and stranger is not None:
-            raise self._guesses.failed(stranger, "channel", _no_such_channel(channel_id))
+            raise self._failures.failed(stranger, "channel", _no_such_channel(channel_id))
         if entry is None:
             raise _no_such_channel(channel_id)
         return entry
@@ -54,9 +54,9 @@ class ChannelMirror:
     async def _look_up(self, channel_id: str, stranger: str | None) -> Entry | None:
         if self._unknown.get(channel_id, 0.0) > asyncio.get_running_loop().time():
             return None
-        if stranger is None or not self.ready.is_set():  # before the first round every channel looks unknown
+        if stranger is None or not self.ready.is_set():  # before the first round all channels are unknown
             return await self._ask(channel_id)
-        with self._guesses.asking(stranger):
+        with self._failures.looking_up(stranger):
             return await self._ask(channel_id)
 
     async def _ask(self, channel_id: str) -> Entry | None:
@@ -74,13 +74,15 @@ class ChannelMirror:
                 return None
             problem = from_call_error(error)
             raise Problem(503, problem.reason, problem.detail, retry_after=problem.retry_after or 1.0) from None
-        return self._keep(answer.channel, answer.webhook_secret)
+        return self._keep(answer)
 
-    def _keep(self, channel: channel_pb2.Channel, secret: str) -> Entry:
+    def _keep(self, told: channel_pb2.GetChannelResponse | channel_pb2.WatchChannelsResponse.Changed) -> Entry:
+        channel = told.channel
         known = self._entries.get(channel.channel_id)
         if known is not None and known.channel.revision > channel.revision:
             return known
-        entry = Entry(channel, secret)
+        # Delivery of the version before has one secret, in a field of its own.
+        entry = Entry(channel, dict(told.secrets) or {"webhook_secret": told.webhook_secret})
         self._entries[channel.channel_id] = entry
         self._unknown.pop(channel.channel_id, None)
         return entry
@@ -90,7 +92,7 @@ class ChannelMirror:
         async for event in self._client.watch_channels(channel_pb2.WatchChannelsRequest()):
             which = event.WhichOneof("event")
             if which == "changed":
-                self._keep(event.changed.channel, event.changed.webhook_secret)
+                self._keep(event.changed)
                 if first_round is not None:
                     first_round.add(event.changed.channel.channel_id)
             elif which == "deleted":

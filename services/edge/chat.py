@@ -22,7 +22,7 @@ from services.edge.api_keys import ApiKeys
 from services.edge.bodies import Bodies
 from services.edge.channels import ChannelMirror
 from services.edge.problems import Problem, from_call_error
-from services.edge.translate.chat2desk import clean
+from services.edge.reading import clean, decode
 from services.kernel.ids import uuid7
 from services.runtime.crashpoints import reach
 from services.runtime.tracing.spans import current
@@ -43,7 +43,7 @@ _decoder = msgspec.json.Decoder(Body)
 
 @dataclass(frozen=True)
 class Chat:
-    """Both routes. `timeout` is in seconds."""
+    """Serves both routes. `timeout` is in seconds."""
 
     api_keys: ApiKeys
     channels: ChannelMirror
@@ -52,7 +52,7 @@ class Chat:
     timeout: float
 
     async def send(self, request: Request) -> Response:
-        """Answer with the reply, as JSON."""
+        """Answers with the reply, as JSON."""
         with _server_span("POST /v1/chat/send", request) as span:
             try:
                 response = await self._send(request)
@@ -62,7 +62,7 @@ class Chat:
             return response
 
     async def stream(self, request: Request) -> Response:
-        """Answer with server-sent events. What fails before the first text is a plain error with its status."""
+        """Answers with server-sent events. A failure before the first text is a plain error with its status."""
         span = _tracer.start_span("POST /v1/chat/stream", kind=SpanKind.SERVER, links=_links(request))
         try:
             with trace.use_span(span, record_exception=False, set_status_on_exception=False):
@@ -82,7 +82,7 @@ class Chat:
             async for event in events:
                 if event.HasField("final"):
                     reach("edge.after_chat")
-                    with suppress(Problem):  # to its end, so that the call is finished rather than cancelled
+                    with suppress(Problem):  # read to its end, so that the call is finished rather than cancelled
                         await anext(events, None)
                     return Response(msgspec.json.encode(_final(event.final)), media_type="application/json")
         raise Problem(502, "MODEL_UNAVAILABLE", "The answer ended before it was complete; send the message again.")
@@ -110,7 +110,7 @@ class Chat:
         )
 
     async def _events(self, chat: dialog_pb2.ChatRequest) -> AsyncGenerator[dialog_pb2.ChatResponse]:
-        """What the caller is to see. Raises Problem."""
+        """Yields what the caller is to see. Raises Problem."""
         try:
             async with aclosing(self.dialog.chat(chat, timeout=self.timeout)) as events:
                 async for event in events:
@@ -126,17 +126,7 @@ class Chat:
 
 
 def _parse(raw: bytes) -> Body:
-    try:
-        body = _decoder.decode(raw)
-    except msgspec.ValidationError as error:
-        what, _, path = str(error).partition(" - at `$")
-        field = path.rstrip("`").lstrip(".")
-        if "missing required field" in what:
-            field = what.rpartition("`")[0].rpartition("`")[2]
-            what = "is missing"
-        raise Problem(422, "INVALID_FIELD", f"{field or 'body'}: {what}", field or "$") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # the last: nested too deeply to be meant
-        raise Problem(422, "INVALID_FIELD", "The body is not JSON.", "$") from None
+    body = decode(_decoder, raw, not_json=422)
     body.message = clean(body.message)
     if not body.message.strip():
         raise Problem(422, "INVALID_FIELD", "message: is empty", "message")
@@ -145,7 +135,7 @@ def _parse(raw: bytes) -> Body:
     if body.telegram_id is not None and not -(2**63) <= body.telegram_id < 2**63:
         raise Problem(422, "INVALID_FIELD", "telegram_id: does not fit 64 bits", "telegram_id")
     if body.user_id is not None:
-        body.user_id = clean(body.user_id).strip()  # as context knows people, so that each has one conversation
+        body.user_id = clean(body.user_id).strip()  # context does so too, and each person has one conversation
     if body.user_id is not None and not 1 <= len(body.user_id) <= 128:
         raise Problem(422, "INVALID_FIELD", "user_id: has 1 to 128 characters", "user_id")
     if len(body.message) > 65536:
@@ -211,7 +201,7 @@ async def _first(events: AsyncIterator[dialog_pb2.ChatResponse]) -> dialog_pb2.C
 
 
 def _links(request: Request) -> list[trace.Link]:
-    """To the caller's own span: its trace is not ours to write into, nor is it the caller who says what we record."""
+    """Links the caller's own span: we do not write into its trace, nor does it decide what we record."""
     return links_from(request.headers.get("traceparent", ""), request.headers.get("tracestate", ""))
 
 

@@ -1,4 +1,4 @@
-"""How the mesh is, as seen from the edge: a word for each part to everybody, the counts to operators."""
+"""`/health`: everybody sees a word for each part of the mesh, operators see the counts."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,22 +18,22 @@ from parley_client.channel import Connection
 from parley_client.delivery import DeliveryClient
 from parley_client.dialog import DialogClient
 from parley_client.errors import CallError
-from services.edge.guesses import Guesses
+from services.edge.failure_limit import FailureLimit
 from services.edge.problems import Problem
-from services.edge.server.door import Door
+from services.edge.server.admission import Admission
 from services.kernel.errors import ParleyError
 from services.runtime.auth import ALL
 from services.runtime.verifier import Verifier
 
 T = TypeVar("T")
 PATIENCE = 1.0
-"""Seconds that one service has to answer."""
+"""Seconds within which a service has to answer."""
 KEPT = 1.0
-"""Seconds for which an answer is given again."""
+"""Seconds for which an answer is reused."""
 
 
 class Shared(Generic[T]):
-    """A question that many ask: it is asked once at a time, and its answer given again for a second."""
+    """Asks once for all who want to know at the same time, and reuses the answer for a second."""
 
     def __init__(self, ask: Callable[[], Awaitable[T]]) -> None:
         self._ask = ask
@@ -41,7 +41,7 @@ class Shared(Generic[T]):
         self._until = 0.0
 
     async def get(self) -> T:
-        """The answer. Raises what asking raises."""
+        """Returns the answer. Raises what asking raises."""
         loop = asyncio.get_running_loop()
         if self._task is None or (self._task.done() and self._until <= loop.time()):
             self._task = loop.create_task(self._answer())
@@ -56,8 +56,8 @@ class Shared(Generic[T]):
 
 @dataclass(frozen=True)
 class Seen:
-    """What was found. The words are `ok`, `degraded` (it answers, and says that it cannot serve fully), `down` and
-    `unknown` (nobody could be asked)."""
+    """What was found. A part is `ok`, `degraded` (it answers that it cannot serve fully), `down`, or `unknown` (the
+    service that would tell did not answer)."""
 
     services: Mapping[str, str]
     postgres: str
@@ -86,16 +86,16 @@ class Health:
         dialog: DialogClient,
         delivery: DeliveryClient,
         verifier: Verifier,
-        guesses: Guesses,
-        door: Door,
+        failures: FailureLimit,
+        admission: Admission,
     ) -> None:
-        """`connections` are those of the services to ask; `door` has the server's own counts."""
+        """`connections` are those of the services to ask; `admission` has the server's own counts."""
         self._connections = connections
         self._dialog = dialog
         self._delivery = delivery
         self._verifier = verifier
-        self._guesses = guesses
-        self._door = door
+        self._failures = failures
+        self._admission = admission
         self._ready = Shared(lambda: self._word("dialog"))
         self._seen = Shared(self._look)
 
@@ -104,12 +104,12 @@ class Health:
         return _json({"status": "ok"}, 200)
 
     async def ready(self, request: Request) -> Response:
-        """Messages can be taken in: dialog serves, which it does only while Postgres answers."""
+        """Whether messages can be taken in. Dialog serves only while Postgres answers, so that is asked."""
         ready = await self._ready.get() == "ok"
         return _json({"status": "ok" if ready else "down"}, 200 if ready else 503)
 
     async def overview(self, request: Request) -> Response:
-        """Every service, the stores and the queues. 503 when messages cannot be taken in."""
+        """Shows every service, the stores and the queues; with status 503 when messages cannot be taken in."""
         operator = self._is_operator(request)
         seen = await self._seen.get()
         body: dict[str, object] = {
@@ -124,7 +124,7 @@ class Health:
         return _json(body, 503 if seen.status == "down" else 200)
 
     def _is_operator(self, request: Request) -> bool:
-        """Whether a token for every tenant is shown. Raises Problem for one that is wrong, or for some tenants only."""
+        """Whether the caller has a token for every tenant. Raises Problem for one that is wrong or for some tenants."""
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer":
             return False
@@ -132,18 +132,18 @@ class Health:
             caller = self._verifier.verify(token.strip())
         except ParleyError as error:
             address = request.client.host if request.client else ""
-            raise self._guesses.failed(address, "token", Problem(401, error.reason, error.message)) from None
+            raise self._failures.failed(address, "token", Problem(401, error.reason, error.message)) from None
         if caller.tenants is not ALL:
             raise Problem(403, "TENANT_NOT_ALLOWED", "The counts are of all tenants, and this token is for some.")
         return True
 
     def _own_counts(self) -> dict[str, object]:
-        door = self._door
+        admission = self._admission
         return {
-            "connections": len(door.guests),
-            "requests": len(door.tasks),
-            "refused": dict(door.refused),
-            "failures": dict(self._guesses.failures),
+            "connections": len(admission.connections),
+            "requests": len(admission.requests),
+            "refused": dict(admission.refused),
+            "failures": dict(self._failures.counts),
         }
 
     async def _look(self) -> Seen:
@@ -161,12 +161,12 @@ class Health:
         return "down" if serves is None else "ok" if serves else "degraded"
 
     async def _word_of_store(self, name: str, store: str) -> str:
-        """What the service says of its store; when it says nothing, nobody knows how the store is."""
+        """What a service says of its store. When it does not answer, nobody knows how the store is."""
         serves = await self._serves(name, store)
         return "unknown" if serves is None else "ok" if serves else "down"
 
     async def _serves(self, name: str, check: str = "") -> bool | None:
-        """Whether it says that it serves; None when it does not say."""
+        """Whether a service says that it serves; None when it does not answer."""
         ask = self._connections[name].channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,

@@ -1,6 +1,6 @@
 """What the edge measures."""
 
-from services.edge.server.door import Door
+from services.edge.server.admission import Admission
 from services.runtime.metrics import Counter, Gauge, Metrics
 
 CONNECTIONS = Gauge("parley.edge.connections", "{connection}", "Open connections of callers.")
@@ -10,8 +10,8 @@ REFUSED = Counter(
 )
 
 
-def watch(metrics: Metrics, door: Door) -> None:
-    """Measure what the door counts."""
-    metrics.watch(CONNECTIONS, lambda: len(door.guests))
-    metrics.watch(REQUESTS, lambda: len(door.tasks))
-    metrics.watch(REFUSED, lambda: dict(door.refused))
+def watch(metrics: Metrics, admission: Admission) -> None:
+    """Measures what admission counts."""
+    metrics.watch(CONNECTIONS, lambda: len(admission.connections))
+    metrics.watch(REQUESTS, lambda: len(admission.requests))
+    metrics.watch(REFUSED, lambda: dict(admission.refused))

@@ -1,4 +1,4 @@
-"""Errors as people of HTTP expect them: `application/problem+json` (RFC 9457) with `reason` and `field`."""
+"""Errors as HTTP clients expect them: `application/problem+json` (RFC 9457), with `reason` and `field`."""
 
 import math
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ class Problem(Exception):
         return TITLES.get(self.status, "Error")
 
     def document(self) -> dict[str, object]:
-        """What is answered."""
+        """The JSON document."""
         body: dict[str, object] = {
             "type": "about:blank",
             "title": self.title,
@@ -42,7 +42,7 @@ class Problem(Exception):
         return body
 
     def response(self) -> Response:
-        """The document, with `Retry-After` in whole seconds, rounded up."""
+        """Makes the response, with `Retry-After` in whole seconds, rounded up."""
         headers = {}
         if self.retry_after is not None:
             headers["retry-after"] = str(max(1, math.ceil(self.retry_after)))
@@ -86,11 +86,11 @@ BY_REASON = {
     "MODEL_TIMEOUT": 504,
     "STILL_WORKING": 504,
 }
-"""HTTP status by the reason that a service gave."""
+"""The HTTP status for each reason that a service may give."""
 
 
 def from_call_error(error: errors.CallError) -> Problem:
-    """Translate a failed call. What a caller cannot act upon becomes a 500 without details."""
+    """Translates a failed call. A failure that the caller can do nothing about becomes a 500 without details."""
     extra = {key: error.metadata[key] for key in ("message_id", "rule_id") if key in error.metadata}
     status = BY_REASON.get(error.reason)
     if status is not None:

@@ -1,14 +1,14 @@
-"""Webhooks in: authentic, parsed, stored by dialog, and only then answered with 200."""
+"""Webhooks in: authentic, translated, stored, and only then answered with 200."""
 
-from urllib.parse import parse_qs
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import msgspec
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from parley.delivery.v1 import channel_pb2, delivery_pb2
+from parley.delivery.v1 import delivery_pb2
 from parley.dialog.v1 import dialog_pb2
 
 from parley_client.delivery import DeliveryClient
@@ -17,116 +17,129 @@ from parley_client.errors import CallError
 from parley_client.tracing import links_from
 from services.edge.bodies import Bodies
 from services.edge.channels import ChannelMirror, Entry
-from services.edge.guesses import Guesses
+from services.edge.failure_limit import FailureLimit
 from services.edge.problems import Problem, from_call_error
-from services.edge.signatures import secret_matches
-from services.edge.translate import chat2desk
+from services.edge.providers.base import Event, Head, Provider, Stored
 from services.runtime import crashpoints
 from services.runtime.tracing.spans import current
 
 _tracer = trace.get_tracer("parley.edge")
 
 
-class Chat2DeskWebhook:
-    """`POST /webhooks/chat2desk/{channel_id}`, as an ASGI application: the hot path of the edge."""
+@dataclass(frozen=True)
+class Events:
+    """Stores what happened: messages in dialog, what became of replies in delivery. `timeout` is in seconds."""
 
-    def __init__(
-        self,
-        channels: ChannelMirror,
-        dialog: DialogClient,
-        delivery: DeliveryClient,
-        bodies: Bodies,
-        guesses: Guesses,
-        *,
-        submit_timeout: float,
-        default_channel: str = "",
-    ) -> None:
-        """`submit_timeout` is in seconds; `default_channel` is for the path without an id."""
-        self._channels = channels
-        self._dialog = dialog
-        self._delivery = delivery
-        self._bodies = bodies
-        self._guesses = guesses
-        self._submit_timeout = submit_timeout
-        self._default_channel = default_channel
+    dialog: DialogClient
+    delivery: DeliveryClient
+    timeout: float
+
+    async def store(self, event: Event, *, enabled: bool) -> Stored:
+        """When this returns, it is committed. A message by a channel that is not `enabled` is stored as rejected.
+
+        Raises Problem.
+        """
+        try:
+            if isinstance(event, delivery_pb2.ReportStatusRequest):
+                status = await self.delivery.report_status(event, timeout=self.timeout)
+                return Stored(None, status.duplicate)
+            if not enabled and not event.rejection:
+                event.rejection = dialog_pb2.REJECTION_REASON_CHANNEL_DISABLED
+            return await self._submit(event)
+        except CallError as error:
+            raise from_call_error(error) from None
+
+    async def _submit(self, message: dialog_pb2.SubmitMessageRequest) -> Stored:
+        crashpoints.reach("edge.before_submit")
+        answer = await self.dialog.submit_message(message, timeout=self.timeout)
+        crashpoints.reach("edge.after_submit")
+        span = trace.get_current_span()
+        if span.is_recording():
+            span.set_attribute("parley.tenant_id", message.tenant_id)
+            span.set_attribute("parley.channel_id", message.channel_id)
+            span.set_attribute("parley.message_id", answer.message_id)
+            span.set_attribute("parley.duplicate", answer.duplicate)
+        return Stored(answer.message_id, answer.duplicate)
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """`/webhooks/<provider>/{channel_id}` of one provider, as an ASGI application: the hot path of the edge."""
+
+    provider: Provider
+    channels: ChannelMirror
+    events: Events
+    bodies: Bodies
+    failures: FailureLimit
+    default_channel: str | None = None
+    """The channel of `/webhook/<provider>`; there is no such path when it is None."""
+
+    @property
+    def paths(self) -> list[str]:
+        name = self.provider.name
+        return [f"/webhooks/{name}/{{channel_id}}"] + ([] if self.default_channel is None else [f"/webhook/{name}"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = "POST /webhooks/chat2desk/{channel_id}"
-        with current(_tracer.start_span(route, kind=SpanKind.SERVER, links=_links(scope))) as span:
+        head = Head(scope["headers"], scope["query_string"])
+        route, method = self.paths[0], scope["method"]
+        with current(_tracer.start_span(f"{method} {route}", kind=SpanKind.SERVER, links=_links(head))) as span:
             try:
-                response = await self._answer(scope, receive)
+                response = await self._answer(scope, receive, head)
             except Problem as problem:
                 response = problem.response()
                 if span.is_recording():
                     span.set_attribute("error.type", problem.reason)
             if span.is_recording():
-                span.set_attribute("http.request.method", scope["method"])
-                span.set_attribute("http.route", "/webhooks/chat2desk/{channel_id}")
+                span.set_attribute("http.request.method", method)
+                span.set_attribute("http.route", route)
                 span.set_attribute("http.response.status_code", response.status_code)
                 if response.status_code >= 500:
                     span.set_status(StatusCode.ERROR)
         await response(scope, receive, send)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Response:
-        if scope["method"] != "POST":
+    async def _answer(self, scope: Scope, receive: Receive, head: Head) -> Response:
+        method, handshake, address = scope["method"], self.provider.handshake, scope["client"][0]
+        if method != "POST" and not (method == "GET" and handshake is not None):
             raise Problem(405, "WRONG_HTTP_METHOD", "Webhooks are sent with POST.")
-        address = scope["client"][0]
-        entry = await self._channels.find(scope["path_params"].get("channel_id") or self._default_channel, address)
-        if entry.channel.provider != channel_pb2.PROVIDER_CHAT2DESK:
-            raise Problem(404, "CHANNEL_NOT_FOUND", "This channel is not a Chat2Desk channel.")
-        if not secret_matches(entry.webhook_secret, *_shown_secrets(scope)):
-            detail = "The webhook secret is missing or wrong; give it as `?secret=` or header `X-Webhook-Secret`."
-            raise self._guesses.failed(address, "webhook_secret", Problem(401, "INVALID_SIGNATURE", detail))
-        body = await self._bodies.read(scope, receive)
-        return await self._take(entry, chat2desk.translate(entry.channel, body))
+        entry = await self.channels.find(scope["path_params"].get("channel_id") or self.default_channel or "", address)
+        if entry.channel.provider != self.provider.kind:
+            raise Problem(404, "CHANNEL_NOT_FOUND", f"This is no channel of {self.provider.name}.")
+        if method == "GET" and handshake is not None:
+            challenge = handshake(head, entry.secrets)
+            if challenge is None:
+                raise self._unproven(address)
+            return PlainTextResponse(challenge)
+        body = await self._proven_body(scope, receive, head, entry)
+        stored = await self._store(entry, self.provider.translate(entry.channel, body))
+        return Response(self.provider.answer(stored), media_type="application/json")
 
-    async def _take(self, entry: Entry, meant: chat2desk.Translated) -> Response:
-        if isinstance(meant, chat2desk.Ignored):
-            return _stored(None, False)
-        try:
-            if isinstance(meant, delivery_pb2.ReportStatusRequest):
-                status = await self._delivery.report_status(meant, timeout=self._submit_timeout)
-                return _stored(None, status.duplicate)
-            if not entry.channel.enabled and not meant.rejection:
-                meant.rejection = dialog_pb2.REJECTION_REASON_CHANNEL_DISABLED
-            answer = await submit(self._dialog, meant, self._submit_timeout)
-        except CallError as error:
-            raise from_call_error(error) from None
-        return _stored(answer.message_id, answer.duplicate)
+    async def _proven_body(self, scope: Scope, receive: Receive, head: Head, entry: Entry) -> bytes:
+        """The body as it came, once the caller has proven to be the provider; before it is read, where that can be."""
+        provider = self.provider
+        body = await self.bodies.read(scope, receive) if provider.signs_body else b""
+        if not provider.authenticate(head, body, entry.secrets):
+            raise self._unproven(scope["client"][0])
+        return body if provider.signs_body else await self.bodies.read(scope, receive)
 
+    async def _store(self, entry: Entry, events: Sequence[Event]) -> list[Stored]:
+        """Stores all events in their order. One that is refused stops none of the others; it is raised at the end."""
+        stored, refused = [], None
+        for event in events:
+            try:
+                stored.append(await self.events.store(event, enabled=entry.channel.enabled))
+            except Problem as problem:
+                if problem.status >= 500:
+                    raise  # the others would fail as well, and all of them will come again
+                refused = refused or problem
+        if refused is not None:
+            raise refused
+        return stored
 
-async def submit(
-    dialog: DialogClient, request: dialog_pb2.SubmitMessageRequest, timeout: float
-) -> dialog_pb2.SubmitMessageResponse:
-    """Store a message. When this returns, it is committed. Raises CallError."""
-    crashpoints.reach("edge.before_submit")
-    answer = await dialog.submit_message(request, timeout=timeout)
-    crashpoints.reach("edge.after_submit")
-    span = trace.get_current_span()
-    if span.is_recording():
-        span.set_attribute("parley.tenant_id", request.tenant_id)
-        span.set_attribute("parley.channel_id", request.channel_id)
-        span.set_attribute("parley.message_id", answer.message_id)
-        span.set_attribute("parley.duplicate", answer.duplicate)
-    return answer
+    def _unproven(self, address: str) -> Problem:
+        problem = Problem(401, "INVALID_SIGNATURE", self.provider.unproven)
+        return self.failures.failed(address, "webhook_secret", problem)
 
 
-def _links(scope: Scope) -> list[trace.Link]:
+def _links(head: Head) -> list[trace.Link]:
     """To the sender's own span, should it send one: its trace is not ours to write into."""
-    given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), "")
-    return links_from(given)
-
-
-def _shown_secrets(scope: Scope) -> list[str | None]:
-    shown: list[str | None] = [
-        value.decode("latin-1") for name, value in scope["headers"] if name == b"x-webhook-secret"
-    ]
-    query: bytes = scope["query_string"]
-    if b"secret=" in query:
-        shown += parse_qs(query.decode("latin-1")).get("secret", [])
-    return shown
-
-
-def _stored(message_id: str | None, duplicate: bool) -> Response:
-    body = msgspec.json.encode({"message_id": message_id, "duplicate": duplicate})
-    return Response(body, media_type="application/json")
+    return links_from(next(iter(head.header(b"traceparent")), ""))

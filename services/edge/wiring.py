@@ -8,48 +8,46 @@ from services.edge.app import make_app
 from services.edge.bodies import Bodies
 from services.edge.channels import ChannelMirror
 from services.edge.chat import Chat
-from services.edge.guesses import Guesses
+from services.edge.failure_limit import FailureLimit
 from services.edge.health import Health
+from services.edge.providers.registry import PROVIDERS
+from services.edge.server.addresses import Proxies
+from services.edge.server.admission import Admission
 from services.edge.server.bounds import Bounds
-from services.edge.server.door import Door
 from services.edge.server.http import HttpServer
-from services.edge.server.peers import Proxies
 from services.edge.settings import EdgeSettings
-from services.edge.webhooks import Chat2DeskWebhook
+from services.edge.webhooks import Events, Webhook
 from services.runtime.process import open_files
 from services.runtime.service import App, Runtime
 from services.runtime.verifier import Verifier
 
 
 async def build(runtime: Runtime, settings: EdgeSettings) -> App:
-    """Put the service together."""
+    """Puts the service together."""
     connections = {name: runtime.connect(name) for name in ("dialog", "delivery", "context", "limits")}
     dialog = DialogClient(connections["dialog"])
     delivery = DeliveryClient(connections["delivery"])
-    guesses = Guesses(settings.edge_max_failures)
+    failures = FailureLimit(settings.edge_max_failures)
     bodies = Bodies(settings.edge_max_body_bytes, settings.edge_body_memory_bytes)
-    channels = ChannelMirror(ChannelClient(connections["delivery"]), guesses)
-    webhook = Chat2DeskWebhook(
-        channels,
-        dialog,
-        delivery,
-        bodies,
-        guesses,
-        submit_timeout=settings.edge_submit_timeout_seconds,
-        default_channel=settings.edge_chat2desk_channel,
-    )
+    channels = ChannelMirror(ChannelClient(connections["delivery"]), failures)
+    events = Events(dialog, delivery, settings.edge_submit_timeout_seconds)
+    default_channels = {"chat2desk": settings.edge_chat2desk_channel}
+    webhooks = [
+        Webhook(provider, channels, events, bodies, failures, default_channels.get(name))
+        for name, provider in PROVIDERS.items()
+    ]
     chat = Chat(
-        ApiKeys(TenantClient(connections["dialog"]), guesses),
+        ApiKeys(TenantClient(connections["dialog"]), failures),
         channels,
         dialog,
         bodies,
         timeout=settings.edge_chat_timeout_seconds,
     )
-    door = Door(bounds_of(settings), Proxies(settings.edge_trusted_proxies))
-    metrics.watch(runtime.metrics, door)
-    health = Health(connections, dialog, delivery, Verifier(runtime.keys, "edge"), guesses, door)
-    app = make_app(webhook, chat, health)
-    server = HttpServer(app, settings.host, settings.edge_port, drain=settings.drain_seconds, door=door)
+    admission = Admission(bounds_of(settings), Proxies(settings.edge_trusted_proxies))
+    metrics.watch(runtime.metrics, admission)
+    health = Health(connections, dialog, delivery, Verifier(runtime.keys, "edge"), failures, admission)
+    app = make_app(webhooks, chat, health)
+    server = HttpServer(app, settings.host, settings.edge_port, drain=settings.drain_seconds, admission=admission)
     return App(background=[channels.watch, server.run])
 
 

@@ -61,9 +61,9 @@ def create(
             channel_id=channel_id,
             provider=PROVIDERS[provider],
             bot_id=bot,
-            api_base=api_base.rstrip("/"),
+            settings=settings_of(provider.value, api_base),
         ),
-        secrets=channel_pb2.ChannelSecrets(token=token, webhook_secret=secret),
+        secrets=secrets_of(token, secret),
         request_id=f"cli-{uuid4()}",
     )
 
@@ -123,9 +123,7 @@ def update(
     as_json: Json = False,
 ) -> None:
     """Change what is given; it holds at once."""
-    changes = {"bot_id": bot, "api_base": api_base if api_base is None else api_base.rstrip("/")}
-    given = {name: value for name, value in changes.items() if value is not None}
-    if not (given or token or secret):
+    if bot is None and api_base is None and not (token or secret):
         raise Fault("nothing to change", "Give --bot, --api-base, --token or --secret.")
 
     async def work(session: Session) -> dict[str, Any]:
@@ -133,15 +131,22 @@ def update(
             await require_bot(session, bot)
         get = channel_pb2.GetChannelRequest(tenant_id=tenant, channel_id=channel_id)
         channel = (await session.channels.get_channel(get)).channel
-        if channel.has_token and not token and given.get("api_base", channel.api_base) != channel.api_base:
-            raise Fault("a new --api-base needs --token again", "A stored token is for the address it was given for.")
-        for name, value in given.items():
-            setattr(channel, name, value)
+        paths = []
+        if bot is not None:
+            channel.bot_id = bot
+            paths.append("bot_id")
+        if api_base is not None:
+            if channel.has_token and not token and api_base.rstrip("/") != channel.api_base:
+                raise Fault(
+                    "a new --api-base needs --token again", "A stored token is for the address it was given for."
+                )
+            channel.settings.CopyFrom(settings_of(provider_of(channel), api_base))
+            paths.append(f"settings.{provider_of(channel)}.api_base")
         request = channel_pb2.UpdateChannelRequest(
             tenant_id=tenant,
             channel=channel,
-            update_mask=FieldMask(paths=sorted(given)) if given else None,
-            secrets=channel_pb2.ChannelSecrets(token=token, webhook_secret=secret),
+            update_mask=FieldMask(paths=paths) if paths else None,
+            secrets=secrets_of(token, secret),
             request_id=f"cli-{uuid4()}",
         )
         return describe(session, (await session.channels.update_channel(request)).channel, secret)
@@ -216,9 +221,31 @@ def webhook_url(session: Session, channel: channel_pb2.Channel, secret: str) -> 
     if channel.provider == channel_pb2.PROVIDER_API:
         return None
     base = os.environ.get("PARLEY_PUBLIC_URL", "").rstrip("/") or session.stack.get("urls", {}).get("edge", "")
-    provider = enum_label("Provider", channel_pb2.Provider.Name(channel.provider)).lower()
     query = f"?secret={quote(secret)}" if secret else ""
-    return f"{base}/webhooks/{provider}/{channel.channel_id}{query}"
+    return f"{base}/webhooks/{provider_of(channel)}/{channel.channel_id}{query}"
+
+
+def provider_of(channel: channel_pb2.Channel) -> str:
+    """Its provider's name, which is also that of its settings."""
+    return enum_label("Provider", channel_pb2.Provider.Name(channel.provider)).lower()
+
+
+def settings_of(provider: str, api_base: str) -> channel_pb2.ChannelSettings:
+    """The settings of a provider's channel. Raises Fault when it has no such settings."""
+    settings = channel_pb2.ChannelSettings()
+    given = getattr(settings, provider)
+    given.SetInParent()
+    if "api_base" in given.DESCRIPTOR.fields_by_name:
+        given.api_base = api_base.rstrip("/")
+    elif api_base:
+        raise Fault(f"{provider} channels have no --api-base", "They call no address.")
+    return settings
+
+
+def secrets_of(token: str, secret: str) -> channel_pb2.ChannelSecrets:
+    """The secrets that are given, by their names."""
+    given = {"token": token, "webhook_secret": secret}
+    return channel_pb2.ChannelSecrets(values={name: value for name, value in given.items() if value})
 
 
 def state_of(channel: dict[str, Any]) -> Text:

@@ -1,8 +1,11 @@
 """Channels as delivery knows them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
+
+import msgspec
 
 
 class Provider(IntEnum):
@@ -10,6 +13,37 @@ class Provider(IntEnum):
 
     API = 1
     CHAT2DESK = 2
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """The settings of a channel; each provider has its own kind, with the fields of its message in `ChannelSettings`.
+
+    All fields have defaults. Most kinds have an `api_base`.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret that each channel of a provider has."""
+
+    name: str
+    edge: bool = False
+    """Edges prove the provider's webhooks by it. All other secrets are sent to the channel's address."""
+    made: bool = False
+    """It is made when none is given."""
+    pattern: str = r"[\x21-\x7e]{1,1024}"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelKind:
+    """What the channels of one provider have. This is data of the provider's module."""
+
+    settings: type[Settings]
+    secrets: tuple[Secret, ...] = ()
+
+    def of_edge(self, secrets: Mapping[str, str]) -> dict[str, str]:
+        """The secrets that edges need."""
+        return {secret.name: secrets[secret.name] for secret in self.secrets if secret.edge and secret.name in secrets}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +58,23 @@ class Channel:
     channel_id: str
     provider: Provider
     bot_id: str
-    api_base: str
+    settings: Settings
     enabled: bool
     broken_reason: str
-    token: str
-    webhook_secret: str
+    secrets: Mapping[str, str] = field(hash=False)
     revision: int
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def api_base(self) -> str:
+        """Address of the provider's API; empty for the provider's own, or when it has none."""
+        return api_base_of(self.settings)
+
+    @property
+    def token(self) -> str:
+        """What the provider's API asks of us; empty when none is stored."""
+        return self.secrets.get("token", "")
 
     @property
     def sends(self) -> bool:
@@ -52,12 +95,11 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True)
 class ChannelValues:
-    """What of a channel can be changed; None leaves it as it is."""
+    """What of a channel can be changed. None leaves a value as it is, and so does a secret that is not named."""
 
     bot_id: str | None = None
-    api_base: str | None = None
-    token: str | None = None
-    webhook_secret: str | None = None
+    settings: Settings | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict)
     enabled: bool | None = None
     broken_reason: str | None = None
 
@@ -65,7 +107,17 @@ class ChannelValues:
         return "ChannelValues(...)"
 
 
-def carries_token_away(channel: Channel, values: ChannelValues) -> bool:
-    """Whether a change would show the stored token to another address: who wants that must know the token."""
-    moves = values.api_base is not None and values.api_base != channel.api_base
-    return moves and bool(channel.token) and not values.token
+def api_base_of(settings: Settings) -> str:
+    """The address that settings name; empty when they name none."""
+    return str(getattr(settings, "api_base", ""))
+
+
+def carried_away(channel: Channel, kind: ChannelKind, values: ChannelValues) -> str:
+    """The stored secret that a change would show to another address; empty when there is none.
+
+    Who wants to move a channel must know the secrets that are sent to its address.
+    """
+    if values.settings is None or api_base_of(values.settings) == channel.api_base:
+        return ""
+    sent = (secret.name for secret in kind.secrets if not secret.edge)
+    return next((name for name in sent if channel.secrets.get(name) and name not in values.secrets), "")

@@ -1,14 +1,15 @@
 """Channels in Postgres, their secrets sealed."""
 
-import secrets
-from collections.abc import Awaitable, Callable, Sequence
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
+import msgspec
 from google.protobuf.message import Message
 
-from services.delivery.domain.channels import Channel, ChannelValues, Deleted, Provider
+from services.delivery.domain.channels import Channel, ChannelKind, ChannelValues, Deleted, Provider
 from services.delivery.postgres.gates import QUERIES as GATES
 from services.delivery.postgres.sending import QUERIES as OUTBOX
 from services.kernel.errors import already_exists, not_found
@@ -24,57 +25,76 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Message)
 log = get_logger(__name__)
 
-_COLUMNS = """channel_key, tenant_id, channel_id, provider, bot_id, api_base, enabled, broken_reason, token,
-    webhook_secret, revision, created_at, updated_at"""
+_COLUMNS = """channel_key, tenant_id, channel_id, provider, bot_id, settings, enabled, broken_reason, secrets, revision,
+    created_at, updated_at"""
 QUERIES = load_queries(Path(__file__).parent / "channels.sql", columns=_COLUMNS)
+_SEALED_AS = {"webhook_secret": "secret"}
+"""Names that differ from those under which the first version sealed them."""
 
 
-class _Reader:
-    """Opens what is sealed: each secret opens in its own place only."""
+class SealedSecrets:
+    """Turns secrets into stored JSON and back. Each opens in its own place only: its tenant, channel and name."""
 
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
 
-    def channel(self, row: "asyncpg.Record | Sequence[object]") -> Channel:
-        values = tuple(row)
-        key, tenant_id, channel_id, provider, bot_id, api_base, enabled, broken, token, secret, *times = values
-        try:
-            token = self._open(token, tenant_id, channel_id, "token")
-            secret = self._open(secret, tenant_id, channel_id, "secret")
-        except CannotOpen as error:
-            log.error("a channel's secrets cannot be opened", channel_id=channel_id, error=describe(error), alert=True)
-            # It neither sends nor receives, and holds up no other channel: no webhook can show a secret made now.
-            token, secret, broken = "", secrets.token_urlsafe(24), "its secrets cannot be opened"
-        return Channel(
-            key,
-            tenant_id,
-            channel_id,
-            Provider(provider),
-            bot_id,
-            api_base,
-            enabled,
-            broken,
-            token,
-            secret,
-            *times,
+    def seal(self, tenant_id: str, channel_id: str, secrets: Mapping[str, str]) -> str:
+        return json.dumps(
+            {
+                name: self._sealer.seal(secret.encode(), bound_to=_place(tenant_id, channel_id, name)).hex()
+                for name, secret in secrets.items()
+            }
         )
 
-    def _open(self, sealed: bytes, tenant_id: str, channel_id: str, what: str) -> str:
-        return self._sealer.open(sealed, bound_to=bound_to(tenant_id, channel_id, what)).decode()
+    def open(self, tenant_id: str, channel_id: str, stored: str) -> dict[str, str]:
+        """Raises CannotOpen."""
+        return {
+            name: self._sealer.open(bytes.fromhex(sealed), bound_to=_place(tenant_id, channel_id, name)).decode()
+            for name, sealed in json.loads(stored).items()
+        }
 
 
-def bound_to(tenant_id: str, channel_id: str, what: str) -> str:
-    """The place of a secret."""
-    return f"delivery/channel/{tenant_id}/{channel_id}/{what}"
+class ChannelRows:
+    """Turns rows into channels."""
+
+    def __init__(self, sealer: Sealer, kinds: Mapping[Provider, ChannelKind]) -> None:
+        self.secrets = SealedSecrets(sealer)
+        self._kinds = kinds
+
+    def channel(self, row: "asyncpg.Record | Sequence[object]") -> Channel:
+        """The channel. One that cannot be read neither sends nor receives, and holds up no other."""
+        values = tuple(row)
+        key, tenant_id, channel_id, provider, bot_id, stored, enabled, broken, sealed, *times = values
+        settings_type = self._kinds[Provider(provider)].settings
+        try:
+            secrets: Mapping[str, str] = self.secrets.open(tenant_id, channel_id, sealed)
+        except CannotOpen as error:
+            secrets, broken = {}, _unreadable(channel_id, "secrets cannot be opened", error)
+        try:
+            settings = msgspec.json.decode(stored, type=settings_type)
+        except msgspec.DecodeError as error:
+            settings, broken = settings_type(), _unreadable(channel_id, "settings cannot be read", error)
+        return Channel(
+            key, tenant_id, channel_id, Provider(provider), bot_id, settings, enabled, broken, secrets, *times
+        )
+
+
+def _unreadable(channel_id: str, what: str, error: Exception) -> str:
+    """Why the channel is broken."""
+    log.error("a channel cannot be read", channel_id=channel_id, why=what, error=describe(error), alert=True)
+    return f"its {what}"
+
+
+def _place(tenant_id: str, channel_id: str, name: str) -> str:
+    return f"delivery/channel/{tenant_id}/{channel_id}/{_SEALED_AS.get(name, name)}"
 
 
 class ChannelEdits:
     """Changes of channels, within one transaction."""
 
-    def __init__(self, conn: Connection, sealer: Sealer) -> None:
+    def __init__(self, conn: Connection, rows: ChannelRows) -> None:
         self._conn = conn
-        self._sealer = sealer
-        self._read = _Reader(sealer)
+        self._rows = rows
 
     async def create(self, tenant_id: str, channel_id: str, provider: Provider, values: ChannelValues) -> Channel:
         """Raises ALREADY_EXISTS, whoever has the id."""
@@ -84,20 +104,19 @@ class ChannelEdits:
             channel_id,
             provider,
             values.bot_id,
-            values.api_base or "",
-            self._seal(tenant_id, channel_id, "token", values.token or ""),
-            self._seal(tenant_id, channel_id, "secret", values.webhook_secret or ""),
+            _stored(values),
+            self._rows.secrets.seal(tenant_id, channel_id, values.secrets),
         )
         if row is None:
             raise already_exists("channel", channel_id)
-        return self._read.channel(row)
+        return self._rows.channel(row)
 
     async def get(self, tenant_id: str, channel_id: str) -> Channel:
         """As it stays until this transaction changes it. Raises CHANNEL_NOT_FOUND."""
         row = await self._conn.fetchrow(QUERIES["get"], channel_id, tenant_id)
         if row is None:
             raise not_found("CHANNEL_NOT_FOUND", "channel", "channel_id", channel_id)
-        return self._read.channel(row)
+        return self._rows.channel(row)
 
     async def update(self, tenant_id: str, channel_id: str, values: ChannelValues) -> Channel:
         """Values that are None stay. Raises CHANNEL_NOT_FOUND. What waits is due at once if the channel now sends."""
@@ -106,17 +125,14 @@ class ChannelEdits:
             tenant_id,
             channel_id,
             values.bot_id,
-            values.api_base,
-            None if values.token is None else self._seal(tenant_id, channel_id, "token", values.token),
-            None
-            if values.webhook_secret is None
-            else self._seal(tenant_id, channel_id, "secret", values.webhook_secret),
+            _stored(values),
+            self._rows.secrets.seal(tenant_id, channel_id, values.secrets),
             values.enabled,
             values.broken_reason,
         )
         if row is None:
             raise not_found("CHANNEL_NOT_FOUND", "channel", "channel_id", channel_id)
-        channel = self._read.channel(row)
+        channel = self._rows.channel(row)
         await self._conn.execute(GATES["clear"], channel.key)
         if channel.sends:
             await self._conn.execute(OUTBOX["due_now"], channel.key)
@@ -130,37 +146,37 @@ class ChannelEdits:
         await self._conn.execute(GATES["clear"], key)
         await self._conn.execute(OUTBOX["due_now"], key)
 
-    def _seal(self, tenant_id: str, channel_id: str, what: str, secret: str) -> bytes:
-        return self._sealer.seal(secret.encode(), bound_to=bound_to(tenant_id, channel_id, what))
+
+def _stored(values: ChannelValues) -> str | None:
+    return None if values.settings is None else msgspec.json.encode(values.settings).decode()
 
 
 class PostgresChannelStore:
     """`ChannelStore` on Postgres. `changed` is called after each commit that changes a channel."""
 
-    def __init__(self, pool: "Pool", sealer: Sealer, *, changed: Callable[[], None]) -> None:
+    def __init__(self, pool: "Pool", rows: ChannelRows, *, changed: Callable[[], None]) -> None:
         self._pool = pool
-        self._sealer = sealer
+        self._rows = rows
         self._changed = changed
-        self._read = _Reader(sealer)
         self._requests = Requests("delivery")
 
     async def changes(self, since: int) -> Sequence[tuple[int, Channel | Deleted]]:
         """What has changed above a revision, each with its own, in their order."""
         rows = await self._pool.fetch(QUERIES["changes"], since)
         return [
-            (revision, self._read.channel(row) if alive else Deleted(row[0], row[2]))
+            (revision, self._rows.channel(row) if alive else Deleted(row[0], row[2]))
             for revision, alive, *row in (tuple(row) for row in rows)
         ]
 
     async def get(self, channel_id: str, tenant_id: str) -> Channel | None:
         """Of any tenant when the id is empty."""
         row = await self._pool.fetchrow(QUERIES["get"], channel_id, tenant_id)
-        return None if row is None else self._read.channel(row)
+        return None if row is None else self._rows.channel(row)
 
     async def page(self, tenant_id: str, bot_id: str, *, after: str, limit: int) -> Sequence[Channel]:
         """By id, those after `after`; of one bot when it is named."""
         rows = await self._pool.fetch(QUERIES["list"], tenant_id, after, bot_id, limit)
-        return [self._read.channel(row) for row in rows]
+        return [self._rows.channel(row) for row in rows]
 
     async def once(
         self, request: Message, response: type[R], method: str, work: Callable[[ChannelEdits], Awaitable[R]]
@@ -168,7 +184,7 @@ class PostgresChannelStore:
         """Lets `work` change channels in one transaction, once per request id; its answer is kept for a day."""
         async with self._pool.acquire() as conn, conn.transaction():
             await conn.execute(QUERIES["turn"])
-            edits = ChannelEdits(conn, self._sealer)
+            edits = ChannelEdits(conn, self._rows)
             result = await self._requests.once(conn, request, response, lambda: work(edits), method=method)
         self._changed()
         return result

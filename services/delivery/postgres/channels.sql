@@ -6,7 +6,7 @@ SELECT pg_advisory_xact_lock(hashtextextended('delivery channels', 0));
 -- What has changed since a revision, in the order of the changes. One statement, so that it sees one moment.
 SELECT revision, true AS alive, {columns} FROM delivery.channels AS channel WHERE revision > $1
 UNION ALL
-SELECT revision, false, channel_key, '', channel_id, 0::smallint, '', '', false, '', ''::bytea, ''::bytea, revision,
+SELECT revision, false, channel_key, '', channel_id, 0::smallint, '', '{}'::jsonb, false, '', '{}'::jsonb, revision,
     deleted_at, deleted_at
 FROM delivery.deleted_channels WHERE revision > $1
 ORDER BY 1;
@@ -24,20 +24,19 @@ ORDER BY channel_id LIMIT $4;
 -- name: create
 -- Nothing comes back when the id is taken, by whatever tenant.
 INSERT INTO delivery.channels AS channel
-    (tenant_id, channel_id, provider, bot_id, api_base, token, webhook_secret, revision)
-VALUES ($1, $2, $3, $4, $5, $6, $7, nextval('delivery.channel_revisions'))
+    (tenant_id, channel_id, provider, bot_id, settings, secrets, revision)
+VALUES ($1, $2, $3, $4, $5, $6, nextval('delivery.channel_revisions'))
 ON CONFLICT ON CONSTRAINT channels_id DO NOTHING
 RETURNING {columns};
 
 -- name: update
--- NULL leaves a value as it is.
+-- NULL leaves a value as it is, and so does a secret that $5 does not name.
 UPDATE delivery.channels AS channel SET
     bot_id = coalesce($3, bot_id),
-    api_base = coalesce($4, api_base),
-    token = coalesce($5, token),
-    webhook_secret = coalesce($6, webhook_secret),
-    enabled = coalesce($7, enabled),
-    broken_reason = coalesce($8, broken_reason),
+    settings = coalesce($4, settings),
+    secrets = secrets || $5::jsonb,
+    enabled = coalesce($6, enabled),
+    broken_reason = coalesce($7, broken_reason),
     revision = nextval('delivery.channel_revisions'),
     updated_at = now()
 WHERE tenant_id = $1 AND channel_id = $2
@@ -60,13 +59,11 @@ SELECT channel_key, channel_id, nextval('delivery.channel_revisions') FROM gone
 RETURNING channel_key;
 
 -- name: sealed_before
--- Secrets that another key than this one ($2) has sealed, after a channel, by key.
-SELECT channel_key, tenant_id, channel_id, token, webhook_secret FROM delivery.channels
-WHERE channel_key > $1 AND (substring(token FROM 2 FOR 4) <> $2 OR substring(webhook_secret FROM 2 FOR 4) <> $2)
+-- Channels above a key with a secret that another master key than $2 has sealed. Its id is in bytes 2 to 5.
+SELECT channel_key, tenant_id, channel_id, secrets FROM delivery.channels
+WHERE channel_key > $1 AND EXISTS (SELECT FROM jsonb_each_text(secrets) WHERE substring(value FROM 3 FOR 8) <> $2)
 ORDER BY channel_key LIMIT $3;
 
 -- name: reseal
 -- Unless they were changed meanwhile.
-UPDATE delivery.channels SET token = $4, webhook_secret = $5
-WHERE channel_key = $1 AND token = $2 AND webhook_secret = $3
-RETURNING channel_key;
+UPDATE delivery.channels SET secrets = $3 WHERE channel_key = $1 AND secrets = $2 RETURNING channel_key;

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from services.delivery.postgres.channels import QUERIES, bound_to
+from services.delivery.postgres.channels import QUERIES, SealedSecrets
 from services.runtime.crypto import CannotOpen, Sealer
 
 if TYPE_CHECKING:
@@ -12,19 +12,19 @@ BATCH = 100
 
 
 async def reseal(pool: "Pool", sealer: Sealer) -> int:
-    """Seal what an older master key has sealed; how many channels. What cannot be opened stays as it is.
+    """Seals what an older master key has sealed, and returns the number of channels that had such secrets.
 
-    A channel whose secrets are changed meanwhile keeps the new ones. Nothing that anybody sees changes.
+    What cannot be opened stays as it is. A channel whose secrets are changed meanwhile keeps the new ones.
     """
+    secrets = SealedSecrets(sealer)
     last, done = 0, 0
-    while rows := await pool.fetch(QUERIES["sealed_before"], last, sealer.current_id, BATCH):
-        for key, tenant_id, channel_id, *sealed in rows:
-            places = [bound_to(tenant_id, channel_id, what) for what in ("token", "secret")]
+    while rows := await pool.fetch(QUERIES["sealed_before"], last, sealer.current_id.hex(), BATCH):
+        for key, tenant_id, channel_id, stored in rows:
             try:
-                opened = [sealer.open(each, bound_to=place) for each, place in zip(sealed, places, strict=True)]
+                opened = secrets.open(tenant_id, channel_id, stored)
             except CannotOpen:
-                continue  # told wherever the channel is read
-            anew = [sealer.seal(each, bound_to=place) for each, place in zip(opened, places, strict=True)]
-            done += await pool.fetchval(QUERIES["reseal"], key, *sealed, *anew) is not None
+                continue  # an error is logged wherever the channel is read
+            anew = secrets.seal(tenant_id, channel_id, opened)
+            done += await pool.fetchval(QUERIES["reseal"], key, stored, anew) is not None
         last = rows[-1]["channel_key"]
     return done

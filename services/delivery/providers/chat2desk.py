@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from services.delivery.domain.channels import Channel
+from services.delivery.domain.channels import Channel, ChannelKind, Secret, Settings
 from services.delivery.domain.failures import Failure, FailureKind
 from services.delivery.domain.scrubbing import scrub
 from services.delivery.providers.base import Limits, Outbound, Sent
@@ -15,6 +15,17 @@ from services.kernel.clock import Clock
 
 API_BASE = "https://api.chat2desk.com"
 
+
+class Chat2DeskSettings(Settings, frozen=True):
+    """`parley.delivery.v1.Chat2DeskSettings`."""
+
+    api_base: str = ""
+
+
+KIND = ChannelKind(
+    Chat2DeskSettings,
+    (Secret("token"), Secret("webhook_secret", edge=True, made=True, pattern="[A-Za-z0-9_-]{1,256}")),
+)
 _FIELDS = ("client_id", "text", "attachment", "type", "transport", "channel_id", "operator_id", "external_id", "base")
 """Fields of a message that `errors` may name."""
 _encode = msgspec.json.Encoder().encode

@@ -1,7 +1,6 @@
 """`parley.delivery.v1.ChannelService`."""
 
-import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -9,64 +8,73 @@ from google.protobuf.message import Message
 from parley.delivery.v1 import channel_pb2 as pb
 from parley.delivery.v1 import channel_pb2_grpc
 
-from services.delivery.domain.channels import Channel, ChannelValues, Provider, carries_token_away
+from services.delivery.domain.channels import (
+    Channel,
+    ChannelKind,
+    ChannelValues,
+    Provider,
+    api_base_of,
+    carried_away,
+)
+from services.delivery.servicer.channel_requests import changed_values, new_values
 from services.delivery.servicer.protos import channel_message
 from services.delivery.usecases.mirror import ChannelMirror, Event
 from services.delivery.usecases.ports import ChannelStore, Edits
-from services.kernel.errors import FieldViolation, Kind, ParleyError, invalid_field, not_found
+from services.kernel.errors import invalid_field, not_found
 from services.runtime import pages
 from services.runtime.auth import caller, require_tenant
 from services.runtime.egress import Egress, Refused
 
 R = TypeVar("R", bound=Message)
 PAGE = 50
-CHANGEABLE = frozenset({"bot_id", "api_base"})
 
 
 class ChannelServicer(channel_pb2_grpc.ChannelServiceServicer):
     """Requests to use cases, results to responses."""
 
-    def __init__(self, store: ChannelStore, mirror: ChannelMirror, egress: Egress) -> None:
+    def __init__(
+        self, store: ChannelStore, mirror: ChannelMirror, kinds: Mapping[Provider, ChannelKind], egress: Egress
+    ) -> None:
         self._store = store
         self._mirror = mirror
+        self._kinds = kinds
         self._egress = egress
 
     async def CreateChannel(self, request: pb.CreateChannelRequest, context: object) -> pb.CreateChannelResponse:
         _same_tenant(request.tenant_id, request.channel)
-        channel = request.channel
-        self._check(channel.api_base)
-        values = ChannelValues(
-            bot_id=channel.bot_id,
-            api_base=channel.api_base,
-            token=request.secrets.token,
-            webhook_secret=request.secrets.webhook_secret or secrets.token_urlsafe(24),
-        )
+        channel_id, provider = request.channel.channel_id, Provider(request.channel.provider)
+        values = new_values(request, self._kinds[provider])
+        self._check_address(values, request.channel)
 
         async def work(edits: Edits) -> pb.CreateChannelResponse:
-            created = await edits.create(request.tenant_id, channel.channel_id, Provider(channel.provider), values)
+            created = await edits.create(request.tenant_id, channel_id, provider, values)
             return pb.CreateChannelResponse(channel=channel_message(created))
 
         response = await self._once(request, pb.CreateChannelResponse, "CreateChannel", work)
-        # The kept answer has no secret in it: it comes from where it is sealed.
-        stored = await self._get(channel.channel_id, request.tenant_id)
-        response.webhook_secret = stored.webhook_secret
+        # The kept answer has no secret in it: they come from where they are sealed.
+        secrets = self._of_edge(await self._get(channel_id, request.tenant_id))
+        response.secrets.update(secrets)
+        response.webhook_secret = secrets.get("webhook_secret", "")
         return response
 
     async def GetChannel(self, request: pb.GetChannelRequest, context: object) -> pb.GetChannelResponse:
         channel = await self._get(request.channel_id, request.tenant_id)
-        secret = channel.webhook_secret if caller().name == "edge" else ""
-        return pb.GetChannelResponse(channel=channel_message(channel), webhook_secret=secret)
+        secrets = self._of_edge(channel) if caller().name == "edge" else {}
+        return pb.GetChannelResponse(
+            channel=channel_message(channel), secrets=secrets, webhook_secret=secrets.get("webhook_secret", "")
+        )
 
     async def UpdateChannel(self, request: pb.UpdateChannelRequest, context: object) -> pb.UpdateChannelResponse:
         _same_tenant(request.tenant_id, request.channel)
-        values = _changes(request)
-        self._check(values.api_base)
 
         async def work(edits: Edits) -> pb.UpdateChannelResponse:
             before = await edits.get(request.tenant_id, request.channel.channel_id)
-            if carries_token_away(before, values):
-                why = "must be given again when api_base changes: a stored token is for the address it was given for"
-                raise invalid_field("secrets.token", why)
+            kind = self._kinds[before.provider]
+            values = changed_values(request, before, kind)
+            self._check_address(values, request.channel)
+            if name := carried_away(before, kind, values):
+                why = "must be given again when api_base changes: a stored one is for the address it was given for"
+                raise invalid_field(f"secrets.{name}", why)
             channel = await edits.update(request.tenant_id, request.channel.channel_id, values)
             return pb.UpdateChannelResponse(channel=channel_message(channel))
 
@@ -116,7 +124,7 @@ class ChannelServicer(channel_pb2_grpc.ChannelServiceServicer):
                 yield pb.WatchChannelsResponse(ready=pb.WatchChannelsResponse.Ready())
                 continue
             for event in events:
-                yield _event_message(event)
+                yield self._event_message(event)
 
     async def _once(self, request: Message, response: type[R], method: str, work: Callable[[Edits], Awaitable[R]]) -> R:
         """Changes channels, and answers when this process goes by it: what is sent next goes to the new address. Others
@@ -125,12 +133,25 @@ class ChannelServicer(channel_pb2_grpc.ChannelServiceServicer):
         await self._mirror.refresh()
         return result
 
-    def _check(self, api_base: str | None) -> None:
+    def _check_address(self, values: ChannelValues, given: pb.Channel) -> None:
         try:
-            if api_base:
+            if values.settings is not None and (api_base := api_base_of(values.settings)):
                 self._egress.check(api_base)
         except Refused as error:
-            raise invalid_field("channel.api_base", str(error)) from None
+            in_settings = given.HasField("settings") and given.api_base != api_base
+            raise invalid_field("channel.settings" if in_settings else "channel.api_base", str(error)) from None
+
+    def _of_edge(self, channel: Channel) -> dict[str, str]:
+        return self._kinds[channel.provider].of_edge(channel.secrets)
+
+    def _event_message(self, event: Event) -> pb.WatchChannelsResponse:
+        if isinstance(event, Channel):
+            secrets = self._of_edge(event)
+            changed = pb.WatchChannelsResponse.Changed(
+                channel=channel_message(event), secrets=secrets, webhook_secret=secrets.get("webhook_secret", "")
+            )
+            return pb.WatchChannelsResponse(changed=changed)
+        return pb.WatchChannelsResponse(deleted=pb.WatchChannelsResponse.Deleted(channel_id=event.channel_id))
 
     async def _get(self, channel_id: str, tenant_id: str) -> Channel:
         channel = await self._store.get(channel_id, tenant_id)
@@ -139,37 +160,6 @@ class ChannelServicer(channel_pb2_grpc.ChannelServiceServicer):
         return channel
 
 
-def _event_message(event: Event) -> pb.WatchChannelsResponse:
-    if isinstance(event, Channel):
-        changed = pb.WatchChannelsResponse.Changed(channel=channel_message(event), webhook_secret=event.webhook_secret)
-        return pb.WatchChannelsResponse(changed=changed)
-    return pb.WatchChannelsResponse(deleted=pb.WatchChannelsResponse.Deleted(channel_id=event.channel_id))
-
-
 def _same_tenant(tenant_id: str, channel: pb.Channel) -> None:
     if channel.tenant_id != tenant_id:
         raise invalid_field("channel.tenant_id", "must be the request's tenant_id")
-
-
-def _changes(request: pb.UpdateChannelRequest) -> ChannelValues:
-    """What an update changes. A new token or address clears the mark that the old one has left."""
-    paths = set(request.update_mask.paths)
-    for path in sorted(paths - CHANGEABLE):
-        description = f"names {path!r}, which cannot be changed so"
-        raise ParleyError(
-            Kind.INVALID,
-            "INVALID_UPDATE_MASK",
-            f"update_mask: {description}.",
-            (FieldViolation("update_mask", description),),
-            {"field": path},
-        )
-    given = request.secrets
-    if not paths and not given.token and not given.webhook_secret:
-        raise invalid_field("update_mask", "names nothing, and no secret is given: nothing would change")
-    return ChannelValues(
-        bot_id=request.channel.bot_id if "bot_id" in paths else None,
-        api_base=request.channel.api_base if "api_base" in paths else None,
-        token=given.token or None,
-        webhook_secret=given.webhook_secret or None,
-        broken_reason="" if given.token or "api_base" in paths else None,
-    )

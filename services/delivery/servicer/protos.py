@@ -2,13 +2,15 @@
 
 from datetime import UTC, datetime
 
+import msgspec
+from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from parley.common.v1 import content_pb2, waiting_pb2
 from parley.delivery.v1 import channel_pb2, delivery_pb2
 
 from services.delivery.domain.attempts import Attempt
-from services.delivery.domain.channels import Channel
+from services.delivery.domain.channels import Channel, Provider, Settings
 from services.delivery.domain.outbox import Delivery
 from services.delivery.domain.parts import OPEN, Part
 from services.delivery.domain.waiting import Waiting
@@ -34,14 +36,26 @@ def channel_message(channel: Channel) -> channel_pb2.Channel:
         channel_id=channel.channel_id,
         provider=channel_pb2.Provider.ValueType(channel.provider),
         bot_id=channel.bot_id,
+        settings=settings_message(channel.provider, channel.settings),
         api_base=channel.api_base,
         enabled=channel.enabled,
         broken_reason=channel.broken_reason,
+        secret_names=sorted(name for name, secret in channel.secrets.items() if secret),
         has_token=bool(channel.token),
         revision=channel.revision,
         created_at=timestamp(channel.created_at),
         updated_at=timestamp(channel.updated_at),
     )
+
+
+def settings_message(provider: Provider, settings: Settings) -> channel_pb2.ChannelSettings:
+    return channel_pb2.ChannelSettings(**{provider.name.lower(): msgspec.to_builtins(settings)})
+
+
+def settings_of(message: channel_pb2.ChannelSettings, kind: type[Settings]) -> Settings:
+    """The settings in a message whose `oneof` has that kind set."""
+    given = getattr(message, message.WhichOneof("provider") or "")
+    return msgspec.convert(MessageToDict(given, preserving_proto_field_name=True), kind, strict=False)
 
 
 def delivery_message(delivery: Delivery, waiting: Waiting | None = None) -> delivery_pb2.Delivery:

@@ -1,11 +1,11 @@
-"""How much anybody may send, and how long it may take."""
+"""How much a caller may send, and how long it may take."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Bytes and seconds. What goes beyond is answered where that is possible, and the connection closed."""
+    """Bounds in bytes and seconds. Where it is possible the caller is told that it went beyond one."""
 
     connections: int = 2000
     connections_per_address: int = 1000
@@ -17,18 +17,18 @@ class Bounds:
     head_bytes: int = 16_384
     headers: int = 100
     head_seconds: float = 10.0
-    """From the first byte, or from the connection's start, to the end of the headers."""
+    """From a request's first byte, or the connection's start, to the end of the headers."""
     idle_seconds: float = 75.0
     """Between two requests of a connection."""
     body_seconds: float = 10.0
-    """For a whole body, and one second more for each `body_bytes_per_second` that came."""
+    """For a whole body; one second more for each `body_bytes_per_second` received."""
     body_bytes_per_second: int = 20_000
     body_bytes: int = 1_000_000
-    """Largest body that the application reads; chunks and trailers may take eight times as much on the wire."""
+    """The largest body that the application reads. With chunks and trailers it may take eight times as much."""
     unread_bytes: int = 65_536
-    """What is taken from the network ahead of the application."""
+    """Bytes taken from the network ahead of the application."""
     write_seconds: float = 30.0
-    """For a caller who does not take its answer."""
+    """Until a caller that does not take its answer is disconnected."""
     linger_seconds: float = 5.0
     linger_bytes: int = 32_000_000
-    """What is thrown away of a body that was refused: who is still sending when the connection ends sees no answer."""
+    """How much of a refused body is thrown away, so that a caller that is still sending sees the answer."""

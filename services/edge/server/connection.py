@@ -8,7 +8,7 @@ from typing import cast
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.edge.problems import Problem
-from services.edge.server.door import Door
+from services.edge.server.admission import Admission
 from services.edge.server.exchange import CLOSE, Exchange
 from services.edge.server.parser import RequestParser
 from services.runtime.logs import get_logger
@@ -16,9 +16,9 @@ from services.runtime.logs import get_logger
 log = get_logger(__name__)
 
 CLOSING_SECONDS = 5.0
-"""For the last bytes of an answer to leave."""
+"""Time for the last bytes of an answer to be sent."""
 OVERHEAD = 8
-"""How much more than its content a body may take on the wire: a chunk of one byte takes six."""
+"""How many times its size a body may take on the wire: a chunk of one byte takes six."""
 
 _TOO_SLOW = Problem(408, "TOO_SLOW", "The request took too long to come; send it again.")
 _TOO_LARGE = Problem(413, "TOO_LARGE", "The body is larger than the edge reads.")
@@ -28,19 +28,19 @@ _FULL = Problem(503, "OVERLOADED", "There are too many connections; send it agai
 class Connection(asyncio.Protocol):
     """Reads requests no faster than they are answered."""
 
-    def __init__(self, door: Door, app: ASGIApp) -> None:
-        self._door = door
+    def __init__(self, admission: Admission, app: ASGIApp) -> None:
+        self._admission = admission
         self._app = app
-        self._bounds = door.bounds
+        self._bounds = admission.bounds
         self._transport: asyncio.Transport | None = None
         self._peer = ("", 0)
-        self._parser = RequestParser(door.bounds, self)
+        self._parser = RequestParser(admission.bounds, self)
         self._open: deque[Exchange] = deque()
-        """Exchanges that are not answered yet; the first one is being answered."""
+        """Exchanges that are not answered yet; the first is being answered."""
         self._reading: Exchange | None = None
-        """The one whose body is not complete."""
+        """The exchange whose body is still arriving."""
         self._owed: Problem | None = None
-        """What is wrong with the request that came behind those that are being answered."""
+        """The refusal of the last request, which is sent after the answers to the requests before it."""
         self._deadline = inf
         self._body_since = 0.0
         self._body_bytes = 0
@@ -49,14 +49,14 @@ class Connection(asyncio.Protocol):
         self._writable: asyncio.Event | None = None
         self._write_deadline = inf
 
-    # What the network does.
+    # Called by the network.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
         peer = transport.get_extra_info("peername")
         self._peer = (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) else ("", 0)
-        self._deadline = self._door.clock() + self._bounds.head_seconds
-        if self._door.enter(self, self._peer[0]) is not None:
+        self._deadline = self._admission.clock() + self._bounds.head_seconds
+        if not self._admission.admit(self, self._peer[0]):
             self._parser.stop()
             self._say(_FULL)
             self._transport.close()
@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = self._reading = None
         self._parser.close()
-        self._door.left(self, self._peer[0])
+        self._admission.release(self, self._peer[0])
         for exchange in self._open:
             exchange.lose()
         self._open.clear()
@@ -77,18 +77,18 @@ class Connection(asyncio.Protocol):
             self._throw_away(len(data))
             return
         if parser.in_head and parser.head_bytes == 0 and not self._open:
-            self._door.wake(self)
-            self._deadline = self._door.clock() + self._bounds.head_seconds
+            self._admission.mark_active(self)
+            self._deadline = self._admission.clock() + self._bounds.head_seconds
         parser.feed(data)
         if self._reading is not None:
             self._took(self._reading, len(data))
         if parser.refusal is not None:
-            self._door.refuse(parser.refusal.reason.lower(), self._peer[0])
+            self._admission.refuse(parser.refusal.reason.lower(), self._peer[0])
             self._refuse(parser.refusal)
 
     def pause_writing(self) -> None:
         self._writable = asyncio.Event()
-        self._write_deadline = self._door.clock() + self._bounds.write_seconds
+        self._write_deadline = self._admission.clock() + self._bounds.write_seconds
 
     def resume_writing(self) -> None:
         self._write_deadline = inf
@@ -96,15 +96,15 @@ class Connection(asyncio.Protocol):
             self._writable.set()
             self._writable = None
 
-    # What the parser finds.
+    # Called by the parser.
 
     def begun(self, scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
         forwarded = (value for name, value in scope["headers"] if name == b"x-forwarded-for")
-        scope["client"] = (self._door.proxies.client(self._peer[0], forwarded), self._peer[1])
+        scope["client"] = (self._admission.proxies.client(self._peer[0], forwarded), self._peer[1])
         exchange = Exchange(self, scope, keep_alive=keep_alive, expects_continue=expects_continue)
         self._reading = exchange
         self._body_bytes = 0
-        self._body_since = self._door.clock()
+        self._body_since = self._admission.clock()
         self._deadline = inf
         self._open.append(exchange)
         if len(self._open) == 1:
@@ -126,7 +126,7 @@ class Connection(asyncio.Protocol):
         if not exchange.keep_alive:
             self._parser.stop()
 
-    # What the application does.
+    # Called by exchanges.
 
     def write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -141,7 +141,7 @@ class Connection(asyncio.Protocol):
             self._resume()
 
     def date(self) -> bytes:
-        return self._door.date()
+        return self._admission.date()
 
     def done(self, exchange: Exchange) -> None:
         if self._transport is None:
@@ -149,7 +149,7 @@ class Connection(asyncio.Protocol):
         self._open.popleft()
         if not exchange.complete:
             self._linger()
-        elif not exchange.keep_alive or (self._door.closing and not self._open):
+        elif not exchange.keep_alive or (self._admission.closing and not self._open):
             self._close()
         elif self._open:
             self._answer_next()
@@ -157,23 +157,23 @@ class Connection(asyncio.Protocol):
             self._say(self._owed)
             self._linger()
         else:
-            self._deadline = self._door.clock() + self._bounds.idle_seconds
-            self._door.rest(self)
+            self._deadline = self._admission.clock() + self._bounds.idle_seconds
+            self._admission.mark_idle(self)
             self._resume()
 
-    # What the door wants.
+    # Called by admission.
 
-    def overdue(self, now: float) -> None:
+    def close_if_overdue(self, now: float) -> None:
         if now >= self._write_deadline:
-            self._door.refuse("slow_readers", self._peer[0])
+            self._admission.refuse("slow_readers", self._peer[0])
             self.abort()
         elif now >= self._deadline:
             self._time_is_over()
         elif self._reading is not None and self._paused_since is None and now >= self._body_deadline():
-            self._door.refuse("slow_bodies", self._peer[0])
+            self._admission.refuse("slow_bodies", self._peer[0])
             self._refuse(_TOO_SLOW)
 
-    def leave(self) -> None:
+    def finish(self) -> None:
         if self._open:
             self._open[-1].keep_alive = False
         else:
@@ -183,10 +183,10 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    # How it is done.
+    # The inner workings.
 
     def _took(self, exchange: Exchange, size: int) -> None:
-        """Count what came of a body, chunks and trailers too, and stop reading ahead of the application."""
+        """Counts what arrived of a body, chunks and trailers too, and stops reading ahead of the application."""
         self._body_bytes += size
         exchange.unread += size
         if exchange.unread > self._bounds.unread_bytes and not exchange.waiting:
@@ -197,12 +197,12 @@ class Connection(asyncio.Protocol):
     def _answer_next(self) -> None:
         exchange = self._open[0]
         app = self._app
-        if self._door.busy():
-            self._door.refuse("requests", self._peer[0])
+        if self._admission.is_full():
+            self._admission.refuse("requests", self._peer[0])
             app = _busy
         task = asyncio.get_running_loop().create_task(self._run(app, exchange))
-        self._door.tasks.add(task)
-        task.add_done_callback(self._door.tasks.discard)
+        self._admission.requests.add(task)
+        task.add_done_callback(self._admission.requests.discard)
 
     async def _run(self, app: ASGIApp, exchange: Exchange) -> None:
         try:
@@ -211,17 +211,17 @@ class Connection(asyncio.Protocol):
             log.error("a request failed", path=exchange.scope["path"], exc_info=error)
         finally:
             if not (exchange.answered or exchange.gone):
-                self.abort()  # there is no right end to what was begun
+                self.abort()  # what has begun cannot be ended rightly
 
     def _pause(self) -> None:
         if self._paused_since is None and self._transport is not None and not self._transport.is_closing():
-            self._paused_since = self._door.clock()
+            self._paused_since = self._admission.clock()
             self._transport.pause_reading()
 
     def _resume(self) -> None:
-        """Read on; the time for the body has not run meanwhile."""
+        """Reads on. The pause does not count as time of the body."""
         if self._paused_since is not None and self._transport is not None:
-            self._body_since += self._door.clock() - self._paused_since
+            self._body_since += self._admission.clock() - self._paused_since
             self._paused_since = None
             self._transport.resume_reading()
 
@@ -233,13 +233,13 @@ class Connection(asyncio.Protocol):
         if self._parser.stopped:
             self.abort()
         elif self._parser.in_head and self._parser.head_bytes:
-            self._door.refuse("slow_headers", self._peer[0])
+            self._admission.refuse("slow_headers", self._peer[0])
             self._refuse(_TOO_SLOW)
         else:
             self._close()
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer what is wrong with the request that is being read; the answers to earlier ones come first."""
+        """Refuses the request that is being read, after the answers to earlier ones."""
         self._parser.stop()
         reading, self._reading = self._reading, None
         if reading is not None:
@@ -260,12 +260,12 @@ class Connection(asyncio.Protocol):
         self.write(head + self.date() + lines + CLOSE + b"\r\n" + bytes(response.body))
 
     def _linger(self) -> None:
-        """Throw away what still comes, for a while: an answer is lost when its connection ends before the request."""
+        """Throws away what still arrives, for a while: closing before the request has ended would lose the answer."""
         self._parser.stop()
         self._lingering = True
         self._reading = None
         self._body_bytes = 0
-        self._deadline = self._door.clock() + self._bounds.linger_seconds
+        self._deadline = self._admission.clock() + self._bounds.linger_seconds
         if self._transport is not None and self._transport.can_write_eof():
             self._transport.write_eof()
         self._resume()
@@ -276,9 +276,9 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def _close(self) -> None:
-        """Close when all that was written has left."""
+        """Closes the connection when all that was written is sent."""
         self._parser.stop()
-        self._deadline = self._door.clock() + CLOSING_SECONDS
+        self._deadline = self._admission.clock() + CLOSING_SECONDS
         if self._transport is not None:
             self._transport.close()
 

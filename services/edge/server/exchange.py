@@ -18,10 +18,10 @@ class Line(Protocol):
     def write(self, data: bytes) -> None: ...
 
     async def drained(self) -> None:
-        """Return when the caller takes what it is sent, or is gone."""
+        """Returns when the caller has taken what was sent, or is gone."""
 
     def want(self) -> None:
-        """Read on."""
+        """Asks for more of the body."""
 
     def done(self, exchange: "Exchange") -> None:
         """The answer is complete."""
@@ -30,17 +30,17 @@ class Line(Protocol):
 
 
 class Exchange:
-    """Holds what came of the body and was not read yet, and how far the answer is."""
+    """Holds the part of the body that the application has not read yet, and how far the answer is."""
 
     def __init__(self, line: Line, scope: Scope, *, keep_alive: bool, expects_continue: bool = False) -> None:
         self.scope = scope
         self.keep_alive = keep_alive
         self.complete = False
-        """The request is here to its last byte."""
+        """The request has arrived to its last byte."""
         self.started = False
         self.answered = False
         self.gone = False
-        """Nobody is there any more to be answered."""
+        """The caller is gone."""
         self.unread = 0
         """Bytes taken from the network since the application last asked."""
         self.waiting = False
@@ -54,24 +54,24 @@ class Exchange:
         self._chunked = False
 
     def feed(self, data: bytes) -> None:
-        """A piece of the body; thrown away once the answer has begun."""
+        """Takes a piece of the body, unless it is answered already."""
         if not self.answered:
             self._body += data
             self._changed.set()
 
     def finish(self) -> None:
-        """That was all of the body."""
+        """Notes the end of the body."""
         self.complete = True
         self._changed.set()
 
     def lose(self) -> None:
-        """The caller went away, or took too long."""
+        """Notes that the caller went away, or took too long."""
         self.gone = True
         self._body.clear()
         self._changed.set()
 
     async def receive(self) -> Message:
-        """A piece of the body as soon as there is one; `http.disconnect` when nobody is there, or all is said."""
+        """Returns the next piece of the body; `http.disconnect` when the caller is gone or has its answer."""
         if self._expects_continue and not (self.started or self.gone):
             self._expects_continue = False
             self._line.write(CONTINUE)
@@ -90,7 +90,7 @@ class Exchange:
         return {"type": "http.request", "body": body, "more_body": not self.complete}
 
     async def send(self, message: Message) -> None:
-        """The answer's head, then its body in pieces. Does nothing when the caller is gone."""
+        """Sends the answer's head, then its body in pieces. Does nothing when the caller is gone."""
         await self._line.drained()
         if self.gone:
             return
@@ -125,7 +125,7 @@ class Exchange:
             if self._chunked:
                 lines.append(b"transfer-encoding: chunked\r\n")
         if not self.complete:
-            self.keep_alive = False  # what is left of the body is not waited for
+            self.keep_alive = False  # the rest of the body is not waited for
         if not self.keep_alive:
             lines.append(CLOSE)
         lines.append(b"\r\n")

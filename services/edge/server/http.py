@@ -1,14 +1,14 @@
-"""Listens, and stops in order."""
+"""Listens for connections, and stops in an orderly way."""
 
 import asyncio
 import socket
 
 from starlette.types import ASGIApp
 
+from services.edge.server.addresses import Proxies
+from services.edge.server.admission import Admission
 from services.edge.server.bounds import Bounds
 from services.edge.server.connection import Connection
-from services.edge.server.door import Door
-from services.edge.server.peers import Proxies
 from services.runtime.logs import get_logger
 
 log = get_logger(__name__)
@@ -16,7 +16,7 @@ log = get_logger(__name__)
 SWEEP_SECONDS = 0.5
 BACKLOG = 1024
 RECEIVE_BUFFER = 65_536
-"""Bytes that the kernel takes of a connection ahead of us."""
+"""Bytes of a connection that the kernel holds for us."""
 
 
 class HttpServer:
@@ -29,23 +29,23 @@ class HttpServer:
         port: int,
         *,
         drain: float,
-        door: Door | None = None,
+        admission: Admission | None = None,
     ) -> None:
-        self.door = door or Door(Bounds(), Proxies(""))
+        self.admission = admission or Admission(Bounds(), Proxies(""))
         self.port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        """Where it listens, once it does."""
+        """The port, once it listens."""
         self._app = app
         self._address = (host, port)
         self._drain = drain
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Background work of the service. Raises OSError when the port is taken."""
+        """Serves until `stop` is set. Raises OSError when the port is taken."""
         server = await self._listen()
         stopping = asyncio.create_task(stop.wait())
         try:
             while not stopping.done():
                 await asyncio.wait({stopping}, timeout=SWEEP_SECONDS)
-                self.door.sweep()
+                self.admission.close_overdue()
         finally:
             stopping.cancel()
             server.close()
@@ -58,20 +58,20 @@ class HttpServer:
         family, _, _, _, address = found[0]
         listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        server = await loop.create_server(lambda: Connection(self.door, self._app), sock=listener, backlog=BACKLOG)
+        server = await loop.create_server(lambda: Connection(self.admission, self._app), sock=listener, backlog=BACKLOG)
         self.port.set_result(int(listener.getsockname()[1]))
         log.info("listening", address=f"{host}:{self.port.result()}")
         return server
 
     async def _finish(self) -> None:
-        """Let what is under way be answered; then close every connection."""
-        self.door.closing = True
-        for guest in list(self.door.guests):
-            guest.leave()
-        if self.door.tasks:
-            await asyncio.wait(set(self.door.tasks), timeout=self._drain)
-        for task in list(self.door.tasks):
+        """Lets requests under way be answered, then closes every connection."""
+        self.admission.closing = True
+        for connection in list(self.admission.connections):
+            connection.finish()
+        if self.admission.requests:
+            await asyncio.wait(set(self.admission.requests), timeout=self._drain)
+        for task in list(self.admission.requests):
             task.cancel()
-        await asyncio.gather(*self.door.tasks, return_exceptions=True)
-        for guest in list(self.door.guests):
-            guest.leave()
+        await asyncio.gather(*self.admission.requests, return_exceptions=True)
+        for connection in list(self.admission.connections):
+            connection.finish()

@@ -1,4 +1,4 @@
-"""Bytes into requests, with a bound on all that comes before a body, after it, and around its chunks."""
+"""Parses requests, with bounds on what stands before a body, after it, and around its chunks."""
 
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -14,32 +14,32 @@ NOT_HTTP = Problem(400, "INVALID_HTTP", "This is not a request of HTTP/1.1.")
 _FRAMING = (b"content-length", b"transfer-encoding")
 
 
-class Taker(Protocol):
-    """What gets the requests."""
+class RequestHandler(Protocol):
+    """Is told of requests as they arrive."""
 
     def begun(self, scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
-        """A request's head is here."""
+        """The head of a request has arrived."""
 
     def body(self, data: bytes) -> None:
-        """A piece of its body."""
+        """A piece of its body has arrived."""
 
     def complete(self) -> None:
-        """That was all of it."""
+        """The request has ended."""
 
 
 class RequestParser:
-    """Feeds a taker. When `refusal` is set, or after `stop`, nothing more is parsed."""
+    """Tells a handler of requests. When `refusal` is set, or after `stop`, nothing more is parsed."""
 
-    def __init__(self, bounds: Bounds, taker: Taker) -> None:
+    def __init__(self, bounds: Bounds, handler: RequestHandler) -> None:
         self.refusal: Problem | None = None
         """What is wrong with the request that is being read."""
         self.in_head = True
-        """Between two requests, or in the headers of one."""
+        """It is between two requests, or in the headers of one."""
         self.head_bytes = 0
-        """What came of a request whose headers are not complete; what came with its forerunner's end is not counted."""
+        """Bytes received of a request's unfinished head, but for those that came with the end of the request before."""
         self.stopped = False
         self._bounds = bounds
-        self._taker = taker
+        self._handler = handler
         self._parser: Any = httptools.HttpRequestParser(self)
         self._declining = False
         self._url = b""
@@ -47,7 +47,7 @@ class RequestParser:
         self._counted = 0
 
     def feed(self, data: bytes) -> None:
-        """Parse what came from the network."""
+        """Parses what came from the network."""
         if self.in_head:
             self.head_bytes += len(data)
         try:
@@ -60,15 +60,15 @@ class RequestParser:
             self._refuse(HEAD_TOO_LARGE)
 
     def stop(self) -> None:
-        """Hear no more."""
+        """Parses nothing more."""
         self.stopped = True
 
     def close(self) -> None:
-        """Let go of the taker, so that nothing is left for the garbage collector."""
+        """Lets go of the handler, so that no cycle is left for the garbage collector."""
         self.stopped = True
-        del self._parser, self._taker
+        del self._parser, self._handler
 
-    # What httptools calls.
+    # Called by httptools.
 
     def on_message_begin(self) -> None:
         if not self._declining:
@@ -79,7 +79,7 @@ class RequestParser:
             self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Of the head, or of a trailer, which is counted and left out."""
+        """Keeps a header of the head. One of a trailer is counted only."""
         if self._count(len(name) + len(value)) and self.in_head:
             self._headers.append((name.lower(), value))
             if len(self._headers) > self._bounds.headers:
@@ -94,27 +94,27 @@ class RequestParser:
         except (ValueError, httptools.HttpParserError):
             self._refuse(NOT_HTTP)
             return
-        # Older clients know no `100 Continue`, and of a connection that stays open they would have to be told.
+        # A client of HTTP/1.0 knows no `100 Continue`, and expects the connection to end with the answer.
         modern = scope["http_version"] == "1.1"
         expects = any(name == b"expect" and value.lower() == b"100-continue" for name, value in self._headers)
         keep_alive = modern and bool(self._parser.should_keep_alive())
-        self._taker.begun(scope, keep_alive=keep_alive, expects_continue=modern and expects)
+        self._handler.begun(scope, keep_alive=keep_alive, expects_continue=modern and expects)
 
     def on_body(self, body: bytes) -> None:
         if not self.stopped:
-            self._taker.body(body)
+            self._handler.body(body)
 
     def on_message_complete(self) -> None:
         if self.refusal is not None or (self._parser.should_upgrade() and not self._declining):
             return
         self.in_head, self.head_bytes = True, 0
         if not self.stopped:
-            self._taker.complete()
+            self._handler.complete()
 
-    # How it is done.
+    # The inner workings.
 
     def _scope(self) -> Scope:
-        """Raises ValueError or HttpParserError for an address that is none."""
+        """Raises ValueError or HttpParserError for an address that is not one."""
         url = httptools.parse_url(self._url)
         path = (url.path or b"/").decode("ascii")
         return {
@@ -131,7 +131,7 @@ class RequestParser:
         }
 
     def _count(self, size: int) -> bool:
-        """Whether there is room for so many bytes more of headers."""
+        """Counts bytes of headers, and returns whether there is room for them."""
         if self.stopped or self._declining or self.refusal is not None:
             return False
         self._counted += size
@@ -144,7 +144,7 @@ class RequestParser:
             self.refusal = problem
 
     def _decline_upgrade(self, rest: bytes) -> None:
-        """Go on as if it had not been asked for. httptools leaves out the body then, so a new parser reads that."""
+        """Goes on as if no upgrade was asked for. httptools skips the body then, so a new parser reads that."""
         lines = b"".join(b"%b: %b\r\n" % header for header in self._headers if header[0] in _FRAMING)
         self._parser = httptools.HttpRequestParser(self)
         self._declining = True

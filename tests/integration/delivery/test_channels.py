@@ -86,8 +86,8 @@ async def test_secrets_are_sealed_at_rest(delivery: Delivery, postgres_url: str)
                     assert b"token-1" not in stored, table
         # Sealed bytes that are moved to another channel do not open there.
         await connection.execute(
-            "UPDATE delivery.channels SET token = (SELECT token FROM delivery.channels WHERE channel_id = $1)"
-            " WHERE channel_id = $2",
+            "UPDATE delivery.channels SET secrets = secrets || (SELECT jsonb_build_object('token', secrets -> 'token')"
+            " FROM delivery.channels WHERE channel_id = $1) WHERE channel_id = $2",
             CHANNEL,
             "sealed",
         )
@@ -207,7 +207,9 @@ async def test_a_wrong_address_breaks_the_channel_until_it_is_corrected(
     else:
         connection = await asyncpg.connect(postgres_url)
         await connection.execute(
-            "UPDATE delivery.channels SET api_base = $1, revision = nextval('delivery.channel_revisions')", wrong
+            "UPDATE delivery.channels SET settings = jsonb_build_object('api_base', $1::text),"
+            " revision = nextval('delivery.channel_revisions')",
+            wrong,
         )
         await connection.close()
         await operator.update_channel(update(delivery, "bot_id", request_id="0", bot_id="salon"))  # the service looks

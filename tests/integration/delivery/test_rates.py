@@ -14,6 +14,7 @@ from parley.limits.v1 import limits_pb2
 
 from parley_client.errors import Unavailable
 from services.delivery.domain.channels import Channel, Provider
+from services.delivery.providers.chat2desk import Chat2DeskSettings
 from services.delivery.rates import LimitsRates
 from services.limits.domain import FailureMode, Rule, Rules, Scope, SlidingWindow
 from tests.integration.limits.stores import Stores, stores
@@ -40,7 +41,8 @@ def rules(limit: int) -> Rules:
 
 def channel_of(number: int = 1) -> Channel:
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    return Channel(number, "acme", f"channel-{number}", Provider.CHAT2DESK, "bot", "", True, "", "", "", 1, at, at)
+    settings = Chat2DeskSettings()
+    return Channel(number, "acme", f"channel-{number}", Provider.CHAT2DESK, "bot", settings, True, "", {}, 1, at, at)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from services.delivery.domain.channels import Channel
 from services.delivery.domain.channels import Provider as ProviderKind
 from services.delivery.domain.outbox import NewDelivery
 from services.delivery.domain.parts import PartState
-from services.delivery.providers.chat2desk import Chat2Desk
+from services.delivery.providers.chat2desk import Chat2Desk, Chat2DeskSettings
 from services.delivery.providers.http import HttpClient
 from services.delivery.usecases.gates import Gates
 from services.delivery.usecases.handover import Handover
@@ -19,7 +19,7 @@ from services.runtime.egress import Egress
 from services.runtime.lanes.shares import Share
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
-CHANNEL = Channel(1, "acme", "c", ProviderKind.CHAT2DESK, "bot", "", True, "", "", "", 1, AT, AT)
+CHANNEL = Channel(1, "acme", "c", ProviderKind.CHAT2DESK, "bot", Chat2DeskSettings(), True, "", {}, 1, AT, AT)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from services.delivery.domain.channels import Channel, Provider
 from services.delivery.domain.failures import Failure, FailureKind
 from services.delivery.domain.scrubbing import scrub
 from services.delivery.providers.base import Outbound, Sent
-from services.delivery.providers.chat2desk import Chat2Desk
+from services.delivery.providers.chat2desk import Chat2Desk, Chat2DeskSettings
 from services.delivery.providers.classify import retry_after
 from services.delivery.providers.http import NoAnswer, NotSent
 from services.delivery.providers.wire import Answer, Target
@@ -22,7 +22,8 @@ OUTBOUND = Outbound("0198d2a0-0000-7000-8000-000000000001.0", "42", "Сколь�
 
 
 def channel(api_base: str = "https://api.example") -> Channel:
-    return Channel(1, "acme", "c", Provider.CHAT2DESK, "water", api_base, True, "", "tok-en", "s", 1, NOW, NOW)
+    settings, secrets = Chat2DeskSettings(api_base), {"token": "tok-en", "webhook_secret": "s"}
+    return Channel(1, "acme", "c", Provider.CHAT2DESK, "water", settings, True, "", secrets, 1, NOW, NOW)
 
 
 @dataclass

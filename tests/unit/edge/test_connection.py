@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
+from services.edge.server.addresses import Proxies
+from services.edge.server.admission import Admission
 from services.edge.server.bounds import Bounds
 from services.edge.server.connection import Connection
-from services.edge.server.door import Door
-from services.edge.server.peers import Proxies
 
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
 REQUESTS = (
@@ -66,28 +66,28 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def feed(pieces: list[bytes]) -> tuple[Transport, Door]:
+async def feed(pieces: list[bytes]) -> tuple[Transport, Admission]:
     """What becomes of a connection that gets these, and then ends."""
-    door, transport = Door(Bounds(), Proxies("")), Transport()
-    connection = Connection(door, echo)
+    admission, transport = Admission(Bounds(), Proxies("")), Transport()
+    connection = Connection(admission, echo)
     connection.connection_made(transport)
     for piece in pieces:
         connection.data_received(piece)
         for _ in range(20):
             await asyncio.sleep(0)
     connection.connection_lost(None)
-    while door.tasks:
+    while admission.requests:
         await asyncio.sleep(0)
-    return transport, door
+    return transport, admission
 
 
 @given(st.lists(st.integers(0, len(REQUESTS)), max_size=12))
 def test_requests_are_the_same_however_they_are_cut(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(REQUESTS)]
     pieces = [REQUESTS[start:end] for start, end in pairwise(edges) if start < end]
-    transport, door = asyncio.run(feed(pieces))
+    transport, admission = asyncio.run(feed(pieces))
     assert re.findall(rb"\r\n\r\n(/[a-z]*)", transport.written) == ANSWERS
-    assert transport.closed and not door.guests and not door.refused
+    assert transport.closed and not admission.connections and not admission.refused
 
 
 NOISE = st.sampled_from([b"\r\n", b"\r\n\r\n", b"GET / HTTP/1.1\r\n", UPGRADE, b"\x00", b": ", b"0\r\n\r\n"])
@@ -96,8 +96,8 @@ FRAMES = st.sampled_from([b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked
 
 @given(st.lists(st.one_of(NOISE, FRAMES, st.binary(max_size=40)), max_size=20))
 def test_nothing_that_comes_raises_or_stays(pieces: list[bytes]) -> None:
-    transport, door = asyncio.run(feed([piece for piece in pieces if piece]))
-    assert not door.guests and not door.tasks
+    transport, admission = asyncio.run(feed([piece for piece in pieces if piece]))
+    assert not admission.connections and not admission.requests
     assert all(status in (b"200", b"400") for status in re.findall(rb"HTTP/1.1 (\d+)", transport.written))
 
 

@@ -106,8 +106,8 @@ def test_a_chat2desk_channel_comes_with_its_webhook_address(stack: Scripted) -> 
     assert shown["webhook_secret"] == "s/3cret"
     assert shown["provider"] == "CHAT2DESK"
     request = stack.one("CreateChannel")
-    assert request.channel.api_base == "http://x/chat2desk"
-    assert (request.secrets.token, request.secrets.webhook_secret) == ("T", "")
+    assert request.channel.settings.chat2desk.api_base == "http://x/chat2desk"
+    assert dict(request.secrets.values) == {"token": "T"}
 
 
 @pytest.mark.parametrize(
@@ -117,6 +117,7 @@ def test_a_chat2desk_channel_comes_with_its_webhook_address(stack: Scripted) -> 
         ("--provider telegram", "'chat2desk'"),
         ("--provider chat2desk", "needs --token"),
         ("--provider chat2desk --token T --mode polling", "'webhook'"),
+        ("--provider api --api-base https://x.example", "no --api-base"),
     ],
 )
 def test_options_that_do_not_fit_the_provider_are_refused(stack: Scripted, options: str, words: str) -> None:
@@ -136,7 +137,9 @@ def test_a_channels_new_address_needs_its_token_again(stack: Scripted) -> None:
     assert "needs --token again" in refused.stderr
     document("channels", "update", "shop", "--api-base", "https://other.example/", "--token", "T")
     request = stack.one("UpdateChannel")
-    assert (request.channel.api_base, request.secrets.token) == ("https://other.example", "T")
+    assert list(request.update_mask.paths) == ["settings.chat2desk.api_base"]
+    assert request.channel.settings.chat2desk.api_base == "https://other.example"
+    assert dict(request.secrets.values) == {"token": "T"}
 
 
 def test_a_channels_update_names_only_what_was_given(stack: Scripted) -> None:

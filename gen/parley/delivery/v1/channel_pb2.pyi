@@ -62,6 +62,8 @@ class Channel(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    SECRET_NAMES_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """The tenant."""
     channel_id: _builtins.str
@@ -71,15 +73,12 @@ class Channel(_message.Message):
     bot_id: _builtins.str
     """The bot that answers."""
     api_base: _builtins.str
-    """Address of the provider's API, without a slash at its end; the provider's own when empty. Public addresses over
-    https only, without user name, query or fragment; others by the setting PARLEY_EGRESS_ALLOW. A new one needs the
-    token again in the same call.
-    """
+    """The `api_base` of `settings`, for callers that do not know `settings` yet. Read only where `settings` is not set."""
     enabled: _builtins.bool
     """Receives and sends. Changed by EnableChannel and DisableChannel only."""
     broken_reason: _builtins.str
     """Why nothing can be sent by the channel: the provider refuses its token, or its address is none; empty when all is
-    well. A new token or address clears it, and EnableChannel. Written by the service.
+    well. A new token, new settings and EnableChannel clear it. Written by the service.
     """
     has_token: _builtins.bool
     """A token is stored. Written by the service."""
@@ -92,6 +91,16 @@ class Channel(_message.Message):
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp:
         """When it last changed. Written by the service."""
+
+    @_builtins.property
+    def settings(self) -> Global___ChannelSettings:
+        """What its provider lets be set. A channel always has settings of its provider's kind; when CreateChannel gives none,
+        all of them have their defaults.
+        """
+
+    @_builtins.property
+    def secret_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the secrets that are stored, sorted, for example `token`. Written by the service."""
 
     def __init__(
         self,
@@ -107,36 +116,142 @@ class Channel(_message.Message):
         revision: _builtins.int = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        settings: Global___ChannelSettings | None = ...,
+        secret_names: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "settings", b"settings", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_base", b"api_base", "bot_id", b"bot_id", "broken_reason", b"broken_reason", "channel_id", b"channel_id", "created_at", b"created_at", "enabled", b"enabled", "has_token", b"has_token", "provider", b"provider", "revision", b"revision", "tenant_id", b"tenant_id", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_base", b"api_base", "bot_id", b"bot_id", "broken_reason", b"broken_reason", "channel_id", b"channel_id", "created_at", b"created_at", "enabled", b"enabled", "has_token", b"has_token", "provider", b"provider", "revision", b"revision", "secret_names", b"secret_names", "settings", b"settings", "tenant_id", b"tenant_id", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Channel: _TypeAlias = Channel  # noqa: Y015
 
 @_typing.final
-class ChannelSecrets(_message.Message):
-    """What must stay secret of a channel. Encrypted at rest."""
+class ChannelSettings(_message.Message):
+    """The settings of a channel, one kind for each provider. The kind must be that of the channel's `provider`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    API_FIELD_NUMBER: _builtins.int
+    CHAT2DESK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def api(self) -> Global___ApiSettings:
+        """Of the REST API."""
+
+    @_builtins.property
+    def chat2desk(self) -> Global___Chat2DeskSettings:
+        """Of Chat2Desk."""
+
+    def __init__(
+        self,
+        *,
+        api: Global___ApiSettings | None = ...,
+        chat2desk: Global___Chat2DeskSettings | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["api", b"api", "chat2desk", b"chat2desk", "provider", b"provider"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api", b"api", "chat2desk", b"chat2desk", "provider", b"provider"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_provider: _TypeAlias = _typing.Literal["api", "chat2desk"]  # noqa: Y015
+    _WhichOneofArgType_provider: _TypeAlias = _typing.Literal["provider", b"provider"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_provider) -> _WhichOneofReturnType_provider | None: ...
+
+Global___ChannelSettings: _TypeAlias = ChannelSettings  # noqa: Y015
+
+@_typing.final
+class ApiSettings(_message.Message):
+    """Settings of a channel of the REST API. It calls nobody, and has none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApiSettings: _TypeAlias = ApiSettings  # noqa: Y015
+
+@_typing.final
+class Chat2DeskSettings(_message.Message):
+    """Settings of a Chat2Desk channel. Its secrets are `token`, for Chat2Desk's API, and `webhook_secret`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    API_BASE_FIELD_NUMBER: _builtins.int
+    api_base: _builtins.str
+    """Address of the API, without a slash at its end; `https://api.chat2desk.com` when empty. Only public addresses over
+    https are taken, without user name, query or fragment; the setting PARLEY_EGRESS_ALLOW allows others. A new address
+    needs the token again in the same call.
+    """
+    def __init__(
+        self,
+        *,
+        api_base: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_base", b"api_base"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Chat2DeskSettings: _TypeAlias = Chat2DeskSettings  # noqa: Y015
+
+@_typing.final
+class ChannelSecrets(_message.Message):
+    """The secrets of a channel. They are sealed at rest, and no call returns those that are for the provider's API."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ValuesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TOKEN_FIELD_NUMBER: _builtins.int
     WEBHOOK_SECRET_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """What the provider's API wants from us."""
+    """The same as `token` in `values`, for callers that do not know `values` yet. Ignored where the provider has none."""
     webhook_secret: _builtins.str
-    """What the provider's webhook must show us."""
+    """The same as `webhook_secret` in `values`, for callers that do not know `values` yet. Ignored where the provider has
+    none.
+    """
+    @_builtins.property
+    def values(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Secrets by name. The provider's settings message says which names a channel of it has; others are refused. `token`
+        is what the provider's API asks of us, `webhook_secret` what the provider's webhooks show us.
+        """
+
     def __init__(
         self,
         *,
         token: _builtins.str = ...,
         webhook_secret: _builtins.str = ...,
+        values: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token", "webhook_secret", b"webhook_secret"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token", "values", b"values", "webhook_secret", b"webhook_secret"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -162,7 +277,7 @@ class CreateChannelRequest(_message.Message):
 
     @_builtins.property
     def secrets(self) -> Global___ChannelSecrets:
-        """Its secrets. A webhook secret that is empty is made."""
+        """Its secrets. Those that can be made and are not given are made."""
 
     def __init__(
         self,
@@ -186,23 +301,49 @@ class CreateChannelResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class SecretsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CHANNEL_FIELD_NUMBER: _builtins.int
     WEBHOOK_SECRET_FIELD_NUMBER: _builtins.int
+    SECRETS_FIELD_NUMBER: _builtins.int
     webhook_secret: _builtins.str
-    """The webhook secret, given or made."""
+    """The same as `webhook_secret` in `secrets`."""
     @_builtins.property
     def channel(self) -> Global___Channel:
         """As stored."""
+
+    @_builtins.property
+    def secrets(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Secrets that prove the provider's webhooks, by name, given or made: the provider must be told them."""
 
     def __init__(
         self,
         *,
         channel: Global___Channel | None = ...,
         webhook_secret: _builtins.str = ...,
+        secrets: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "webhook_secret", b"webhook_secret"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "secrets", b"secrets", "webhook_secret", b"webhook_secret"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -240,23 +381,49 @@ class GetChannelResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class SecretsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CHANNEL_FIELD_NUMBER: _builtins.int
     WEBHOOK_SECRET_FIELD_NUMBER: _builtins.int
+    SECRETS_FIELD_NUMBER: _builtins.int
     webhook_secret: _builtins.str
-    """For edges only; empty for others."""
+    """The same as `webhook_secret` in `secrets`."""
     @_builtins.property
     def channel(self) -> Global___Channel:
         """The channel."""
+
+    @_builtins.property
+    def secrets(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Secrets that prove the provider's webhooks, by name. For edges only; empty for others."""
 
     def __init__(
         self,
         *,
         channel: Global___Channel | None = ...,
         webhook_secret: _builtins.str = ...,
+        secrets: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "webhook_secret", b"webhook_secret"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "secrets", b"secrets", "webhook_secret", b"webhook_secret"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -283,11 +450,13 @@ class UpdateChannelRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """`bot_id`, `api_base`; empty when only secrets change."""
+        """`bot_id`, `settings` or a field in it, such as `settings.chat2desk.api_base`, or `api_base`; empty when only secrets
+        change.
+        """
 
     @_builtins.property
     def secrets(self) -> Global___ChannelSecrets:
-        """Secrets that are not empty replace the stored ones."""
+        """Secrets that are given replace the stored ones; the others stay."""
 
     def __init__(
         self,
@@ -576,23 +745,49 @@ class WatchChannelsResponse(_message.Message):
 
         DESCRIPTOR: _descriptor.Descriptor
 
+        @_typing.final
+        class SecretsEntry(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            KEY_FIELD_NUMBER: _builtins.int
+            VALUE_FIELD_NUMBER: _builtins.int
+            key: _builtins.str
+            value: _builtins.str
+            def __init__(
+                self,
+                *,
+                key: _builtins.str = ...,
+                value: _builtins.str = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
         CHANNEL_FIELD_NUMBER: _builtins.int
         WEBHOOK_SECRET_FIELD_NUMBER: _builtins.int
+        SECRETS_FIELD_NUMBER: _builtins.int
         webhook_secret: _builtins.str
-        """Its webhook secret."""
+        """The same as `webhook_secret` in `secrets`."""
         @_builtins.property
         def channel(self) -> Global___Channel:
             """The channel."""
+
+        @_builtins.property
+        def secrets(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+            """Secrets that prove the provider's webhooks, by name."""
 
         def __init__(
             self,
             *,
             channel: Global___Channel | None = ...,
             webhook_secret: _builtins.str = ...,
+            secrets: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "webhook_secret", b"webhook_secret"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "secrets", b"secrets", "webhook_secret", b"webhook_secret"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -82,14 +82,14 @@ class ChannelServiceServicer:
     """
 
     def CreateChannel(self, request, context):
-        """Creates a channel. A webhook secret that is not given is made, and returned here and to edges only.
+        """Creates a channel. Secrets that can be made and are not given are made, and returned here and to edges only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetChannel(self, request, context):
-        """Returns a channel. Its secret comes along for edges only.
+        """Returns a channel. Secrets come along for edges only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,7 +131,7 @@ class ChannelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchChannels(self, request, context):
-        """Streams all channels with their secrets, then each change, for edges to mirror.
+        """Streams all channels with the secrets that prove their webhooks, then each change, for edges to mirror.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -17,9 +17,9 @@ class ChannelServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateChannel: _aio.UnaryUnaryMultiCallable[_channel_pb2.CreateChannelRequest, _channel_pb2.CreateChannelResponse]
-    """Creates a channel. A webhook secret that is not given is made, and returned here and to edges only."""
+    """Creates a channel. Secrets that can be made and are not given are made, and returned here and to edges only."""
     GetChannel: _aio.UnaryUnaryMultiCallable[_channel_pb2.GetChannelRequest, _channel_pb2.GetChannelResponse]
-    """Returns a channel. Its secret comes along for edges only."""
+    """Returns a channel. Secrets come along for edges only."""
     UpdateChannel: _aio.UnaryUnaryMultiCallable[_channel_pb2.UpdateChannelRequest, _channel_pb2.UpdateChannelResponse]
     """Changes the fields that the mask names, and secrets that are given."""
     DeleteChannel: _aio.UnaryUnaryMultiCallable[_channel_pb2.DeleteChannelRequest, _channel_pb2.DeleteChannelResponse]
@@ -31,7 +31,7 @@ class ChannelServiceStub:
     DisableChannel: _aio.UnaryUnaryMultiCallable[_channel_pb2.DisableChannelRequest, _channel_pb2.DisableChannelResponse]
     """Stops a channel. Messages that come in are stored as rejected; what is to go out waits."""
     WatchChannels: _aio.UnaryStreamMultiCallable[_channel_pb2.WatchChannelsRequest, _channel_pb2.WatchChannelsResponse]
-    """Streams all channels with their secrets, then each change, for edges to mirror."""
+    """Streams all channels with the secrets that prove their webhooks, then each change, for edges to mirror."""
 
 class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps channels and their secrets. Channel ids are unique over all tenants."""
@@ -42,7 +42,7 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _channel_pb2.CreateChannelRequest,
         context: _aio.ServicerContext[_channel_pb2.CreateChannelRequest, _abc.Awaitable[_channel_pb2.CreateChannelResponse]],
     ) -> _abc.Awaitable[_channel_pb2.CreateChannelResponse]:
-        """Creates a channel. A webhook secret that is not given is made, and returned here and to edges only."""
+        """Creates a channel. Secrets that can be made and are not given are made, and returned here and to edges only."""
 
     @_abc_1.abstractmethod
     def GetChannel(
@@ -50,7 +50,7 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _channel_pb2.GetChannelRequest,
         context: _aio.ServicerContext[_channel_pb2.GetChannelRequest, _abc.Awaitable[_channel_pb2.GetChannelResponse]],
     ) -> _abc.Awaitable[_channel_pb2.GetChannelResponse]:
-        """Returns a channel. Its secret comes along for edges only."""
+        """Returns a channel. Secrets come along for edges only."""
 
     @_abc_1.abstractmethod
     def UpdateChannel(
@@ -98,6 +98,6 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _channel_pb2.WatchChannelsRequest,
         context: _aio.ServicerContext[_channel_pb2.WatchChannelsRequest, _abc.AsyncIterator[_channel_pb2.WatchChannelsResponse]],
     ) -> _abc.AsyncIterator[_channel_pb2.WatchChannelsResponse]:
-        """Streams all channels with their secrets, then each change, for edges to mirror."""
+        """Streams all channels with the secrets that prove their webhooks, then each change, for edges to mirror."""
 
 def add_ChannelServiceServicer_to_server(servicer: ChannelServiceServicer, server: _aio.Server) -> None: ...

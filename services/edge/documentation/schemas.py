@@ -9,15 +9,6 @@ REPLY = {"message_id": MESSAGE_ID, "reply": "Begin with the first photo.", "toke
 EVENTS = (
     'event: delta\ndata: {"text":"Begin with"}\n\nevent: done\ndata: {"message_id":"0199…","reply":"Begin with …"}\n'
 )
-HOOK = {
-    "hook_type": "inbox",
-    "type": "from_client",
-    "message_id": 3001,
-    "client_id": 77,
-    "text": "Здравствуйте",
-    "client": {"id": 77, "name": "Айгуль", "phone": "+996555123456"},
-    "event_time": "2026-11-21T08:00:00Z",
-}
 _SERVICES = ("dialog", "delivery", "context", "limits")
 HEALTHY = {"status": "ok", "postgres": "ok", "redis": "ok", "queue": "ok", "services": dict.fromkeys(_SERVICES, "ok")}
 UNHEALTHY = {
@@ -37,7 +28,6 @@ def _object(required: tuple[str, ...] = (), /, **properties: dict[str, Any]) -> 
     return {"type": "object", "required": list(required), "properties": properties}
 
 
-_ID = ["integer", "string"]
 _TEXT = ["string", "null"]
 _WORD = {"type": "string", "enum": ["ok", "degraded", "down", "unknown"]}
 _COUNT = ["integer", "null"]
@@ -81,40 +71,6 @@ SCHEMAS: dict[str, Any] = {
         ("message_id", "duplicate"),
         message_id=_field(_TEXT, "The message, for `parley trace`; null for a hook that is no message.", format="uuid"),
         duplicate=_field("boolean", "It was stored before; the id is that of the first."),
-    ),
-    "Chat2DeskHook": _object(
-        ("hook_type",),
-        hook_type=_field("string", "What happened.", examples=["inbox", "outbox", "outbox_status"]),
-        type=_field("string", "Of a message: `from_client` when a person wrote it.", examples=["from_client"]),
-        message_id=_field(_ID, "Chat2Desk's id; a message is processed once per id and hook."),
-        client_id=_field(_ID, "The person; `client.id` when absent."),
-        text=_field(_TEXT, "What the person wrote.", maxLength=65_536),
-        photo=_field(_TEXT, "Address of a picture."),
-        audio=_field(_TEXT, "Address of a recording."),
-        video=_field(_TEXT, "Address of a video."),
-        pdf=_field(_TEXT, "Address of a document."),
-        attachments=_field(
-            ["array", "null"],
-            "Further files, 20 at most.",
-            items=_object(
-                link=_field(_TEXT, "Its address."),
-                url=_field(_TEXT, "Its address, when `link` is absent."),
-                name=_field(_TEXT, "Its name."),
-            ),
-        ),
-        client={
-            **_object(
-                id=_field([*_ID, "null"], "The person."),
-                phone=_field([*_TEXT, "integer"], "Their phone number."),
-                name=_field(_TEXT, "Their name."),
-            ),
-            "description": "The person, as Chat2Desk knows them.",
-        },
-        event_time=_field(_TEXT, "When it happened.", format="date-time"),
-        status=_field(_TEXT, "Of `outbox_status`: what became of the reply.", examples=["sent", "delivered", "read"]),
-        external_id=_field([*_ID, "null"], "Of `outbox_status`: our own id of the part, given back."),
-        error={"description": "Of `outbox_status`: why the reply failed."},
-        errors={"description": "The same under its other name."},
     ),
     "Health": _object(
         ("status", "postgres", "redis", "queue", "services"),

@@ -6,8 +6,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from services.edge.docs import page as docs_page
-from services.edge.openapi import DOCUMENT
+from services.edge.documentation.openapi import DOCUMENT
+from services.edge.documentation.page import page as docs_page
 from services.runtime.version import version
 
 _ENCODED = msgspec.json.encode(DOCUMENT)
@@ -16,7 +16,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame
 
 
 async def info(request: Request) -> Response:
-    """Server info as JSON; a landing page for a browser."""
+    """Answers with a page to browsers, and with JSON to everybody else."""
     if "text/html" in request.headers.get("accept", ""):
         return HTMLResponse(_page("Parley", _LANDING))
     body = {
@@ -36,20 +36,20 @@ async def openapi(request: Request) -> Response:
 
 
 async def docs(request: Request) -> Response:
-    """The OpenAPI document as a page to read. It needs no script and nothing from elsewhere."""
+    """The OpenAPI document as a page. It runs no script and loads nothing."""
     html = _page("Parley: HTTP API", docs_page(base_of(request)))
     return HTMLResponse(html, headers={"cache-control": "no-store", "content-security-policy": _POLICY})
 
 
 def base_of(request: Request) -> str:
-    """Where the reader has found us, as far as that looks like an address."""
+    """The address by which the reader has reached this edge, if it looks like one."""
     host = request.headers.get("host", "")
     scheme = "https" if request.headers.get("x-forwarded-proto") == "https" else "http"
     return f"{scheme}://{host if _HOST.fullmatch(host) else '127.0.0.1:8080'}"
 
 
 async def to_docs(request: Request) -> Response:
-    """Where other frameworks keep theirs."""
+    """Redirects to `/docs` from where other frameworks have it."""
     return RedirectResponse("/docs")
 
 

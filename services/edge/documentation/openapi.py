@@ -2,8 +2,13 @@
 
 from typing import Any
 
-from services.edge import schemas
+import msgspec
+
+from services.edge.documentation import schemas
 from services.edge.problems import Problem
+from services.edge.providers import chat2desk
+from services.edge.providers.base import Provider
+from services.edge.providers.registry import PROVIDERS
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
@@ -103,20 +108,24 @@ def _get(summary: str, answers: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"get": {"tags": ["Health"], "summary": summary, "responses": answers, "security": [], **more}}
 
 
-def _hook(summary: str, *parameters: dict[str, Any]) -> dict[str, Any]:
+def _webhook(provider: Provider, *parameters: dict[str, Any], summary: str = "") -> dict[str, Any]:
+    said = provider.documentation
     return {
         "post": {
             "tags": ["Webhooks"],
-            "summary": summary,
-            "description": "The answer is 200 only after the message is stored. `inbox` is a person's message, "
-            "`outbox_status` tells what became of a reply, `outbox` is an echo and ignored; other hooks are stored as "
-            "rejected.",
-            "security": [{"secret_in_header": []}, {"secret_in_address": []}],
+            "summary": summary or said.summary,
+            "description": f"The answer is 200 only after what the body says is stored. {said.description}",
+            "security": [{scheme: []} for scheme in said.schemes],
             "parameters": list(parameters),
-            "requestBody": _body("Chat2DeskHook", schemas.HOOK),
+            "requestBody": _body(said.body.__name__, said.example),
             "responses": _HOOK_ANSWERS,
         }
     }
+
+
+def _schemas_of(provider: Provider) -> dict[str, Any]:
+    """The schema of a body, and those that it refers to."""
+    return msgspec.json.schema_components([provider.documentation.body], ref_template="#/components/schemas/{name}")[1]
 
 
 def _chat(summary: str, description: str, good: dict[str, Any]) -> dict[str, Any]:
@@ -156,8 +165,11 @@ DOCUMENT: dict[str, Any] = {
             "before the first piece is a plain answer with its status.",
             _good("The events.", example=schemas.EVENTS, kind="text/event-stream"),
         ),
-        "/webhooks/chat2desk/{channel_id}": _hook("Takes in a hook of Chat2Desk.", _CHANNEL),
-        "/webhook/chat2desk": _hook("The same, for the channel that the setting PARLEY_EDGE_CHAT2DESK_CHANNEL names."),
+        **{f"/webhooks/{name}/{{channel_id}}": _webhook(provider, _CHANNEL) for name, provider in PROVIDERS.items()},
+        "/webhook/chat2desk": _webhook(
+            chat2desk.PROVIDER,
+            summary="The same, for the channel that the setting PARLEY_EDGE_CHAT2DESK_CHANNEL names.",
+        ),
         "/health": _get(
             "How the services, the stores and the queues are.",
             {
@@ -187,17 +199,10 @@ DOCUMENT: dict[str, Any] = {
                 "name": "X-API-KEY",
                 "description": "Made by `parley keys create --scope chat`; it names the tenant and the channel.",
             },
-            "secret_in_header": {
-                "type": "apiKey",
-                "in": "header",
-                "name": "X-Webhook-Secret",
-                "description": "The channel's webhook secret.",
-            },
-            "secret_in_address": {
-                "type": "apiKey",
-                "in": "query",
-                "name": "secret",
-                "description": "The channel's webhook secret, for providers that send no header of ours.",
+            **{
+                name: scheme
+                for provider in PROVIDERS.values()
+                for name, scheme in provider.documentation.schemes.items()
             },
             "token": {
                 "type": "http",
@@ -205,6 +210,7 @@ DOCUMENT: dict[str, Any] = {
                 "description": "An operator's or a service's token for every tenant.",
             },
         },
-        "schemas": schemas.SCHEMAS,
+        "schemas": schemas.SCHEMAS
+        | {name: schema for provider in PROVIDERS.values() for name, schema in _schemas_of(provider).items()},
     },
 }

@@ -1,6 +1,6 @@
 """EDGE-3: secrets of webhooks."""
 
-from services.edge.signatures import secret_matches
+from services.edge.providers.proofs import secret_matches
 
 
 def test_the_right_secret_matches_wherever_it_is_shown() -> None:

@@ -1,4 +1,4 @@
-"""Whether a webhook really comes from the provider. Everything here fails closed and compares in constant time."""
+"""Proofs that a webhook comes from its provider. All of them fail closed, and compare in constant time."""
 
 import hmac
 

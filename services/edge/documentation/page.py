@@ -1,39 +1,46 @@
-"""The OpenAPI document as a page to read: fields, authentication, answers, and commands that work when pasted."""
+"""Renders the OpenAPI document as a page: fields, authentication, answers, and commands that work when pasted."""
 
 import json
 from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
-from services.edge.openapi import DOCUMENT
+from services.edge.documentation.openapi import DOCUMENT
+from services.edge.providers.registry import PROVIDERS
 
-_STATE = '"${PARLEY_HOME:-.parley}/demo.json"'
-_KEY = f"""KEY=$(python3 -c 'import json, sys; print(json.load(sys.stdin)["api"]["key"])' < {_STATE})"""
-_SECRET = f"""SECRET=$(python3 -c 'import json, sys; print(json.load(sys.stdin)["chat2desk"]["secret"])' < {_STATE})"""
+
+def _demo(variable: str, name: str, field: str) -> str:
+    """A shell command that sets a variable to a value of the demo tenant."""
+    read = f"""python3 -c 'import json, sys; print(json.load(sys.stdin)["{name}"]["{field}"])'"""
+    return f'{variable}=$({read} < "${{PARLEY_HOME:-.parley}}/demo.json")'
+
+
+_KEY = _demo("KEY", "api", "key")
 _TYPE = "-H 'content-type: application/json'"
 COMMANDS = {
     "/v1/chat/send": [_KEY, 'curl -sS {url} -H "X-API-KEY: $KEY" ' + _TYPE + " \\\n  -d '{body}'"],
     "/v1/chat/stream": [_KEY, 'curl -sSN {url} -H "X-API-KEY: $KEY" ' + _TYPE + " \\\n  -d '{body}'"],
-    "/webhooks/chat2desk/{channel_id}": [_SECRET, 'curl -sS "{url}?secret=$SECRET" ' + _TYPE + " \\\n  -d '{body}'"],
-    "/webhook/chat2desk": [_SECRET, 'curl -sS {url} -H "X-Webhook-Secret: $SECRET" ' + _TYPE + " \\\n  -d '{body}'"],
     "/health": ['curl -sS {url} -H "authorization: Bearer $(cat "${PARLEY_HOME:-.parley}/operator.token")"'],
 }
-"""How to try it on a local stack, from its repository's folder; a plain GET where nothing stands here."""
+"""Commands that try a path on a local stack, when run in the repository's folder."""
 
 
 def commands(path: str, operation: Mapping[str, Any], base: str) -> str:
-    """What to paste into a shell. The hook's id is the time, so that it is no duplicate when pasted again."""
-    url = base + path.replace("{channel_id}", "demo-chat2desk")
-    body = ""
+    """The commands to paste into a shell. A webhook's id is the time, so pasting it again makes no duplicate."""
+    url, body, lines = base + path, "", COMMANDS.get(path, ["curl -sS {url}"])
     if "requestBody" in operation:
         body = json.dumps(_of_json(operation["requestBody"])["example"], ensure_ascii=False)
-        body = body.replace('"message_id": 3001', "\"message_id\": '$(date +%s)'")
-    lines = COMMANDS.get(path, ["curl -sS {url}"])
+    if path.startswith(("/webhook/", "/webhooks/")):
+        name = path.split("/")[2]
+        said = PROVIDERS[name].documentation
+        url = url.replace("{channel_id}", f"demo-{name}")
+        body = body.replace(f'"{said.id_field}": {said.example[said.id_field]}', f"\"{said.id_field}\": '$(date +%s)'")
+        lines = [_demo("SECRET", name, "secret"), f"{said.curl} {_TYPE} \\\n  -d '{{body}}'"]
     return "\n".join(line.replace("{url}", url).replace("{body}", body) for line in lines)
 
 
 def page(base: str) -> str:
-    """The page's body; `base` is where the reader has found it, for example `http://127.0.0.1:8080`."""
+    """The page's body. `base` is the address of this edge, such as `http://127.0.0.1:8080`."""
     operations = [
         (path, method, operation)
         for path, methods in DOCUMENT["paths"].items()
@@ -115,13 +122,19 @@ def _fields(schema: Mapping[str, Any]) -> str:
 def _walk(schema: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str, bool, str]]:
     for name, field in schema.get("properties", {}).items():
         yield prefix + name, _kind(field), name in schema.get("required", ()), _described(field)
-        yield from _walk(field, f"{prefix}{name}.")
-        yield from _walk(field.get("items", {}), f"{prefix}{name}[].")
+        for form in _forms(field):
+            yield from _walk(form, f"{prefix}{name}.")
+            yield from _walk(_resolve(form.get("items", {})), f"{prefix}{name}[].")
+
+
+def _forms(field: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The alternatives that a field may be."""
+    return [_resolve(form) for form in field.get("anyOf", [field])]
 
 
 def _kind(field: Mapping[str, Any]) -> str:
-    kind = field.get("type", "any")
-    return " or ".join(kind) if isinstance(kind, list) else str(kind)
+    kinds = [form.get("type", "any") for form in _forms(field)]
+    return " or ".join(kind for each in kinds for kind in (each if isinstance(each, list) else [each]))
 
 
 def _described(field: Mapping[str, Any]) -> str:
@@ -138,6 +151,9 @@ def _of_json(holder: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _resolve(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema that a reference names, or the schema itself."""
+    if "$ref" not in schema:
+        return schema
     found: Mapping[str, Any] = DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     return found
 
@@ -149,7 +165,7 @@ def _table(titles: list[str], rows: list[list[str]]) -> str:
 
 
 def _text(text: str) -> str:
-    """Escaped, with code between backquotes."""
+    """Escapes a text, and shows as code what stands between backquotes."""
     parts = escape(text).split("`")
     return "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
 

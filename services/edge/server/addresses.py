@@ -1,4 +1,4 @@
-"""Who is calling: the address of a connection, or what a trusted proxy says of it."""
+"""Addresses of callers: those of their connections, or what a trusted proxy says."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -8,7 +8,7 @@ Address = IPv4Address | IPv6Address
 
 
 class Proxies:
-    """Addresses whose `X-Forwarded-For` is believed, from `10.0.0.0/8, 192.0.2.7`. Raises ValueError."""
+    """Proxies whose `X-Forwarded-For` is believed, such as `10.0.0.0/8, 192.0.2.7`. Raises ValueError."""
 
     def __init__(self, text: str) -> None:
         self._networks = tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
@@ -20,7 +20,7 @@ class Proxies:
         return parsed is not None and any(parsed in network for network in self._networks)
 
     def client(self, peer: str, forwarded: Iterable[bytes]) -> str:
-        """The nearest address that is no proxy of ours. What stands left of it anybody could have written."""
+        """The last address in the header that is no proxy of ours. What stands left of it could be forged."""
         nearest = peer
         if self.trust(peer):
             hops = b",".join(forwarded).decode("latin-1").split(",")
@@ -35,7 +35,7 @@ class Proxies:
 
 
 def parse(text: str) -> Address | None:
-    """The address; one of IPv4 inside IPv6 as IPv4. None when it is none."""
+    """Parses an address; one of IPv4 inside IPv6 becomes IPv4. None when the text is no address."""
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:
@@ -51,8 +51,8 @@ def without_port(text: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def crowd_of(address: str) -> str:
-    """Whom a limit counts as one: an IPv4 address, the /64 of one of IPv6."""
+def network_of(address: str) -> str:
+    """What a limit counts as one caller: an IPv4 address, or the /64 of one of IPv6."""
     parsed = parse(address)
     if isinstance(parsed, IPv6Address):
         return str(IPv6Network((parsed, 64), strict=False))
