@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -12,9 +12,7 @@ from starlette.routing import Route
 
 from services.simulator.bodies import Json, convert, read_command
 from services.simulator.calls import CallLog, Query
-from services.simulator.chat2desk import Chat2Desk
 from services.simulator.faults import Faults, Order
-from services.simulator.openai import ResponsesApi
 from services.simulator.scripts import Script, Scripts
 
 T = TypeVar("T")
@@ -29,17 +27,20 @@ class Tokens(msgspec.Struct, forbid_unknown_fields=True):
     tokens: list[str] = []
 
 
+class StandIn(Protocol):
+    """What calls itself by a provider's name."""
+
+    tokens: frozenset[str]
+
+
 class Control:
     """The routes that no real provider has."""
 
-    def __init__(
-        self, calls: CallLog, faults: Faults, scripts: Scripts, chat2desk: Chat2Desk, model: ResponsesApi
-    ) -> None:
+    def __init__(self, calls: CallLog, faults: Faults, scripts: Scripts, stand_ins: Mapping[str, StandIn]) -> None:
         self._calls = calls
         self._faults = faults
         self._scripts = scripts
-        self._chat2desk = chat2desk
-        self._model = model
+        self._stand_ins = stand_ins
         self._started = time.time()
 
     def routes(self) -> list[Route]:
@@ -121,12 +122,10 @@ class Control:
     async def set_tokens(self, request: Request) -> Response:
         """`PUT /tokens`."""
         given = await read_command(request, Tokens)
-        if given.provider == "chat2desk":
-            self._chat2desk.tokens = frozenset(given.tokens)
-        elif given.provider == "openai":
-            self._model.keys = frozenset(given.tokens)
-        else:
-            raise HTTPException(400, "provider: must be chat2desk or openai")
+        stand_in = self._stand_ins.get(given.provider)
+        if stand_in is None:
+            raise HTTPException(400, f"provider: must be {' or '.join(self._stand_ins)}")
+        stand_in.tokens = frozenset(given.tokens)
         return Json({"provider": given.provider, "tokens": len(given.tokens)})
 
 

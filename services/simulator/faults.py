@@ -1,5 +1,6 @@
 """What goes wrong on command."""
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ Kind = Literal["refuse", "status", "delay", "hang", "drop_after", "duplicate"]
 class Order(msgspec.Struct, forbid_unknown_fields=True):
     """Body of `POST /faults`."""
 
-    provider: Literal["chat2desk", "openai"]
+    provider: str
     kind: Kind
     status: int = 500
     code: str = ""
@@ -51,7 +52,10 @@ class Fault:
 class Faults:
     """The faults that are in force; the first that matches a call is taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, messengers: Collection[str], others: Collection[str]) -> None:
+        """The names of stand-ins: of those that send webhooks, and of the others."""
+        self._messengers = messengers
+        self._names = (*messengers, *others)
         self._faults: list[Fault] = []
         self._last_id = 0
 
@@ -60,6 +64,8 @@ class Faults:
 
     def add(self, order: Order) -> Fault:
         """Raises HTTPException 400 for what makes no sense."""
+        if order.provider not in self._names:
+            raise HTTPException(400, f"provider: must be {' or '.join(self._names)}")
         unknown = order.match.keys() - {"client_id", "text", "authorization"}
         if unknown:
             raise HTTPException(
@@ -69,8 +75,8 @@ class Faults:
             raise HTTPException(400, f"seconds: must be from 0 to {LONGEST_SECONDS:g}")
         if order.kind == "status" and not 400 <= order.status <= 599:
             raise HTTPException(400, "status: must be from 400 to 599")
-        if order.kind == "duplicate" and order.provider != "chat2desk":
-            raise HTTPException(400, "kind: only webhooks are sent twice, those of chat2desk, by POST /say")
+        if order.kind == "duplicate" and order.provider not in self._messengers:
+            raise HTTPException(400, "kind: only webhooks are sent twice, those of messengers, by POST /say")
         self._last_id += 1
         fault = Fault(
             id=self._last_id,

@@ -27,7 +27,7 @@ class ResponsesApi:
         self._calls = calls
         self._faults = faults
         self._scripts = scripts
-        self.keys: frozenset[str] = frozenset()
+        self.tokens: frozenset[str] = frozenset()
         """API keys that are accepted; any when empty."""
 
     def routes(self) -> list[Route]:
@@ -72,7 +72,7 @@ class ResponsesApi:
         return Cut() if cut else Json(response)
 
     def _refusal(self, conversation: Conversation | None, key: str) -> Response | None:
-        if not key or (self.keys and key not in self.keys):
+        if not key or (self.tokens and key not in self.tokens):
             return error_response(401, "invalid_api_key", "Incorrect API key provided.")
         if conversation is None or not conversation.model or not conversation.messages:
             return error_response(400, "missing_required_parameter", "model and input are required.")

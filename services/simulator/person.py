@@ -1,8 +1,6 @@
-"""The person's side: sends webhooks to the edge as Chat2Desk does."""
+"""The person's side: sends webhooks to the edge as providers do."""
 
 import asyncio
-import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,8 +11,9 @@ from starlette.routing import Route
 
 from services.simulator.bodies import Json, read_command
 from services.simulator.calls import CallLog, Query
-from services.simulator.chat2desk import CHANNEL, PROVIDER
 from services.simulator.faults import Faults
+from services.simulator.providers.base import Say
+from services.simulator.providers.registry import PROVIDERS
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -22,22 +21,6 @@ if TYPE_CHECKING:
 TIMEOUT = 10.0
 LONGEST_WAIT = 60.0
 MOST_COPIES = 100
-
-
-class Say(msgspec.Struct, forbid_unknown_fields=True):
-    """Body of `POST /say`."""
-
-    webhook_url: str
-    client_id: int | str
-    text: str = ""
-    message_id: int | str | None = None
-    name: str = "Тест"
-    phone: str = ""
-    attachments: list[dict[str, Any]] = []
-    hook_type: str = "inbox"
-    copies: int = 1
-    delay: float = 0.0
-    wait: float = 0.0
 
 
 class Person:
@@ -54,14 +37,17 @@ class Person:
     async def say(self, request: Request) -> Response:
         """`POST /say`: the answers to the webhooks, and with `wait` the replies that came within so many seconds."""
         said = await read_command(request, Say)
+        provider = PROVIDERS.get(said.provider)
+        if provider is None:
+            raise HTTPException(400, f"provider: must be {' or '.join(PROVIDERS)}")
         if not said.webhook_url.startswith(("http://", "https://")):
             raise HTTPException(400, "webhook_url: must be an http address")
         if not 1 <= said.copies <= MOST_COPIES:
             raise HTTPException(400, f"copies: must be from 1 to {MOST_COPIES}")
         client_id = str(said.client_id)
-        fault = self._faults.take(PROVIDER, client_id=client_id, text=said.text, webhook=True)
-        query = Query(PROVIDER, client_id, since=self._calls.last_id, accepted=True)
-        payload = msgspec.json.encode(self._payload(said))
+        fault = self._faults.take(said.provider, client_id=client_id, text=said.text, webhook=True)
+        query = Query(said.provider, client_id, since=self._calls.last_id, accepted=True)
+        payload = msgspec.json.encode(provider.webhook(said, said.message_id or self._calls.next_message_id()))
         await asyncio.sleep(min(max(said.delay, 0.0), LONGEST_WAIT))
         copies = said.copies + (1 if fault else 0)
         answers = await asyncio.gather(*(self._post(said.webhook_url, payload) for _ in range(copies)))
@@ -85,28 +71,3 @@ class Person:
                 return {"status": answer.status, "body": await answer.text()}
         except (ClientError, TimeoutError) as error:
             return {"status": 0, "body": f"{type(error).__name__}: {error}"}
-
-    def _payload(self, said: Say) -> dict[str, Any]:
-        """An inbox hook as Chat2Desk sends it."""
-        message_id = said.message_id or self._calls.next_message_id()
-        return {
-            "message_id": message_id,
-            "type": "from_client" if said.hook_type == "inbox" else "to_client",
-            "text": said.text or None,
-            "transport": "whatsapp",
-            "client_id": said.client_id,
-            "operator_id": None,
-            "dialog_id": said.client_id,
-            "channel_id": CHANNEL,
-            "photo": None,
-            "audio": None,
-            "pdf": None,
-            "client": {"id": said.client_id, "phone": said.phone or None, "name": said.name},
-            "hook_type": said.hook_type,
-            "request_id": int(time.time()),
-            "attachments": said.attachments,
-            "is_new_request": False,
-            "is_new_client": False,
-            "extra_data": {},
-            "event_time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        }

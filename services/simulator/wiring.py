@@ -8,13 +8,14 @@ from contextlib import asynccontextmanager
 
 from services.runtime import logs, process
 from services.runtime.logs import get_logger
+from services.simulator import openai
 from services.simulator.app import Application
 from services.simulator.calls import CallLog
-from services.simulator.chat2desk import Chat2Desk
 from services.simulator.control import Control
 from services.simulator.faults import Faults
-from services.simulator.openai import ResponsesApi
+from services.simulator.messenger import Messenger
 from services.simulator.person import Person
+from services.simulator.providers.registry import PROVIDERS
 from services.simulator.scripts import Scripts
 from services.simulator.server import serving
 from services.simulator.settings import SimulatorSettings
@@ -25,12 +26,18 @@ log = get_logger(__name__)
 @asynccontextmanager
 async def simulating(settings: SimulatorSettings) -> AsyncIterator[str]:
     """Runs a simulator in this process; gives its address, `http://127.0.0.1:8090`."""
-    calls, faults, scripts = CallLog(settings.simulator_calls), Faults(), Scripts()
-    messenger, model = Chat2Desk(calls, faults), ResponsesApi(calls, faults, scripts)
-    person, control = Person(calls, faults), Control(calls, faults, scripts, messenger, model)
+    calls, faults, scripts = CallLog(settings.simulator_calls), Faults(PROVIDERS, (openai.PROVIDER,)), Scripts()
+    messengers = {name: Messenger(provider, calls, faults) for name, provider in PROVIDERS.items()}
+    model, person = openai.ResponsesApi(calls, faults, scripts), Person(calls, faults)
+    control = Control(calls, faults, scripts, {**messengers, openai.PROVIDER: model})
     further = (name.strip() for name in settings.simulator_hosts.split(",") if name.strip())
     app = Application(
-        [route for part in (messenger, model, control, person) for route in part.routes()],
+        [
+            *(route for messenger in messengers.values() for route in messenger.routes()),
+            *model.routes(),
+            *control.routes(),
+            *person.routes(),
+        ],
         hosts=[settings.host, *further],
     )
     try:
