@@ -163,6 +163,8 @@ class Known:
     dialog: Dialog = Dialog()
     history: Sequence[HistoryEntry] = ()
     version: int = 0
+    preferences: Mapping[str, str] = field(default_factory=dict)
+    """The contact's, by name, for example `favorite_staff`."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,8 @@ class TurnInput:
     now: datetime
     default_region: str = ""
     """Region of phone numbers written without a country code, for example `KG`."""
+    time_zone: str = "UTC"
+    """The tenant's, as an IANA name, for example `Asia/Bishkek`."""
 
 
 @dataclass(frozen=True)
@@ -235,13 +239,52 @@ class TurnPlan:
     usage: Usage = Usage()
 
 
+@dataclass(frozen=True)
+class Act:
+    """What a step writes, and what its flow gets to know of it (JSON values)."""
+
+    result: Mapping[str, Any]
+    orders: Sequence[OrderDraft] = ()
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one turn may use, or what is left of that. Seconds count for one attempt, the others for all of them."""
+
+    steps: int
+    seconds: float
+    tokens: int
+    price_micros_usd: int
+
+
+class BudgetExceeded(DecisionError):
+    """A turn has used up what it may use. `resource` names the field of `Budget`.
+
+    What takes too long is tried again like a model that does not answer; the rest would be used up again.
+    """
+
+    def __init__(self, resource: str, message: str) -> None:
+        if resource == "seconds":
+            super().__init__(FailureKind.RETRYABLE, "MODEL_TIMEOUT", message)
+        else:
+            super().__init__(FailureKind.TERMINAL, "BUDGET_EXCEEDED", message)
+        self.resource = resource
+
+
 class Journal(Protocol):
-    """Remembers external calls of a turn: a completed step is never repeated."""
+    """Remembers the steps of a turn: one that is done is never repeated, whatever crashes. Steps have names, unique in
+    their turn. Each raises BudgetExceeded when the turn may take no further step."""
 
     async def call(
         self, step: str, request: Mapping[str, Any], run: Callable[[], Awaitable[Mapping[str, Any]]]
     ) -> Mapping[str, Any]:
-        """Return the stored result of `step`, or run it and store what it returns (JSON values, both ways)."""
+        """Return the stored result of `step`, or run it and store what it returns (JSON values, both ways).
+
+        For calls to others: one that was under way in a crash is made again.
+        """
+
+    async def act(self, step: str, act: Act) -> Mapping[str, Any]:
+        """Return the stored result of `step`, or write its rows together with its result, both or neither."""
 
 
 class Previews(Protocol):
@@ -256,17 +299,24 @@ class Previews(Protocol):
 
 @dataclass(frozen=True)
 class TurnTools:
-    """What a flow may use besides its input."""
+    """What a flow may use besides its input.
+
+    `left` tells what the turn may still use. `is_last` tells whether a failure of this attempt ends the turn: then a
+    flow whose steps have acted says so, from their results, rather than raise it.
+    """
 
     journal: Journal
     previews: Previews
+    left: Callable[[], Budget]
+    is_last: Callable[[DecisionError], bool]
 
 
 class Flow(Protocol):
     """Decides. The same input and journal give the same plan."""
 
-    def uses_model(self, turn: TurnInput) -> bool:
-        """Whether this turn will call a model, and so needs a reservation of the daily quota."""
+    async def prepare(self, turn: TurnInput, tools: TurnTools) -> TurnPlan | None:
+        """Return the plan of a turn that costs nobody a model turn: a command, a form, an answer that is known already.
+        None when `decide` has to be asked, for which the daily quota is reserved first. Raises DecisionError."""
 
     async def decide(self, turn: TurnInput, tools: TurnTools) -> TurnPlan:
         """Return what to do. Raises DecisionError."""

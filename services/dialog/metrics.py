@@ -8,7 +8,7 @@ from parley.dialog.v1 import dialog_pb2
 
 from services.dialog.domain import DecisionError
 from services.dialog.model import ClosableModel, ModelAnswer, OnDelta, Prompt
-from services.dialog.turns import Finish, Waiting
+from services.dialog.turns import TurnEnd, Waiting
 from services.kernel.clock import Clock
 from services.runtime.metrics import Counter, Gauge, Metrics, Times
 
@@ -78,7 +78,7 @@ class EndedTurns:
         metrics.watch(DONE, lambda: dict(self._states))
         metrics.watch(REPLIES, self._times.read)
 
-    def __call__(self, item: Finish, messages: Sequence[Waiting]) -> None:
+    def __call__(self, item: TurnEnd, messages: Sequence[Waiting]) -> None:
         now = self._clock.now()
         for message in messages:
             self._states[item.state.name] += 1

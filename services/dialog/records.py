@@ -54,6 +54,7 @@ class _InputsRecord(msgspec.Struct, array_like=True, frozen=True):
     known: Known
     now: datetime
     default_region: str
+    time_zone: str = "UTC"
 
 
 Record = TypeVar("Record", _PlanRecord, _InputsRecord)
@@ -139,13 +140,17 @@ def unpack_plan(packed: bytes, *, turn_id: UUID, first_seq: int, last_seq: int) 
 
 def pack_inputs(inputs: TurnInput) -> bytes:
     bot = inputs.bot
-    known = {
+    asked = {
         "tenant_id": bot.tenant_id,
         "bot_id": bot.bot_id,
         "revision": bot.revision,
         "settings": settings_of(bot),
     }
-    return _encode(_InputsRecord(_VERSION, known, inputs.messages, inputs.known, inputs.now, inputs.default_region))
+    return _encode(
+        _InputsRecord(
+            _VERSION, asked, inputs.messages, inputs.known, inputs.now, inputs.default_region, inputs.time_zone
+        )
+    )
 
 
 def unpack_inputs(packed: bytes, turn_id: UUID) -> TurnInput:
@@ -160,6 +165,7 @@ def unpack_inputs(packed: bytes, turn_id: UUID) -> TurnInput:
         known=record.known,
         now=record.now,
         default_region=record.default_region,
+        time_zone=record.time_zone,
     )
 
 

@@ -30,10 +30,18 @@ LEFT_TO_NEWER = 2
 
 @dataclass(frozen=True)
 class TryAgain:
-    """The message keeps its place; its lane is due after `delay`. Only a `counted` attempt is one of the three."""
+    """The message keeps its place; its lane is due after `delay`. Only a `counted` attempt is one of the three.
+
+    `delays` is how often in a row the lane was put off by now (`Delays.stored`). What the message says of it: whether
+    it is FAILED, its attempts and its error; what is False, None or empty leaves what it says.
+    """
 
     delay: timedelta
     counted: bool = True
+    delays: int = 0
+    failed: bool = False
+    attempts: int | None = None
+    error: str = ""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,14 @@ class DialogSettings(Settings):
     dialog_lease_seconds: float = Field(default=20.0, gt=1)
     """How long a lease lasts; it is renewed from a third of it on. A worker that died is noticed after so long."""
     dialog_decision_seconds: float = Field(default=330.0, gt=0)
-    """How long a decision may take at most, model calls and all."""
+    """How long a decision may take at most, model calls and all; it has 5 s more to say what came of them."""
+    dialog_turn_steps: int = Field(default=50, gt=0)
+    """Calls of models and tools that one turn may make at most, and writes of its own."""
+    dialog_turn_tokens: int = Field(default=500_000, gt=0)
+    """Tokens that the model calls of one turn may use, of input and output together. A call that is under way is not
+    stopped: the one after it is refused."""
+    dialog_turn_usd: float = Field(default=5.0, gt=0)
+    """US dollars that the model calls of one turn may cost, counted likewise."""
     dialog_answer_seconds: float = Field(default=60.0, gt=0)
     """How long a person waits at most while the model's endpoint is away, then gets the bot's error message. A bot may
     say otherwise, and may answer late all the same."""

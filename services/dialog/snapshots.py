@@ -45,6 +45,7 @@ def known_from(response: context_pb2.GetContextResponse) -> Known:
             if entry.role in _ROLES
         ],
         version=response.version,
+        preferences=dict(snapshot.preferences.values),
     )
 
 

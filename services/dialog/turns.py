@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import IntEnum
 from typing import Any
 from uuid import UUID
 
 from parley.dialog.v1.dialog_pb2 import SubmitMessageRequest
 
-from services.dialog.domain import Bot, Ended, OrderDraft, TurnInput, TurnPlan, Usage
+from services.dialog.domain import Bot, TurnInput, TurnPlan
+from services.dialog.retry import TryAgain
 from services.runtime.lanes import Lease
 
 
@@ -21,7 +22,7 @@ class Outcome(IntEnum):
     FAILED = 3
 
 
-class State(IntEnum):
+class MessageState(IntEnum):
     """Where a message stands. Numbers as in `parley.dialog.v1.MessageState`."""
 
     RECEIVED = 1
@@ -162,27 +163,55 @@ class Unreadable:
 
 
 @dataclass(frozen=True, slots=True)
-class NewPlan:
-    """A plan to commit under a lane's fence, with the rows that go along."""
+class Turn:
+    """A turn to be decided: the messages that it answers, and all that its decision depends on."""
 
     lease: Lease
-    plan: Plan
-    request: SubmitMessageRequest
-    message_id: UUID
-    """The last message that the turn answers."""
+    turn_id: UUID
+    messages: Sequence[Waiting]
+    inputs: TurnInput
     started_at: datetime
 
     @property
-    def orders(self) -> Sequence[OrderDraft]:
-        return self.plan.decided.orders
+    def first(self) -> Waiting:
+        return self.messages[0]
 
     @property
-    def ended(self) -> Ended | None:
-        return self.plan.decided.ended
+    def last(self) -> Waiting:
+        return self.messages[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan under its lane's lease, and the messages that it answers. `started_at` is when the deciding began; None
+    for a plan that is committed."""
+
+    lease: Lease
+    plan: Plan
+    messages: Sequence[Waiting]
+    started_at: datetime | None
 
     @property
-    def usage(self) -> Usage:
-        return self.plan.decided.usage
+    def committed(self) -> bool:
+        return self.started_at is None
+
+    @property
+    def last(self) -> Waiting:
+        return self.messages[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that nobody can answer; an operator may retry it. `reason` names an ErrorReason.
+
+    `attempts` are decisions that were begun; None leaves what the message says.
+    """
+
+    message_id: UUID
+    reason: str
+    error: str
+    chat: str = ""
+    attempts: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,15 +224,14 @@ class SentReply:
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
-    """The end of a turn: all effects are carried out."""
+class TurnEnd:
+    """The end of a turn: all effects are carried out. `attempts` as a `DeadLetter` has them."""
 
     lease: Lease
     turn_id: UUID | None
     message_ids: Sequence[UUID]
-    state: State
+    state: MessageState
     attempts: int | None
-    """Decisions that were begun; None leaves what the message says."""
     last_error: str = ""
     terminal_reason: str = ""
     replies: Sequence[SentReply] = ()
@@ -212,20 +240,11 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class PutOff:
-    """The end of a lease with nothing done: its lane is due again after `due_in`.
-
-    `counted` makes it an attempt. `delays` is how often in a row the lane was put off by now (`retry.Delays`, stored).
-    What is None or empty leaves what the message says.
-    """
+    """The end of a lease with nothing done. `message_id` is the lane's first."""
 
     lease: Lease
-    message_ids: Sequence[UUID]
-    due_in: timedelta
-    delays: int
-    counted: bool = False
-    state: State | None = None
-    attempts: int | None = None
-    last_error: str = ""
+    message_id: UUID
+    again: TryAgain
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +256,15 @@ class StepBegun:
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """A journaled call was made before."""
+    """What a step has come to. `same_request`: whether it was asked with this request then."""
 
     result: Mapping[str, Any]
-    same_request: bool
+    same_request: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class StepEnd:
+    """How a journaled call ended: with a result, or with an error."""
+
+    result: Mapping[str, Any] | None
+    error: str = ""

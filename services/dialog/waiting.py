@@ -5,9 +5,9 @@ from datetime import datetime
 
 from parley.common.v1 import waiting_pb2
 
-from services.dialog.turns import State
+from services.dialog.turns import MessageState
 
-_OPEN = frozenset({State.RECEIVED, State.PROCESSING, State.FAILED})
+_OPEN = frozenset({MessageState.RECEIVED, MessageState.PROCESSING, MessageState.FAILED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def why(place: Place) -> waiting_pb2.Waiting | None:
         reason, until, detail = waiting_pb2.WAIT_REASON_QUEUED, None, ""
     elif place.planned:
         reason, until, detail = waiting_pb2.WAIT_REASON_EFFECTS, place.due_at, place.last_error
-    elif place.state == State.FAILED:
+    elif place.state == MessageState.FAILED:
         reason, until, detail = waiting_pb2.WAIT_REASON_RETRY, place.due_at, place.last_error
     else:
         reason, until, detail = waiting_pb2.WAIT_REASON_PUT_OFF, place.due_at, place.last_error

@@ -12,7 +12,7 @@ from parley.dialog.v1 import bot_pb2_grpc, dialog_pb2_grpc, order_pb2_grpc, tena
 from parley_client.context import ContextClient
 from parley_client.delivery import ChannelClient, DeliveryClient
 from parley_client.limits import LimitsClient
-from services.dialog.domain import Bot, Flow
+from services.dialog.domain import Bot, Budget, Flow
 from services.dialog.flows.registry import check_flow, make_flows
 from services.dialog.kept_contexts import KeptContexts
 from services.dialog.metrics import AWAY, LANES, EndedTurns, MeasuredModel, QueueSize
@@ -29,6 +29,7 @@ from services.dialog.postgres.reads import PostgresReads
 from services.dialog.postgres.retention import Days, plan
 from services.dialog.postgres.sealing import Sealing
 from services.dialog.postgres.silence import PostgresSilence
+from services.dialog.postgres.steps import PostgresSteps
 from services.dialog.postgres.stretches import PARTITIONS
 from services.dialog.postgres.tenants import PostgresTenants
 from services.dialog.postgres.turns import PostgresTurns
@@ -43,12 +44,11 @@ from services.dialog.usecases.bots import Bots
 from services.dialog.usecases.chat import Chat
 from services.dialog.usecases.decide import Decide
 from services.dialog.usecases.effects import Effects
-from services.dialog.usecases.lateness import Lateness
+from services.dialog.usecases.late_answers import LateAnswers
 from services.dialog.usecases.messages import Messages
+from services.dialog.usecases.run_turn import RunTurn, asks_model
 from services.dialog.usecases.submit import Submit
 from services.dialog.usecases.tenants import Tenants
-from services.dialog.usecases.trouble import Trouble
-from services.dialog.usecases.turns import RunTurn, asks_model
 from services.dialog.worker import Waker
 from services.runtime.background import periodic
 from services.runtime.crypto import Sealer
@@ -94,22 +94,23 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
     quota = QuotaPeer(LimitsClient(runtime.connect("limits")), runtime.clock)
     to_delivery = runtime.connect("delivery")
     deliveries = DeliveryPeer(DeliveryClient(to_delivery))
+    steps = PostgresSteps(database, sealing)
     decide = Decide(
         turns,
+        steps,
         contexts,
         quota,
         chats,
+        LateAnswers(steps, deliveries, runtime.clock, settings.dialog_answer_seconds),
         flow_for,
         runtime.clock,
-        settings.dialog_decision_seconds,
+        budget_of(settings),
         check_model,
         show_text=settings.log_message_text,
     )
     effects = Effects(contexts, deliveries, quota)
-    lateness = Lateness(turns, deliveries, runtime.clock, settings.dialog_answer_seconds)
-    trouble = Trouble(turns, chats, waker.wake_later, waker.leave)
     ended = EndedTurns(runtime.metrics, runtime.clock)
-    run_turn = RunTurn(turns, decide, effects, lateness, chats, runtime.clock, trouble, ended)
+    run_turn = RunTurn(turns, decide, effects, chats, waker.wake_later, waker.leave, ended)
 
     submit = Submit(inbox, waker.wake)
     messages = Messages(reads, inbox.retry, waker.wake)
@@ -193,6 +194,16 @@ async def open_flows(runtime: Runtime, settings: DialogSettings) -> tuple[Flows,
     runtime.on_close(model.close)
     runtime.metrics.watch(AWAY, lambda: float(model.wait() > 0))
     return make_flows(model), model.check
+
+
+def budget_of(settings: DialogSettings) -> Budget:
+    """What one turn may use."""
+    return Budget(
+        steps=settings.dialog_turn_steps,
+        seconds=settings.dialog_decision_seconds,
+        tokens=settings.dialog_turn_tokens,
+        price_micros_usd=round(settings.dialog_turn_usd * 1e6),
+    )
 
 
 def kept_for(settings: DialogSettings) -> tenant_pb2.Retention:

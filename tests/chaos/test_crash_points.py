@@ -28,10 +28,15 @@ IN_COMPANY = frozenset({"delivery.after_hot_store"})
 _POINT = re.compile(r"""reach\(\s*"([a-z_]+\.[a-z_]+)"\s*\)""")
 
 
+IN_NO_FLOW = frozenset({"dialog.before_act_commit", "dialog.after_act_commit"})
+"""Points of what no bot of the stack does yet; tests/integration/dialog/test_acts.py dies there."""
+
+
 def points() -> list[str]:
-    """Every named point in the services."""
+    """Every named point in the services that their bots come to."""
     found = {name for path in (ROOT / "services").rglob("*.py") for name in _POINT.findall(path.read_text())}
-    return sorted(found)
+    assert found >= IN_NO_FLOW
+    return sorted(found - IN_NO_FLOW)
 
 
 def rounds() -> list[Deaths]:
@@ -63,7 +68,7 @@ class Rounds:
         async with self._one_at_a_time:
             before = self._killed.copy()
             people = crowd.crowd(self._stack)
-            if "dialog.after_model_failure" in deaths:
+            if "dialog.after_put_off" in deaths:
                 asker = next(each for each in people if isinstance(each, crowd.Asker))
                 await self._simulator.fault("openai", "status", status=500, match={"text": asker.text(0)})
             self._killed.update(map(service_of, deaths))

@@ -9,7 +9,9 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 
 from services.dialog.domain import (
+    Act,
     Bot,
+    Budget,
     Dialog,
     Ended,
     Flow,
@@ -36,6 +38,7 @@ class MemoryJournal:
         self.results: dict[str, Mapping[str, Any]] = {}
         self.requests: dict[str, Mapping[str, Any]] = {}
         self.calls: list[str] = []
+        self.acts: dict[str, Act] = {}
 
     async def call(
         self, step: str, request: Mapping[str, Any], run: Callable[[], Awaitable[Mapping[str, Any]]]
@@ -45,6 +48,10 @@ class MemoryJournal:
             self.requests[step] = request
             self.results[step] = through_json(dict(await run()))
         return self.results[step]
+
+    async def act(self, step: str, act: Act) -> Mapping[str, Any]:
+        self.acts.setdefault(step, act)
+        return through_json(dict(self.acts[step].result))
 
 
 class MemoryPreviews:
@@ -60,6 +67,11 @@ class MemoryPreviews:
     async def reset(self) -> None:
         self.text = ""
         self.resets += 1
+
+
+def tools_on(journal: MemoryJournal, previews: MemoryPreviews) -> TurnTools:
+    """Tools of an attempt that is not the last one, with enough of everything."""
+    return TurnTools(journal, previews, lambda: Budget(100, 60.0, 1_000_000, 1_000_000), lambda error: False)
 
 
 @dataclass
@@ -82,7 +94,8 @@ class Talk:
         self.now += timedelta(seconds=seconds)
         self.journal = MemoryJournal()
         turn = TurnInput(f"turn-{len(self.plans)}", self.bot, messages, self.known, self.now, "KG")
-        plan = await self.flow.decide(turn, TurnTools(self.journal, self.previews))
+        tools = tools_on(self.journal, self.previews)
+        plan = await self.flow.prepare(turn, tools) or await self.flow.decide(turn, tools)
         self.plans.append(plan)
         dialog = self.known.dialog if plan.dialog is None else stored(plan.dialog)
         kept: list[HistoryEntry] = [] if plan.clear_history else [*self.known.history]

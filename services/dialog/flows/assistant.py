@@ -54,16 +54,18 @@ class AssistantFlow:
         self._settings = settings
         self._model = model
 
-    def uses_model(self, turn: TurnInput) -> bool:
-        return bool(_wishes(turn).questions)
+    async def prepare(self, turn: TurnInput, tools: TurnTools) -> TurnPlan | None:
+        """Obey commands; None when something is asked."""
+        wishes = _wishes(turn)
+        if wishes.questions:
+            return None
+        changed = self._dialog(turn, wishes) if wishes.refreshed else None
+        return TurnPlan(replies=wishes.replies, dialog=changed, clear_history=wishes.refreshed)
 
     async def decide(self, turn: TurnInput, tools: TurnTools) -> TurnPlan:
         """Answer all questions of the turn at once. Raises DecisionError when the model does not answer."""
         wishes = _wishes(turn)
         dialog = self._dialog(turn, wishes)
-        if not wishes.questions:
-            changed = dialog if wishes.refreshed else None
-            return TurnPlan(replies=wishes.replies, dialog=changed, clear_history=wishes.refreshed)
         request, prompt = self._prompt(turn, wishes, dialog)
         result = await tools.journal.call("answer", request, lambda: self._ask(prompt, tools))
         answer = str(result["text"]) or general_text(turn.bot.locale, "refused")

@@ -59,9 +59,9 @@ class FormFlow:
         self._by_step = {field.step: field for field in self.fields}
         self._zone = ZoneInfo(self.form.time_zone)
 
-    def uses_model(self, turn: TurnInput) -> bool:
-        """Never: forms are free."""
-        return False
+    async def prepare(self, turn: TurnInput, tools: TurnTools) -> TurnPlan:
+        """Forms are free, so all of a turn is decided here."""
+        return await self.decide(turn, tools)
 
     async def decide(self, turn: TurnInput, tools: TurnTools) -> TurnPlan:
         """Take the turn's messages in order. Pure: `tools` are not used."""

@@ -17,7 +17,7 @@ KEPT = 512
 """Bots that are kept at most; the least recently used goes first. Each takes a few kilobytes, a long form 100."""
 
 
-class Known(NamedTuple):
+class CachedBot(NamedTuple):
     """A bot at a stamp, and its tenant's region of phone numbers and time zone."""
 
     stamp: int
@@ -33,13 +33,13 @@ class BotCache:
         self._database = database
         self._read = read
         self._kept = kept
-        self._known: OrderedDict[Key, Known] = OrderedDict()
+        self._known: OrderedDict[Key, CachedBot] = OrderedDict()
 
-    def peek(self, key: Key) -> Known | None:
+    def peek(self, key: Key) -> CachedBot | None:
         """The bot as it was read last, whatever has become of it."""
         return self._known.get(key)
 
-    async def get(self, wanted: Iterable[tuple[Key, int]]) -> dict[Key, Known]:
+    async def get(self, wanted: Iterable[tuple[Key, int]]) -> dict[Key, CachedBot]:
         """The bots with at least these stamps; one that was deleted meanwhile is not there."""
         stamps = dict(wanted)
         found = {key: self._known[key] for key in stamps if key in self._known}
@@ -53,7 +53,7 @@ class BotCache:
         self._keep(found)
         return found
 
-    def _keep(self, found: dict[Key, Known]) -> None:
+    def _keep(self, found: dict[Key, CachedBot]) -> None:
         for key, known in found.items():
             self._known[key] = known
             self._known.move_to_end(key)
@@ -61,8 +61,8 @@ class BotCache:
             self._known.popitem(last=False)
 
 
-def _known(row: asyncpg.Record) -> Known:
-    return Known(row["stamp"], bot_from(row), row["default_region"], row["time_zone"])
+def _known(row: asyncpg.Record) -> CachedBot:
+    return CachedBot(row["stamp"], bot_from(row), row["default_region"], row["time_zone"])
 
 
 def bot_from(row: asyncpg.Record) -> Bot:

@@ -9,7 +9,7 @@ import asyncpg
 from parley.dialog.v1.dialog_pb2 import SubmitMessageRequest
 
 from services.dialog.domain import UnknownFlow
-from services.dialog.postgres.bots_cache import BotCache, Known
+from services.dialog.postgres.bots_cache import BotCache, CachedBot
 from services.dialog.postgres.database import Database
 from services.dialog.postgres.sealing import Sealing
 from services.dialog.records import NewerRecord, unpack_inputs, unpack_plan
@@ -28,7 +28,9 @@ FIRST, NONE = UUID(int=0), UUID(int=2**128 - 1)
 """Bounds of ids from which on all lie, and from which on none does."""
 
 
-def claimed_from(lease: Lease, head: Waiting, known: Known | None, open_turn: Plan | Frozen | None = None) -> Claimed:
+def claimed_from(
+    lease: Lease, head: Waiting, known: CachedBot | None, open_turn: Plan | Frozen | None = None
+) -> Claimed:
     """A lane with what is known of its bot; None for a bot that is not there."""
     return Claimed(
         lease=lease,
@@ -81,11 +83,11 @@ class ClaimReader:
         )
         return {row["lane_id"]: row for row in rows}
 
-    def known(self, tenant_id: str, bot_id: str) -> Known | None:
+    def known(self, tenant_id: str, bot_id: str) -> CachedBot | None:
         """A bot as it was read last; None for one that is not remembered."""
         return self._bots.peek((tenant_id, bot_id))
 
-    def _one(self, lease: Lease, row: asyncpg.Record, known: Known | None) -> Claimed | Unreadable:
+    def _one(self, lease: Lease, row: asyncpg.Record, known: CachedBot | None) -> Claimed | Unreadable:
         bot = known.bot if known else None
         try:
             claimed = claimed_from(lease, self.waiting(row), known, self._open_turn(row))

@@ -13,7 +13,7 @@ import asyncpg
 from parley.dialog.v1.dialog_pb2 import SubmitMessageRequest
 
 from services.dialog.domain import UnknownFlow
-from services.dialog.postgres.bots_cache import Known
+from services.dialog.postgres.bots_cache import CachedBot
 from services.dialog.postgres.claims import claimed_from
 from services.dialog.postgres.turns import PostgresTurns
 from services.dialog.turns import Claimed, Unreadable, Waiting
@@ -33,7 +33,7 @@ CROWD = 16
 class Place(NamedTuple):
     """A place that is kept for a lane, and its bot as it was known then. `since`: the loop's time."""
 
-    known: Known
+    known: CachedBot
     since: float
 
     @property

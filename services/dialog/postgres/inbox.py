@@ -18,7 +18,7 @@ from services.dialog.postgres.handover import Handover
 from services.dialog.postgres.lanes import load
 from services.dialog.postgres.once import Once
 from services.dialog.postgres.sealing import Sealing
-from services.dialog.turns import State
+from services.dialog.turns import MessageState
 from services.dialog.usecases.ports import Added, NewMessage
 from services.kernel.errors import Kind, ParleyError, not_found, wrong_state
 
@@ -165,12 +165,12 @@ class PostgresInbox:
             message = await connection.fetchrow(self._sql["lock_message"], *named)
             if message is None:
                 raise not_found("MESSAGE_NOT_FOUND", "message", "message_id", str(message_id))
-            state = State(message["state"])
-            if lane is None or message["rejection"] or state not in (State.FAILED, State.TERMINAL):
+            state = MessageState(message["state"])
+            if lane is None or message["rejection"] or state not in (MessageState.FAILED, MessageState.TERMINAL):
                 raise _not_retryable("it was rejected" if message["rejection"] else f"it is {state.name}", state)
-            if state is State.FAILED:
+            if state is MessageState.FAILED:
                 if lane["leased"]:
-                    raise _not_retryable("a worker is trying again just now", State.PROCESSING)
+                    raise _not_retryable("a worker is trying again just now", MessageState.PROCESSING)
                 await connection.execute(self._sql["restart_head"], *named, traceparent, tracestate)
             else:
                 again = ([lane["lane_id"]], [tenant_id], [1], [0.0], [message["bot_id"]])
@@ -193,5 +193,5 @@ def _result(message: NewMessage, added: Added) -> Added:
     return Added(added.message_id, added.conversation_id, duplicate=True)
 
 
-def _not_retryable(why: str, state: State) -> ParleyError:
+def _not_retryable(why: str, state: MessageState) -> ParleyError:
     return wrong_state(f"Only a FAILED or TERMINAL message can be retried; {why}.", state.name)

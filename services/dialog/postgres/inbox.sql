@@ -65,7 +65,8 @@ WHERE tenant_id = $1 AND message_id = $2
 FOR UPDATE;
 
 -- name: restart_head
--- Makes a waiting FAILED message due at once, with all its attempts before it.
+-- Makes a waiting FAILED message due at once, with all its attempts before it. It is decided anew, in a new turn, unless
+-- the turn has written something already: that goes on, so that nothing is written twice.
 WITH head AS (
     UPDATE dialog.messages SET state = 1, attempts = 0, traceparent = $3, tracestate = $4
     WHERE tenant_id = $1 AND message_id = $2
@@ -73,6 +74,7 @@ WITH head AS (
 ), dropped AS (
     DELETE FROM dialog.turns AS turn USING head
     WHERE turn.conversation_id = head.conversation_id AND turn.last_seq >= head.seq AND turn.state = 1
+        AND NOT EXISTS (SELECT FROM dialog.orders WHERE orders.turn_id = turn.turn_id)
 )
 UPDATE dialog.lanes AS lane SET due_at = statement_timestamp(), parked = NULL, attempts = 0, delays = 0
 FROM head

@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from parley.dialog.v1 import dialog_pb2
 
-from services.dialog.turns import State
+from services.dialog.turns import MessageState
 from services.dialog.usecases.ports import Wanted
 from services.runtime.queries import load_queries
 from services.runtime.read_pool import COUNTED, ReadPool
@@ -75,9 +75,9 @@ class Listing:
         """The walk that meets the fewest messages that are not wanted."""
         if wanted.conversation_id is not None:
             return "walk_conversation", []
-        if wanted.states and State.COMPLETED not in wanted.states:
+        if wanted.states and MessageState.COMPLETED not in wanted.states:
             waiting: list[UUID] = []
-            if {State.RECEIVED, State.PROCESSING} & set(wanted.states):
+            if {MessageState.RECEIVED, MessageState.PROCESSING} & set(wanted.states):
                 rows = await self._pool.fetch(SQL["waiting"], wanted.tenant_id, WAITING + 1)
                 waiting = [row["message_id"] for row in rows]
             if len(waiting) <= WAITING:  # else they are among the newest

@@ -2,13 +2,16 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from parley_client.coalesce import Coalescer
-from services.dialog.postgres.database import Database, columns, or_fail_together
+from services.dialog.postgres.database import Database, or_fail_together
+from services.dialog.postgres.lanes import Query
 from services.dialog.postgres.sealing import Sealing
 from services.dialog.records import pack_plan, plain_json
-from services.dialog.turns import NewPlan
+from services.dialog.turns import Planned
 from services.kernel.errors import ParleyError
 from services.kernel.ids import uuid7
 from services.runtime import crashpoints
@@ -18,33 +21,90 @@ _REMEMBERED = 5_000
 """Conversations whose contact is known to be noted; a further one costs a row lock, and 500 bytes here."""
 
 
+class PlanRow(NamedTuple):
+    """A turn with its plan, and whose it is."""
+
+    conversation_id: UUID
+    last_seq: int
+    first_seq: int
+    turn_id: UUID
+    tenant_id: str
+    bot_id: str
+    channel_id: str
+    contact_id: UUID | None
+    message_id: UUID
+    outcome: int
+    plan: bytes
+    input_tokens: int
+    output_tokens: int
+    price_micros_usd: int
+    model_calls: int
+    started_at: datetime | None
+    dialog_ttl: float
+
+
+class OrderRow(NamedTuple):
+    turn_id: UUID
+    order_id: UUID
+    index: int
+    form_id: str
+    fields: str
+
+
+class EndedRow(NamedTuple):
+    turn_id: UUID
+    completed: bool
+    dropoff_step: str
+    message_count: int
+    duration: timedelta
+
+
+class DialogRow(NamedTuple):
+    """Where a dialog stands after a plan that changes it. `step` is None where no form waits for its person."""
+
+    turn_id: UUID
+    step: str | None
+    message_count: int
+    started_at: datetime | None
+    ended: bool
+
+
+class MetRow(NamedTuple):
+    """Whose conversation it is."""
+
+    conversation_id: UUID
+    contact_id: UUID
+
+
 class PlanCommits:
     """A group commit of plans."""
 
-    def __init__(self, database: Database, sql: str, sealing: Sealing) -> None:
+    def __init__(self, database: Database, query: Query, sealing: Sealing) -> None:
         self._database = database
         self._sealing = sealing
-        self._sql = sql
+        self._query = query
         self._contacts: OrderedDict[UUID, str] = OrderedDict()
-        self._coalescer: Coalescer[NewPlan, None] = Coalescer(
+        self._coalescer: Coalescer[Planned, None] = Coalescer(
             self._commit, max_in_flight=2, key=lambda new: new.lease.lane_id, isolate=True
         )
 
-    async def call(self, new: NewPlan) -> None:
+    async def call(self, new: Planned) -> None:
         """Commit a plan. Raises LeaseLost when the lane is another's; then nothing of it was written."""
         await self._coalescer.submit(new)
 
-    async def _commit(self, plans: list[NewPlan]) -> Sequence[Exception | None]:
+    async def _commit(self, plans: list[Planned]) -> Sequence[Exception | None]:
         met = [new for new in plans if self._contacts.get(new.lease.lane_id) != new.plan.contact_id]
-        arguments = [
-            *columns([_turn(new, self._sealing) for new in plans], 14),
-            *columns([order for new in plans for order in _orders(new)], 11),
-            *columns([_ended(new) for new in plans if new.ended], 9),
-            *columns([(new.lease.lane_id, UUID(new.plan.contact_id)) for new in met if new.plan.contact_id], 2),
-            *columns([_standing(new) for new in plans if new.plan.decided.dialog is not None], 10),
-        ]
+        arguments = self._query.arguments(
+            [new.lease.lane_id for new in plans],
+            [new.lease.fence for new in plans],
+            plans=[_plan(new, self._sealing) for new in plans],
+            orders=[row for new in plans for row in _orders(new)],
+            ends=[row for new in plans for row in _ended(new)],
+            met=[MetRow(new.lease.lane_id, UUID(new.plan.contact_id)) for new in met if new.plan.contact_id],
+            dialogs=[row for new in plans for row in _dialog(new)],
+        )
         crashpoints.reach("dialog.before_plan_commit")
-        rows = await or_fail_together(self._database.fetch(self._sql, *arguments))
+        rows = await or_fail_together(self._database.fetch(self._query, *arguments))
         if isinstance(rows, ParleyError):
             return [rows] * len(plans)
         crashpoints.reach("dialog.after_plan_commit")
@@ -59,76 +119,50 @@ class PlanCommits:
         ]
 
 
-def _turn(new: NewPlan, sealing: Sealing) -> tuple[object, ...]:
-    plan, usage = new.plan, new.usage
-    return (
-        new.lease.lane_id,
-        new.lease.fence,
-        plan.last_seq,
-        plan.first_seq,
-        plan.turn_id,
-        new.lease.tenant_id,
-        new.message_id,
-        plan.outcome,
-        sealing.plan(new.lease.tenant_id, plan.turn_id, pack_plan(plan)),
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.price_micros_usd,
-        usage.calls,
-        new.started_at,
+def _plan(new: Planned, sealing: Sealing) -> PlanRow:
+    plan, usage, request = new.plan, new.plan.decided.usage, new.last.request
+    return PlanRow(
+        conversation_id=new.lease.lane_id,
+        last_seq=plan.last_seq,
+        first_seq=plan.first_seq,
+        turn_id=plan.turn_id,
+        tenant_id=new.lease.tenant_id,
+        bot_id=request.bot_id,
+        channel_id=request.channel_id,
+        contact_id=UUID(plan.contact_id) if plan.contact_id else None,
+        message_id=new.last.message_id,
+        outcome=plan.outcome,
+        plan=sealing.plan(new.lease.tenant_id, plan.turn_id, pack_plan(plan)),
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        price_micros_usd=usage.price_micros_usd,
+        model_calls=usage.calls,
+        started_at=new.started_at,
+        dialog_ttl=plan.dialog_ttl,
     )
 
 
-def _orders(new: NewPlan) -> list[tuple[object, ...]]:
-    request = new.request
-    order_ids = sorted(uuid7() for _ in new.orders)  # in the order of the plan, even within a millisecond
-    contact_id = UUID(new.plan.contact_id) if new.plan.contact_id else None
+def _orders(new: Planned) -> list[OrderRow]:
+    orders = new.plan.decided.orders
+    order_ids = sorted(uuid7() for _ in orders)  # in the order of the plan, even within a millisecond
     return [
-        (
-            new.lease.lane_id,
-            request.tenant_id,
-            order_ids[index],
-            new.plan.turn_id,
-            index,
-            request.bot_id,
-            request.channel_id,
-            contact_id,
-            new.message_id,
-            order.form_id,
-            plain_json(order.fields),
-        )
-        for index, order in enumerate(new.orders)
+        OrderRow(new.plan.turn_id, order_ids[index], index, order.form_id, plain_json(order.fields))
+        for index, order in enumerate(orders)
     ]
 
 
-def _ended(new: NewPlan) -> tuple[object, ...]:
-    ended, request = new.ended, new.request
-    assert ended is not None
-    return (
-        new.lease.lane_id,
-        new.plan.turn_id,
-        request.tenant_id,
-        request.bot_id,
-        request.channel_id,
-        ended.completed,
-        ended.dropoff_step,
-        ended.message_count,
-        ended.duration,
-    )
+def _ended(new: Planned) -> list[EndedRow]:
+    ended = new.plan.decided.ended
+    if ended is None:
+        return []
+    return [EndedRow(new.plan.turn_id, ended.completed, ended.dropoff_step, ended.message_count, ended.duration)]
 
 
-def _standing(new: NewPlan) -> tuple[object, ...]:
-    """Where the dialog stands after a plan that changes it."""
-    opened, request = new.plan.decided.open, new.request
-    return (
-        new.lease.lane_id,
-        new.plan.turn_id,
-        request.tenant_id,
-        request.bot_id,
-        request.channel_id,
-        opened.step if opened else None,
-        opened.message_count if opened else 0,
-        opened.started_at if opened else None,
-        new.plan.dialog_ttl,
-        new.ended is not None,
-    )
+def _dialog(new: Planned) -> list[DialogRow]:
+    decided = new.plan.decided
+    if decided.dialog is None:
+        return []
+    ended, form = decided.ended is not None, decided.open
+    if form is None:
+        return [DialogRow(new.plan.turn_id, None, 0, None, ended)]
+    return [DialogRow(new.plan.turn_id, form.step, form.message_count, form.started_at, ended)]

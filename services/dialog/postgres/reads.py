@@ -16,7 +16,7 @@ from services.dialog.postgres.listing import SQL, Listing
 from services.dialog.postgres.sealing import Sealing
 from services.dialog.records import from_json, unpack_plan
 from services.dialog.turns import Plan
-from services.dialog.usecases.ports import Outcome, Stored, Wanted
+from services.dialog.usecases.ports import ReplyReport, Stored, Wanted
 from services.dialog.waiting import Place, why
 from services.runtime import crashpoints
 from services.runtime.crypto import CannotOpen
@@ -81,11 +81,11 @@ class PostgresReads:
             _order(row) for row in await self._listing.orders(tenant_id, conversation_id, bot_id, older_than, limit)
         ]
 
-    async def record(self, outcomes: Sequence[Outcome]) -> None:
+    async def record(self, outcomes: Sequence[ReplyReport]) -> None:
         """Note what became of replies; several of one reply in their order."""
         waiting = list(outcomes)
         while waiting:
-            now: dict[tuple[UUID, int], Outcome] = {}
+            now: dict[tuple[UUID, int], ReplyReport] = {}
             later = []
             for outcome in waiting:
                 key = (outcome.message_id, outcome.index)

@@ -2,20 +2,19 @@
 
 from collections.abc import Collection, Sequence
 from datetime import timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
 
 from parley_client.coalesce import Coalescer
-from services.dialog.postgres.bots_cache import Known
+from services.dialog.postgres.bots_cache import CachedBot
 from services.dialog.postgres.claims import ClaimReader
 from services.dialog.postgres.database import Database, columns, or_fail_together
 from services.dialog.postgres.lanes import LANES, load
 from services.dialog.postgres.plans import PlanCommits
 from services.dialog.postgres.sealing import Sealing
-from services.dialog.records import from_json, pack_inputs, plain_json
-from services.dialog.turns import Claimed, Finish, NewPlan, Plan, PutOff, StepBegun, StepDone, Unreadable, Waiting
-from services.dialog.usecases.ports import FrozenTurn, StepEnd
+from services.dialog.turns import Claimed, MessageState, Plan, Planned, PutOff, ReplyState, TurnEnd, Unreadable, Waiting
 from services.kernel.errors import ParleyError
 from services.runtime.lanes import Found, Held, Horizon, Lease, LeaseLost, Room, Settle
 from services.runtime.logs import get_logger
@@ -27,6 +26,27 @@ CROWD = 500
 """Lanes of a disabled bot that are parked beside those that were claimed."""
 TOGETHER = 20
 """Messages that one turn answers at most."""
+
+
+class EndRow(NamedTuple):
+    """What a message says at the end of a lease; None or empty leaves what it says."""
+
+    conversation_id: UUID
+    tenant_id: str
+    message_id: UUID
+    state: MessageState | None
+    attempts: int | None
+    last_error: str
+    terminal_reason: str
+
+
+class ReplyRow(NamedTuple):
+    conversation_id: UUID
+    turn_id: UUID | None
+    index: int
+    delivery_id: UUID | None
+    state: ReplyState
+    error: str
 
 
 class PostgresTurns:
@@ -41,7 +61,7 @@ class PostgresTurns:
         self._horizon = Horizon()
         self._reader = ClaimReader(database, sealing, self._sql)
         self._plans = PlanCommits(database, self._sql["commit_plans"], sealing)
-        self._finishes: Coalescer[Finish | PutOff, int] = Coalescer(
+        self._finishes: Coalescer[TurnEnd | PutOff, int] = Coalescer(
             self._finish, max_in_flight=2, key=lambda item: item.lease.lane_id, isolate=True
         )
 
@@ -65,7 +85,7 @@ class PostgresTurns:
             raise
         return Found(read, found.more, found.walked, again=found.more and len(read) < len(found.items))
 
-    def known(self, tenant_id: str, bot_id: str) -> Known | None:
+    def known(self, tenant_id: str, bot_id: str) -> CachedBot | None:
         """A bot as a claim has read it last; None for one that is not remembered."""
         return self._reader.known(tenant_id, bot_id)
 
@@ -109,78 +129,30 @@ class PostgresTurns:
         rows = await self._database.fetch(self._sql["read_waiting"], claimed.lease.lane_id, head.seq, last)
         return [head, *self._reader.readable(rows)]
 
-    async def commit_plan(self, new: NewPlan) -> None:
+    async def commit_plan(self, planned: Planned) -> None:
         """Raises LeaseLost."""
-        await self._plans.call(new)
+        await self._plans.call(planned)
 
-    async def finish(self, item: Finish) -> int:
+    async def finish(self, end: TurnEnd) -> int:
         """End a turn; how many messages wait in its lane. Raises LeaseLost."""
-        return await self._finishes.submit(item)
+        return await self._finishes.submit(end)
 
     async def put_off(self, item: PutOff) -> None:
         """Let a lane go with nothing done, and say why. Raises LeaseLost."""
         await self._finishes.submit(item)
 
-    async def _finish(self, items: "list[Finish | PutOff]") -> Sequence[int | Exception]:
-        settles, messages, replies = [], [], []
-        for item in items:
-            lease = item.lease
-            lane = lease.lane_id
-            settles.append((lane, lease.fence, *_settled(item)))
-            reason = ""
-            if isinstance(item, Finish):
-                reason = item.terminal_reason
-                for index, reply in enumerate(item.replies):
-                    replies.append((lane, item.turn_id, index, reply.delivery_id, reply.state, reply.error))
-            for message_id in item.message_ids:
-                end = (item.state, item.attempts, item.last_error, reason)
-                messages.append((lane, lease.tenant_id, message_id, *end))
-        messages_of = extent([message_id for item in items for message_id in item.message_ids])
-        arguments = [*columns(settles, 7), *columns(messages, 7), *columns(replies, 6), *messages_of]
-        rows = await or_fail_together(self._database.fetch(self._sql["finish"], *arguments))
+    async def _finish(self, items: "list[TurnEnd | PutOff]") -> Sequence[int | Exception]:
+        settles = [_settled(item) for item in items]
+        ends = [row for item in items for row in _ends(item)]
+        replies = [row for item in items if isinstance(item, TurnEnd) for row in _replies(item)]
+        query = self._sql["finish"]
+        numbered = (*columns(settles, 7), *extent([row.message_id for row in ends]))
+        arguments = query.arguments(*numbered, ends=ends, replies=replies)
+        rows = await or_fail_together(self._database.fetch(query, *arguments))
         if isinstance(rows, ParleyError):
             return [rows] * len(items)
         pending: dict[UUID, int] = {row["lane_id"]: row["pending"] for row in rows}
         return [pending.get(item.lease.lane_id, lost(item.lease)) for item in items]
-
-    async def begin_step(
-        self, claimed: Claimed, frozen: FrozenTurn, step: str, request_sha256: bytes
-    ) -> StepBegun | StepDone:
-        """Note that a call is about to be made, and freeze the turn before its first one. Raises LeaseLost."""
-        tenant_id = claimed.lease.tenant_id
-        row = await self._database.fetchrow(
-            self._sql["begin_step"],
-            claimed.lease.lane_id,
-            claimed.lease.fence,
-            frozen.turn_id,
-            step,
-            tenant_id,
-            request_sha256,
-            frozen.last_seq,
-            frozen.first_seq,
-            frozen.message_id,
-            self._sealing.inputs(tenant_id, frozen.turn_id, pack_inputs(frozen.inputs)),
-            frozen.started_at,
-        )
-        assert row is not None
-        if not row["held"]:
-            raise lost(claimed.lease)
-        if row["try"] is None:
-            result, sealed = row["result"], row["sealed_result"]
-            if sealed is not None:
-                result = self._sealing.open_result(tenant_id, frozen.turn_id, step, sealed)
-            return StepDone(from_json(result), row["request_sha256"] == request_sha256)
-        return StepBegun(row["try"])
-
-    async def end_step(self, tenant_id: str, turn_id: UUID, step: str, number: int, end: StepEnd) -> None:
-        """Note how a call ended."""
-        usage = _usage(end)
-        result = None
-        if end.result is not None:
-            result = self._sealing.result(tenant_id, turn_id, step, plain_json(end.result))
-        await self._database.fetch(
-            self._sql["end_step"], turn_id, step, number, 3 if result is None else 2, result, end.error, *usage
-        )
 
     async def mark_broken(self, tenant_id: str, bot_id: str, revision: int, reason: str) -> None:
         await self._database.fetch(self._sql["mark_broken"], tenant_id, bot_id, revision, reason)
@@ -195,20 +167,36 @@ def _is_planned(item: Claimed) -> bool:
     return isinstance(item.open_turn, Plan)
 
 
-def _settled(item: Finish | PutOff) -> tuple[int, float | None, int, int | None, int]:
-    """What becomes of the lane: messages done, seconds until it is due, attempts, version of its data, delays."""
-    if isinstance(item, Finish):
-        return len(item.message_ids), None, 0, item.data_version, 0
-    attempts = item.lease.attempts if item.counted else item.lease.attempts - 1
-    return 0, item.due_in.total_seconds(), attempts, None, item.delays
+def _settled(item: TurnEnd | PutOff) -> tuple[object, ...]:
+    """What becomes of the lane, as `settle` takes it."""
+    lease = item.lease
+    if isinstance(item, TurnEnd):
+        return (lease.lane_id, lease.fence, len(item.message_ids), None, 0, item.data_version, 0)
+    again = item.again
+    attempts = lease.attempts if again.counted else lease.attempts - 1
+    return (lease.lane_id, lease.fence, 0, again.delay.total_seconds(), attempts, None, again.delays)
+
+
+def _ends(item: TurnEnd | PutOff) -> list[EndRow]:
+    """What is said of the messages; nothing of those that only wait."""
+    lease = item.lease
+    if isinstance(item, TurnEnd):
+        said = (item.state, item.attempts, item.last_error, item.terminal_reason)
+        return [EndRow(lease.lane_id, lease.tenant_id, message_id, *said) for message_id in item.message_ids]
+    again = item.again
+    if not (again.failed or again.error or again.attempts is not None):
+        return []
+    state = MessageState.FAILED if again.failed else None
+    return [EndRow(lease.lane_id, lease.tenant_id, item.message_id, state, again.attempts, again.error, "")]
+
+
+def _replies(end: TurnEnd) -> list[ReplyRow]:
+    assert end.turn_id is not None or not end.replies
+    return [
+        ReplyRow(end.lease.lane_id, end.turn_id, index, reply.delivery_id, reply.state, reply.error)
+        for index, reply in enumerate(end.replies)
+    ]
 
 
 def lost(lease: Lease) -> LeaseLost:
     return LeaseLost(f"the lease of lane {lease.lane_id} is lost (fence {lease.fence})")
-
-
-def _usage(end: StepEnd) -> tuple[str, int, int, int]:
-    """What a model call says of its model, tokens and price; other calls say nothing."""
-    result = end.result or {}
-    numbers = [int(result.get(name, 0)) for name in ("input_tokens", "output_tokens", "price_micros_usd")]
-    return str(result.get("model", "")), numbers[0], numbers[1], numbers[2]

@@ -50,22 +50,22 @@ ORDER BY seq;
 -- Commits plans with their rows, for lanes that are still held ($1, $2); returns those.
 WITH held AS MATERIALIZED (
     {hold}
+), item AS MATERIALIZED (
+    SELECT plans.* FROM rows plans (
+        conversation_id uuid, last_seq bigint, first_seq bigint, turn_id uuid, tenant_id text, bot_id text,
+        channel_id text, contact_id uuid, message_id uuid, outcome smallint, plan bytea, input_tokens bigint,
+        output_tokens bigint, price_micros_usd bigint, model_calls int, started_at timestamptz, dialog_ttl float8
+    )
+    JOIN held ON held.lane_id = plans.conversation_id
 ), planned AS (
     INSERT INTO dialog.turns AS turn (
         conversation_id, last_seq, first_seq, turn_id, tenant_id, message_id, state, outcome, plan,
         input_tokens, output_tokens, price_micros_usd, model_calls, started_at, generated_at
     )
     SELECT
-        conversation_id, last_seq, first_seq, turn_id, tenant_id, message_id, 2, outcome, plan,
+        conversation_id, last_seq, first_seq, turn_id, tenant_id, message_id, 2, outcome, item.plan,
         input_tokens, output_tokens, price_micros_usd, model_calls, started_at, statement_timestamp()
-    FROM unnest(
-        $1::uuid[], $3::bigint[], $4::bigint[], $5::uuid[], $6::text[], $7::uuid[], $8::smallint[], $9::bytea[],
-        $10::bigint[], $11::bigint[], $12::bigint[], $13::int[], $14::timestamptz[]
-    ) AS new (
-        conversation_id, last_seq, first_seq, turn_id, tenant_id, message_id, outcome, plan,
-        input_tokens, output_tokens, price_micros_usd, model_calls, started_at
-    )
-    JOIN held ON held.lane_id = new.conversation_id
+    FROM item
     ON CONFLICT (conversation_id, last_seq, message_id) DO UPDATE SET
         first_seq = excluded.first_seq, turn_id = excluded.turn_id,
         state = 2, outcome = excluded.outcome, plan = excluded.plan, inputs = NULL,
@@ -75,39 +75,35 @@ WITH held AS MATERIALIZED (
     WHERE turn.state = 1
 ), ordered AS (
     INSERT INTO dialog.orders (
-        conversation_id, tenant_id, order_id, turn_id, index, bot_id, channel_id, contact_id, message_id, form_id,
+        tenant_id, order_id, turn_id, index, bot_id, channel_id, conversation_id, contact_id, message_id, form_id,
         fields, created_at
     )
-    SELECT new.*, statement_timestamp() FROM unnest(
-        $15::uuid[], $16::text[], $17::uuid[], $18::uuid[], $19::int[], $20::text[], $21::text[], $22::uuid[],
-        $23::uuid[], $24::text[], $25::jsonb[]
-    ) AS new (conversation_id)
-    JOIN held ON held.lane_id = new.conversation_id
+    SELECT
+        tenant_id, order_id, turn_id, index, bot_id, channel_id, conversation_id, contact_id, message_id, form_id,
+        fields, statement_timestamp()
+    FROM rows orders (turn_id uuid, order_id uuid, index int, form_id text, fields jsonb)
+    JOIN item USING (turn_id)
     ON CONFLICT ON CONSTRAINT orders_once DO NOTHING
 ), ended AS (
     INSERT INTO dialog.dialog_outcomes (
-        conversation_id, turn_id, tenant_id, bot_id, channel_id, completed, dropoff_step, message_count, duration,
+        turn_id, tenant_id, bot_id, channel_id, conversation_id, completed, dropoff_step, message_count, duration,
         ended_at
     )
-    SELECT new.*, statement_timestamp() FROM unnest(
-        $26::uuid[], $27::uuid[], $28::text[], $29::text[], $30::text[], $31::bool[], $32::text[], $33::int[],
-        $34::interval[]
-    ) AS new (conversation_id)
-    JOIN held ON held.lane_id = new.conversation_id
+    SELECT
+        turn_id, tenant_id, bot_id, channel_id, conversation_id, completed, dropoff_step, message_count, duration,
+        statement_timestamp()
+    FROM rows ends (turn_id uuid, completed bool, dropoff_step text, message_count int, duration interval)
+    JOIN item USING (turn_id)
     ON CONFLICT (turn_id) DO NOTHING
 ), met AS (
-    UPDATE dialog.conversations AS known SET contact_id = new.contact_id
-    FROM unnest($35::uuid[], $36::uuid[]) AS new (conversation_id, contact_id)
-    WHERE known.conversation_id = new.conversation_id AND known.contact_id IS DISTINCT FROM new.contact_id
+    UPDATE dialog.conversations AS known SET contact_id = met.contact_id
+    FROM rows met (conversation_id uuid, contact_id uuid)
+    WHERE known.conversation_id = met.conversation_id AND known.contact_id IS DISTINCT FROM met.contact_id
 ), standing AS MATERIALIZED (
     -- Where dialogs stand after these plans; `step` is NULL where no form waits for its person.
-    SELECT new.*, statement_timestamp() AS at FROM unnest(
-        $37::uuid[], $38::uuid[], $39::text[], $40::text[], $41::text[], $42::text[], $43::int[], $44::timestamptz[],
-        $45::float8[], $46::bool[]
-    ) AS new (
-        conversation_id, turn_id, tenant_id, bot_id, channel_id, step, message_count, started_at, ttl, ended
-    )
-    JOIN held ON held.lane_id = new.conversation_id
+    SELECT item.*, step, message_count, dialogs.started_at AS dialog_started_at, ended
+    FROM rows dialogs (turn_id uuid, step text, message_count int, started_at timestamptz, ended bool)
+    JOIN item USING (turn_id)
 ), left_open AS (
     -- Another dialog has begun in the place of one that nobody has ended.
     INSERT INTO dialog.dialog_outcomes (
@@ -117,7 +113,7 @@ WITH held AS MATERIALIZED (
     SELECT form.turn_id, form.tenant_id, form.bot_id, form.channel_id, form.conversation_id, false, form.step,
         form.message_count, form.active_at - form.started_at, form.active_at
     FROM standing JOIN dialog.open_forms AS form USING (conversation_id)
-    WHERE NOT standing.ended AND form.started_at IS DISTINCT FROM standing.started_at
+    WHERE NOT standing.ended AND form.started_at IS DISTINCT FROM standing.dialog_started_at
     ON CONFLICT (turn_id) DO NOTHING
 ), closed AS (
     DELETE FROM dialog.open_forms AS form USING standing
@@ -126,8 +122,9 @@ WITH held AS MATERIALIZED (
     INSERT INTO dialog.open_forms AS form (
         conversation_id, turn_id, tenant_id, bot_id, channel_id, step, message_count, started_at, active_at, ttl, due_at
     )
-    SELECT conversation_id, turn_id, tenant_id, bot_id, channel_id, step, message_count, started_at, at,
-        make_interval(secs => ttl), date_trunc('minute', at + make_interval(secs => ttl)) + interval '2 minutes'
+    SELECT conversation_id, turn_id, tenant_id, bot_id, channel_id, step, message_count, dialog_started_at,
+        statement_timestamp(), make_interval(secs => dialog_ttl),
+        date_trunc('minute', statement_timestamp() + make_interval(secs => dialog_ttl)) + interval '2 minutes'
     FROM standing WHERE step IS NOT NULL
     ORDER BY conversation_id
     ON CONFLICT (conversation_id) DO UPDATE SET
@@ -138,66 +135,38 @@ WITH held AS MATERIALIZED (
 SELECT lane_id FROM held;
 
 -- name: finish
--- Ends leases ($1-$7 as `settle` takes them), with the last states of their messages, whose ids lie from $21 to $22, and
+-- Ends leases ($1-$7 as `settle` takes them), with the last states of their messages, whose ids lie from $8 to $9, and
 -- what became of the replies.
 WITH settled AS (
     {settle}
 ), done AS (
     UPDATE dialog.messages AS message SET
-        state = coalesce(item.state, message.state), terminal_reason = item.terminal_reason,
+        state = coalesce(ends.state, message.state), terminal_reason = ends.terminal_reason,
         attempts = coalesce(
-            item.attempts, CASE WHEN item.state IN (3, 5) THEN greatest(message.attempts, 1) ELSE message.attempts END
+            ends.attempts, CASE WHEN ends.state IN (3, 5) THEN greatest(message.attempts, 1) ELSE message.attempts END
         ),
-        last_error = CASE WHEN item.last_error = '' THEN message.last_error ELSE item.last_error END,
-        last_error_at = CASE WHEN item.last_error = '' THEN message.last_error_at ELSE statement_timestamp() END,
-        completed_at = CASE WHEN item.state IN (3, 5) THEN statement_timestamp() END
-    FROM unnest($8::uuid[], $9::text[], $10::uuid[], $11::smallint[], $12::smallint[], $13::text[], $14::text[])
-        AS item (conversation_id, tenant_id, message_id, state, attempts, last_error, terminal_reason)
-    JOIN settled ON settled.lane_id = item.conversation_id
-    WHERE message.tenant_id = item.tenant_id AND message.message_id = item.message_id
-        AND message.message_id BETWEEN $21 AND $22
+        last_error = CASE WHEN ends.last_error = '' THEN message.last_error ELSE ends.last_error END,
+        last_error_at = CASE WHEN ends.last_error = '' THEN message.last_error_at ELSE statement_timestamp() END,
+        completed_at = CASE WHEN ends.state IN (3, 5) THEN statement_timestamp() END
+    FROM rows ends (
+        conversation_id uuid, tenant_id text, message_id uuid, state smallint, attempts smallint, last_error text,
+        terminal_reason text
+    )
+    JOIN settled ON settled.lane_id = ends.conversation_id
+    WHERE message.tenant_id = ends.tenant_id AND message.message_id = ends.message_id
+        AND message.message_id BETWEEN $8 AND $9
 ), replied AS (
     INSERT INTO dialog.replies AS reply (turn_id, index, delivery_id, state, error)
     SELECT turn_id, index, delivery_id, state, error
-    FROM unnest($15::uuid[], $16::uuid[], $17::int[], $18::uuid[], $19::smallint[], $20::text[])
-        AS item (conversation_id, turn_id, index, delivery_id, state, error)
-    JOIN settled ON settled.lane_id = item.conversation_id
+    FROM rows replies (
+        conversation_id uuid, turn_id uuid, index int, delivery_id uuid, state smallint, error text
+    )
+    JOIN settled ON settled.lane_id = replies.conversation_id
     -- Delivery may have told of the reply already.
     ON CONFLICT (turn_id, index) DO UPDATE SET delivery_id = excluded.delivery_id, state = excluded.state
     WHERE reply.delivery_id IS DISTINCT FROM excluded.delivery_id
 )
 SELECT lane_id, pending FROM settled;
-
--- name: begin_step
--- Notes that a call is about to be made, under the lane's fence, and freezes the turn's inputs before its first one.
--- A step that is done gives its result, and nothing is begun.
-WITH held AS MATERIALIZED (
-    SELECT lane_id FROM dialog.lanes WHERE lane_id = $1 AND fence = $2 AND lease_until IS NOT NULL
-), known AS MATERIALIZED (
-    SELECT result, sealed_result, request_sha256 FROM dialog.journal
-    WHERE turn_id = $3 AND step = $4 AND state = 2
-    ORDER BY try LIMIT 1
-), frozen AS (
-    INSERT INTO dialog.turns (
-        conversation_id, last_seq, first_seq, turn_id, tenant_id, message_id, state, inputs, started_at
-    )
-    SELECT lane_id, $7, $8, $3, $5, $9, 1, $10, $11 FROM held
-    ON CONFLICT (conversation_id, last_seq, message_id) DO NOTHING
-), begun AS (
-    INSERT INTO dialog.journal (turn_id, step, try, tenant_id, request_sha256, state)
-    SELECT $3, $4, 1 + (SELECT count(*) FROM dialog.journal WHERE turn_id = $3 AND step = $4), $5, $6, 1
-    FROM held WHERE NOT EXISTS (SELECT FROM known)
-    RETURNING try
-)
-SELECT EXISTS (SELECT FROM held) AS held, (SELECT try FROM begun) AS try, known.result, known.sealed_result,
-    known.request_sha256
-FROM (SELECT) AS one LEFT JOIN known ON true;
-
--- name: end_step
-UPDATE dialog.journal SET
-    state = $4, sealed_result = $5, error = $6, ended_at = statement_timestamp(),
-    model = $7, input_tokens = $8, output_tokens = $9, price_micros_usd = $10
-WHERE turn_id = $1 AND step = $2 AND try = $3;
 
 -- name: lock_disabled
 -- Those of the bots that are disabled, for as long as the transaction lasts: enabling one waits for it.

@@ -13,8 +13,8 @@ from parley.common.v1.identity_pb2 import IdentityKind
 from parley.dialog.v1.dialog_pb2 import ChatRequest, ChatResponse, SubmitMessageRequest
 
 from services.dialog.domain import Bot
-from services.dialog.turns import Outcome, Plan, State
-from services.dialog.usecases.ports import Messages, Stored
+from services.dialog.turns import MessageState, Outcome, Plan
+from services.dialog.usecases.ports import OneMessage, Stored
 from services.dialog.usecases.submit import Submit, new_message
 from services.kernel.clock import Clock
 from services.kernel.errors import FieldViolation, Kind, ParleyError, not_found
@@ -35,6 +35,7 @@ _FAILURES = {
     "MODEL_UNAVAILABLE": (Kind.UNAVAILABLE, "The model could not be reached; try again later."),
     "MODEL_TIMEOUT": (Kind.DEADLINE, "The model did not answer in time; try again later."),
     "MODEL_REJECTED": (Kind.PRECONDITION, "The model refused the call; the bot's settings or its key are wrong."),
+    "BUDGET_EXCEEDED": (Kind.PRECONDITION, "The answer would take more steps, tokens or money than one turn may use."),
     "BOT_NOT_FOUND": (Kind.NOT_FOUND, "The bot does not exist."),
     "INVALID_FIELD": (Kind.INVALID, "The sender is not acceptable; a phone has its international form."),
     "INVALID_FORM": (Kind.PRECONDITION, "The bot's form cannot be read; store it anew."),
@@ -79,7 +80,7 @@ class Waiters(Protocol):
     def open(self, tenant_id: str, message_id: UUID) -> AbstractContextManager[Waiter]: ...
 
 
-class Bots(Protocol):
+class OneBot(Protocol):
     async def get(self, tenant_id: str, bot_id: str) -> Bot:
         """Raises BOT_NOT_FOUND."""
 
@@ -87,7 +88,7 @@ class Bots(Protocol):
 class Chat:
     """One chat call."""
 
-    def __init__(self, submit: Submit, messages: Messages, waiters: Waiters, bots: Bots, clock: Clock) -> None:
+    def __init__(self, submit: Submit, messages: OneMessage, waiters: Waiters, bots: OneBot, clock: Clock) -> None:
         self._submit = submit
         self._messages = messages
         self._waiters = waiters
@@ -172,10 +173,10 @@ def final_of(stored: Stored, now: Callable[[], float]) -> ChatResponse.Final | N
     """The last event of a message; None while it is not answered. Raises what a failed turn means for the caller.
     `now` gives Unix seconds."""
     message, plan = stored.message, stored.plan
-    state = State(message.state)
-    if state is State.TERMINAL:
+    state = MessageState(message.state)
+    if state is MessageState.TERMINAL:
         raise _failure(message.terminal_reason, message.message_id)
-    if state is not State.COMPLETED:
+    if state is not MessageState.COMPLETED:
         return None
     if plan is None:  # it does not open: nobody can wait for it
         raise _failure("INTERNAL", message.message_id)

@@ -1,23 +1,44 @@
-"""Decide what to answer: what is known, what is allowed, what the flow says."""
+"""Decide what a turn answers: what is known, what is allowed, what the flow says."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
 
 from services.dialog.domain import (
     Bot,
+    Budget,
+    BudgetExceeded,
     DecisionError,
     FailureKind,
     Flow,
     FormSettings,
+    Known,
     TurnInput,
     TurnPlan,
     TurnTools,
 )
-from services.dialog.turns import Claimed, Frozen, Outcome, Plan, Refused, Reserved, presentable
+from services.dialog.retry import GiveUp, TooLate, TryAgain
+from services.dialog.turns import (
+    Claimed,
+    DeadLetter,
+    Failure,
+    Frozen,
+    Outcome,
+    Plan,
+    Planned,
+    Refused,
+    Reserved,
+    Turn,
+    error_text,
+    presentable,
+)
 from services.dialog.usecases import spans
-from services.dialog.usecases.begun import Begun, inbound, limited, messages_of, plan_of, run_of
-from services.dialog.usecases.journal import TurnJournal
-from services.dialog.usecases.ports import Chats, Contexts, FrozenTurn, Never, NotNow, Quota, Turns
+from services.dialog.usecases.journal import Meter, TurnJournal
+from services.dialog.usecases.late_answers import LateAnswers
+from services.dialog.usecases.plans import given_up, inbound, limited, messages_of, plan_of, run_of
+from services.dialog.usecases.ports import Chats, Contexts, Never, NotNow, Quota, Steps, Turns
+from services.dialog.usecases.setbacks import killed_too_many, stopped_by, too_many_faults, without_bot
 from services.kernel.clock import Clock
 from services.kernel.errors import Kind, ParleyError
 from services.kernel.ids import uuid7
@@ -27,44 +48,92 @@ from services.runtime.logs import get_logger
 
 log = get_logger(__name__)
 
+Ask = Callable[[TurnInput, TurnTools], Awaitable[TurnPlan | None]]
+
+TO_RENDER = 5.0
+"""Seconds that a flow has beyond its budget, to say what came of a step that took all of it."""
+
 
 class Decide:
-    """Begins turns and decides them."""
+    """Finds out what a turn is about, and asks its flow once."""
 
     def __init__(
         self,
         turns: Turns,
+        steps: Steps,
         contexts: Contexts,
         quota: Quota,
         chats: Chats,
+        late: LateAnswers,
         flow_for: Callable[[Bot], Flow],
         clock: Clock,
-        longest: float,
+        budget: Budget,
         check_model: Callable[[], None],
         *,
         show_text: bool,
     ) -> None:
-        """`longest`: seconds that a decision may take; `check_model` raises DecisionError while the model is away;
-        `show_text`: whether logs and spans may hold what is said."""
+        """`check_model` raises DecisionError while the model is away; `show_text`: whether logs and spans may hold what
+        is said."""
         self._turns = turns
+        self._steps = steps
         self._contexts = contexts
         self._quota = quota
         self._chats = chats
+        self._late = late
         self._flow_for = flow_for
         self._clock = clock
-        self._longest = longest
+        self._budget = budget
         self._check_model = check_model
         self._show_text = show_text
 
-    async def begin(self, claimed: Claimed, bot: Bot) -> Begun:
+    async def __call__(self, claimed: Claimed, guard: Guard) -> Planned | TryAgain | DeadLetter:
+        """What a lane's next messages get; what was decided before holds. Raises LeaseLost, and NotNow when a service
+        is away or at fault."""
+        try:
+            if isinstance(claimed.open_turn, Plan):
+                messages = await messages_of(claimed.open_turn, self._turns, claimed)
+                return Planned(claimed.lease, claimed.open_turn, messages, None)
+            bot = claimed.bot
+            if bot is None:
+                return without_bot(claimed)
+            early = bot.debounce.total_seconds() - claimed.head.age
+            if early > 0 and claimed.lease.attempts == 1:
+                return TryAgain(timedelta(seconds=early), counted=False, delays=claimed.lease.delays)
+            return await self._new_plan(claimed, bot, guard)
+        except LeaseLost:
+            raise
+        except Exception as error:
+            stop = stopped_by(error)
+            if claimed.bot is None or isinstance(claimed.open_turn, Plan) or not too_many_faults(claimed, stop):
+                raise stop from error
+            return await self._given_up(
+                claimed, await self._unknown(claimed, claimed.bot), Failure("INTERNAL", str(stop))
+            )
+
+    async def _new_plan(self, claimed: Claimed, bot: Bot, guard: Guard) -> Planned | TryAgain:
+        if killed_too_many(claimed):  # what has killed three workers may have done so anywhere: nothing more is tried
+            failure = Failure("INTERNAL", f"the worker was lost {claimed.lease.losses} times")
+            return await self._given_up(claimed, await self._unknown(claimed, bot), failure)
+        try:
+            turn = await self._begin(claimed, bot)
+        except Never as error:
+            return await self._given_up(claimed, await self._unknown(claimed, bot), Failure(error.reason, str(error)))
+        verdicts = _Verdicts(lambda error: self._late.verdict(claimed, turn, error))
+        try:
+            plan = await self._decide(claimed, turn, guard, verdicts)
+        except DecisionError as error:
+            return await self._failed(claimed, turn, guard, error, verdicts.of(error))
+        return Planned(claimed.lease, plan, turn.messages, turn.started_at)
+
+    async def _begin(self, claimed: Claimed, bot: Bot) -> Turn:
         """Find out what the turn is about. A turn that had called out before goes on with the inputs it had. Raises
         NotNow, and Never when the sender is not acceptable."""
-        now = self._clock.now()
+        now, lease = self._clock.now(), claimed.lease
         frozen = claimed.open_turn if isinstance(claimed.open_turn, Frozen) else None
         if frozen is not None:
-            return Begun(frozen.turn_id, await messages_of(frozen, self._turns, claimed), frozen.inputs, now)
+            return Turn(lease, frozen.turn_id, await messages_of(frozen, self._turns, claimed), frozen.inputs, now)
         messages = run_of(await self._turns.waiting(claimed)) if bot.debounce else [claimed.head]
-        request, lease = messages[-1].request, claimed.lease
+        request = messages[-1].request
         known = await self._contexts.get(request.tenant_id, lease.lane_id, request.sender, lease.data_version)
         crashpoints.reach("dialog.after_get_context")
         turn_id = uuid7()
@@ -75,58 +144,101 @@ class Decide:
             known=known,
             now=now,
             default_region=claimed.default_region,
+            time_zone=claimed.time_zone,
         )
-        return Begun(turn_id, messages, inputs, now)
+        return Turn(lease, turn_id, messages, inputs, now)
 
-    async def decide(self, claimed: Claimed, begun: Begun, guard: Guard) -> Plan:
-        """The plan of a turn. Raises DecisionError, and NotNow when limits cannot be asked."""
-        if self._show_text:
-            spans.show("messages", [message.text for message in begun.inputs.messages], begun.turn_id)
-        plan = await self._plan(claimed, begun, guard)
-        if self._show_text:
-            spans.show("replies", plan.decided.replies, begun.turn_id)
-        return plan
+    async def _unknown(self, claimed: Claimed, bot: Bot) -> Turn:
+        """A turn about whose sender nothing can be known, or nothing is asked any more."""
+        turn_id, messages = uuid7(), [claimed.head]
+        if isinstance(claimed.open_turn, Frozen):  # given up as a whole, or what is left of it would share its id
+            turn_id = claimed.open_turn.turn_id
+            messages = [*await messages_of(claimed.open_turn, self._turns, claimed)]
+        now = self._clock.now()
+        inputs = TurnInput(turn_id=str(turn_id), bot=bot, messages=[], known=Known(), now=now)
+        return Turn(claimed.lease, turn_id, messages, inputs, now)
 
-    async def _plan(self, claimed: Claimed, begun: Begun, guard: Guard) -> Plan:
+    async def _decide(self, claimed: Claimed, turn: Turn, guard: Guard, verdicts: "_Verdicts") -> Plan:
+        """The flow's plan. Raises DecisionError, and NotNow when limits cannot be asked."""
+        if self._show_text:
+            spans.show("messages", [message.text for message in turn.inputs.messages], turn.turn_id)
         try:
-            flow = self._flow_for(begun.inputs.bot)
-            uses_model = flow.uses_model(begun.inputs)
+            flow = self._flow_for(turn.inputs.bot)
         except ParleyError as error:
             # A form that an older version had accepted, or that comes with Parley no more: the bot is broken.
             raise DecisionError(FailureKind.FATAL, error.reason, error.message) from error
         except Exception as error:
-            raise self._unexpected(begun, error) from error
+            raise _unexpected(turn, error) from error
+        tools = await self._tools(claimed, turn, guard, verdicts)
         reserved = Reserved("", None)
-        if uses_model:
+        decided = await self._ask(flow.prepare, turn, tools, "prepare")
+        if decided is None:
             self._check_model()
-            answer = await self._reserve(claimed, begun)
+            answer = await self._reserve(claimed, turn)
             if isinstance(answer, Refused):
-                return limited(begun, answer)
+                return limited(turn, answer)
             reserved = answer
-        try:
-            decided = await self._ask(flow, claimed, begun, guard, uses_model)
-        except DecisionError as error:
-            error.reservation_id = reserved.reservation_id
-            raise
+            try:
+                decided = await self._ask(flow.decide, turn, tools, "decide")
+            except DecisionError as error:
+                error.reservation_id = reserved.reservation_id
+                raise
         remaining = reserved.remaining
         if remaining is not None and not decided.charge_quota:
             remaining += 1
-        return plan_of(
-            begun, Outcome.ANSWERED, presentable(decided), reservation_id=reserved.reservation_id, remaining=remaining
-        )
+        decided = presentable(decided)
+        if self._show_text:
+            spans.show("replies", decided.replies, turn.turn_id)
+        return plan_of(turn, Outcome.ANSWERED, decided, reservation_id=reserved.reservation_id, remaining=remaining)
 
-    async def _reserve(self, claimed: Claimed, begun: Begun) -> Reserved | Refused:
+    async def _tools(self, claimed: Claimed, turn: Turn, guard: Guard, verdicts: "_Verdicts") -> TurnTools:
+        meter = Meter(self._budget)
+        previews = self._chats.previews(turn.last.chat, turn.last.message_id)
+        if claimed.lease.attempts > 1 or isinstance(claimed.open_turn, Frozen):
+            await previews.reset()  # whoever began before may have said something
+        journal = TurnJournal(self._steps, turn, guard, meter)
+        return TurnTools(journal, previews, meter.left, lambda error: isinstance(verdicts.of(error), GiveUp))
+
+    async def _ask(self, ask: Ask, turn: Turn, tools: TurnTools, what: str) -> TurnPlan | None:
+        """Ask the flow, for as long as the budget of time lasts. Raises DecisionError, NotNow and LeaseLost."""
+        kind = "form" if isinstance(turn.inputs.bot.flow, FormSettings) else "assistant"
+        try:
+            with spans.child(f"{what} {kind}"):
+                async with asyncio.timeout(max(0.0, tools.left().seconds) + TO_RENDER):
+                    return await ask(turn.inputs, tools)
+        except BudgetExceeded as error:
+            if error.resource == "seconds":
+                await tools.previews.reset()
+            raise
+        except (DecisionError, LeaseLost):
+            raise
+        except TimeoutError as error:
+            await tools.previews.reset()
+            raise BudgetExceeded("seconds", f"the decision took longer than {self._budget.seconds:g} s") from error
+        except ParleyError as error:
+            if error.kind is Kind.UNAVAILABLE:  # the journal's store
+                raise NotNow(str(error)) from error
+            raise _unexpected(turn, error) from error
+        except Exception as error:
+            raise _unexpected(turn, error) from error
+
+    async def _reserve(self, claimed: Claimed, turn: Turn) -> Reserved | Refused:
         """Each time that a message is queued, one hold stands for it: an attempt finds the hold of the one before, and
         makes a new one when that has expired. An operator's retry queues it anew. A hold is settled by a committed plan
         only: who has lost the lane unawares can settle nothing that its new owner answers under."""
         try:
-            answer = await self._hold(claimed, begun.inputs)
+            answer = await self._hold(claimed, turn.inputs)
         except Never as error:
             raise DecisionError(FailureKind.TERMINAL, error.reason, str(error)) from error
         crashpoints.reach("dialog.after_model_reserve")
         return answer
 
-    async def held(self, claimed: Claimed) -> str:
+    async def _hold(self, claimed: Claimed, inputs: TurnInput) -> Reserved | Refused:
+        head, contact_id = claimed.head, inputs.known.contact_id
+        request_id = f"{head.message_id}/{head.seq}/{contact_id}"  # a hold is one contact's
+        return await self._quota.reserve(head.request, contact_id, request_id, claimed.time_zone)
+
+    async def _held(self, claimed: Claimed) -> str:
         """The reservation of a turn that is given up undecided, to be given back with it: what earlier attempts have
         held. Empty when there is none, as far as can be told now; then it expires."""
         if not isinstance(claimed.open_turn, Frozen):
@@ -138,37 +250,45 @@ class Decide:
             return ""
         return answer.reservation_id if isinstance(answer, Reserved) else ""
 
-    async def _hold(self, claimed: Claimed, inputs: TurnInput) -> Reserved | Refused:
-        head, contact_id = claimed.head, inputs.known.contact_id
-        request_id = f"{head.message_id}/{head.seq}/{contact_id}"  # a hold is one contact's
-        return await self._quota.reserve(head.request, contact_id, request_id, claimed.time_zone)
+    async def _failed(
+        self, claimed: Claimed, turn: Turn, guard: Guard, error: DecisionError, verdict: TryAgain | TooLate | GiveUp
+    ) -> Planned | TryAgain:
+        """A decision failed: it is tried again, after an apology where the answer will be late, or given up."""
+        if isinstance(verdict, GiveUp):
+            failure = Failure(error.reason, str(error), fatal=error.kind is FailureKind.FATAL)
+            return await self._given_up(claimed, turn, failure, error.reservation_id)
+        if isinstance(verdict, TooLate):
+            await self._late.announce(turn, guard)
+            verdict = TryAgain(verdict.delay, counted=False)
+        attempts = claimed.lease.attempts - (not verdict.counted)
+        log.warning(
+            "a decision failed",
+            message_id=str(claimed.head.message_id),
+            reason=error.reason,
+            attempts=attempts,
+            delay=verdict.delay.total_seconds(),
+        )
+        spans.failed(error.reason)
+        return replace(verdict, failed=True, attempts=attempts, error=error_text(error.reason, error))
 
-    async def _ask(self, flow: Flow, claimed: Claimed, begun: Begun, guard: Guard, uses_model: bool) -> TurnPlan:
-        last = begun.last
-        frozen = FrozenTurn(begun.turn_id, begun.first.seq, last.seq, last.message_id, begun.inputs, begun.started_at)
-        previews = self._chats.previews(last.chat, last.message_id)
-        tools = TurnTools(TurnJournal(self._turns, claimed, frozen, guard), previews)
-        if claimed.lease.attempts > 1 or isinstance(claimed.open_turn, Frozen):
-            await previews.reset()  # whoever began before may have said something
-        try:
-            with spans.child("decide form" if isinstance(begun.inputs.bot.flow, FormSettings) else "decide assistant"):
-                if not uses_model:
-                    return await flow.decide(begun.inputs, tools)
-                async with asyncio.timeout(self._longest):
-                    return await flow.decide(begun.inputs, tools)
-        except (DecisionError, LeaseLost):
-            raise
-        except TimeoutError as error:
-            await previews.reset()
-            message = f"the decision took longer than {self._longest:g} s"
-            raise DecisionError(FailureKind.RETRYABLE, "MODEL_TIMEOUT", message) from error
-        except ParleyError as error:
-            if error.kind is Kind.UNAVAILABLE:  # the journal's store
-                raise NotNow(str(error)) from error
-            raise self._unexpected(begun, error) from error
-        except Exception as error:
-            raise self._unexpected(begun, error) from error
+    async def _given_up(self, claimed: Claimed, turn: Turn, failure: Failure, reservation_id: str = "") -> Planned:
+        held = reservation_id or await self._held(claimed)
+        return Planned(claimed.lease, given_up(turn, failure, held), turn.messages, turn.started_at)
 
-    def _unexpected(self, begun: Begun, error: Exception) -> DecisionError:
-        log.error("a flow failed", turn_id=str(begun.turn_id), bot_id=begun.inputs.bot.bot_id, exc_info=error)
-        return DecisionError(FailureKind.TERMINAL, "INTERNAL", f"unexpected {type(error).__name__}")
+
+class _Verdicts:
+    """What follows a failure, found out once: a flow that was told of its last attempt can rely on it."""
+
+    def __init__(self, judge: Callable[[DecisionError], TryAgain | TooLate | GiveUp]) -> None:
+        self._judge = judge
+        self._judged: tuple[DecisionError, TryAgain | TooLate | GiveUp] | None = None
+
+    def of(self, error: DecisionError) -> TryAgain | TooLate | GiveUp:
+        if self._judged is None or self._judged[0] is not error:
+            self._judged = error, self._judge(error)
+        return self._judged[1]
+
+
+def _unexpected(turn: Turn, error: Exception) -> DecisionError:
+    log.error("a flow failed", turn_id=str(turn.turn_id), bot_id=turn.inputs.bot.bot_id, exc_info=error)
+    return DecisionError(FailureKind.TERMINAL, "INTERNAL", f"unexpected {type(error).__name__}")

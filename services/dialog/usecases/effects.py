@@ -9,8 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from services.dialog.turns import Plan, ReplyState, SentReply, Waiting, error_text
-from services.dialog.usecases.patience import Patience
 from services.dialog.usecases.ports import Contexts, Deliveries, Never, NotNow, Quota
+from services.dialog.usecases.repeat import Patience
 from services.runtime import crashpoints
 from services.runtime.lanes import Guard
 from services.runtime.logs import get_logger

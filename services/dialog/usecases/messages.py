@@ -13,7 +13,7 @@ from opentelemetry.trace import Link, SpanKind
 from parley.dialog.v1 import dialog_pb2, order_pb2
 
 from parley_client.tracing import context_from, headers_of
-from services.dialog.usecases.ports import Outcome, Stored, Wanted
+from services.dialog.usecases.ports import ReplyReport, Stored, Wanted
 from services.dialog.usecases.spans import tracer
 from services.kernel.errors import invalid_field, not_found
 from services.runtime import pages
@@ -38,7 +38,7 @@ class Reads(Protocol):
         self, tenant_id: str, *, conversation_id: UUID | None, bot_id: str | None, older_than: UUID | None, limit: int
     ) -> list[order_pb2.Order]: ...
 
-    async def record(self, outcomes: Sequence[Outcome]) -> None: ...
+    async def record(self, outcomes: Sequence[ReplyReport]) -> None: ...
 
 
 Retry = Callable[[Message, str, UUID, str, str], Awaitable[None]]
@@ -148,8 +148,8 @@ class Messages:
         return results
 
 
-def _outcome(request: dialog_pb2.RecordOutcomeRequest) -> Outcome:
-    return Outcome(
+def _outcome(request: dialog_pb2.RecordOutcomeRequest) -> ReplyReport:
+    return ReplyReport(
         tenant_id=request.tenant_id,
         message_id=UUID(request.message_id),
         delivery_id=UUID(request.delivery_id),

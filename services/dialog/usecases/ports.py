@@ -1,25 +1,27 @@
 """What use cases need from outside. Adapters and tests' fakes have these shapes."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from parley.common.v1.identity_pb2 import Sender
 from parley.dialog.v1.dialog_pb2 import Message, SubmitMessageRequest
 
-from services.dialog.domain import Known, Previews, TurnInput
+from services.dialog.domain import Act, Known, Previews
 from services.dialog.turns import (
     Claimed,
-    Finish,
-    NewPlan,
     Plan,
+    Planned,
     PutOff,
     Refused,
     Reserved,
     StepBegun,
     StepDone,
+    StepEnd,
+    Turn,
+    TurnEnd,
     Unreadable,
     Waiting,
 )
@@ -86,43 +88,30 @@ class Turns(Protocol):
     async def waiting(self, claimed: Claimed) -> Sequence[Waiting]:
         """All messages that waited in the lane when it was claimed, up to a bound."""
 
-    async def commit_plan(self, new: NewPlan) -> None:
+    async def commit_plan(self, planned: Planned) -> None:
         """Commit a plan with its rows. Raises LeaseLost."""
 
-    async def finish(self, item: Finish) -> int:
+    async def finish(self, end: TurnEnd) -> int:
         """End a turn and the lease; how many messages wait in the lane. Raises LeaseLost."""
 
     async def put_off(self, item: PutOff) -> None:
         """End the lease with nothing done. Raises LeaseLost."""
 
-    async def begin_step(
-        self, claimed: Claimed, frozen: "FrozenTurn", step: str, request_sha256: bytes
-    ) -> StepBegun | StepDone: ...
-
-    async def end_step(self, tenant_id: str, turn_id: UUID, step: str, number: int, end: "StepEnd") -> None: ...
-
     async def mark_broken(self, tenant_id: str, bot_id: str, revision: int, reason: str) -> None:
         """Say why a bot is broken, "" for mended, unless it was changed since that revision."""
 
 
-@dataclass(frozen=True, slots=True)
-class FrozenTurn:
-    """The inputs of a turn, to be stored before its first journaled call."""
+class Steps(Protocol):
+    """The store of the steps that turns take before their plans. The first one freezes its turn's inputs."""
 
-    turn_id: UUID
-    first_seq: int
-    last_seq: int
-    message_id: UUID
-    inputs: TurnInput
-    started_at: datetime
+    async def begin(self, turn: Turn, step: str, request_sha256: bytes) -> StepBegun | StepDone:
+        """Note that a call is about to be made, unless it is done. Raises LeaseLost."""
 
+    async def end(self, turn: Turn, step: str, number: int, end: StepEnd) -> None:
+        """Note how a call ended."""
 
-@dataclass(frozen=True, slots=True)
-class StepEnd:
-    """How a journaled call ended: with a result, or with an error."""
-
-    result: Mapping[str, Any] | None
-    error: str = ""
+    async def act(self, turn: Turn, step: str, request_sha256: bytes, act: Act) -> StepDone:
+        """Write the rows of an act with its result in one commit, unless it is done. Raises LeaseLost."""
 
 
 class Contexts(Protocol):
@@ -195,7 +184,7 @@ class Wanted(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ReplyReport:
     """What delivery says of a reply. `state` is a `parley.dialog.v1.ReplyState`."""
 
     tenant_id: str
@@ -207,7 +196,7 @@ class Outcome:
     error: str
 
 
-class Messages(Protocol):
-    """Reads of one message."""
+class OneMessage(Protocol):
+    """Reads one message."""
 
     async def message(self, tenant_id: str, message_id: UUID) -> Stored | None: ...

@@ -37,8 +37,8 @@ class FakeFlow:
         self.model_calls = 0
         self.held: asyncio.Event | None = None
 
-    def uses_model(self, turn: TurnInput) -> bool:
-        return self.model
+    async def prepare(self, turn: TurnInput, tools: TurnTools) -> TurnPlan | None:
+        return None if self.model else await self.decide(turn, tools)
 
     async def decide(self, turn: TurnInput, tools: TurnTools) -> TurnPlan:
         self.asked.append(turn)

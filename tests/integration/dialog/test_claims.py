@@ -12,7 +12,7 @@ from services.dialog.postgres.database import Database
 from services.dialog.postgres.lanes import load
 from services.dialog.postgres.sealing import Sealing
 from services.dialog.postgres.turns import PostgresTurns
-from services.dialog.turns import Claimed, NewPlan, Outcome, Plan
+from services.dialog.turns import Claimed, Outcome, Plan, Planned
 from services.kernel.ids import uuid7
 from services.runtime.crypto import Sealer
 from services.runtime.lanes import FREE_FOR_ALL, Room
@@ -57,9 +57,10 @@ async def test_a_turn_that_was_planned_is_found_whatever_the_age_of_its_messages
     turns = store(stored)
     claimed = await claim(turns)
     assert (claimed.head.message_id, claimed.open_turn) == (ids[0], None)
-    assert [message.message_id for message in await turns.waiting(claimed)] == ids
+    messages = await turns.waiting(claimed)
+    assert [message.message_id for message in messages] == ids
     plan = Plan(uuid7(), 1, 2, Outcome.ANSWERED, TurnPlan(replies=["both"]), "", 60.0, 1)
-    await turns.commit_plan(NewPlan(claimed.lease, plan, claimed.head.request, ids[1], datetime.now(UTC)))
+    await turns.commit_plan(Planned(claimed.lease, plan, messages, datetime.now(UTC)))
     await turns.release([claimed.lease], timedelta(0))
     found = (await claim(turns)).open_turn
     assert isinstance(found, Plan)

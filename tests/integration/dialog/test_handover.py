@@ -15,7 +15,7 @@ from services.dialog.postgres.handover import Handover
 from services.dialog.postgres.inbox import PostgresInbox
 from services.dialog.postgres.sealing import Sealing
 from services.dialog.postgres.turns import PostgresTurns
-from services.dialog.turns import Claimed, Finish, NewPlan, Outcome, Plan, State
+from services.dialog.turns import Claimed, MessageState, Outcome, Plan, Planned, TurnEnd
 from services.dialog.usecases.submit import new_message
 from services.kernel.ids import uuid7
 from services.runtime.crypto import Sealer
@@ -75,14 +75,13 @@ class Process:
         plan = Plan(
             uuid7(), claimed.head.seq, claimed.head.seq, Outcome.ANSWERED, TurnPlan(replies=["hi"]), "", 60.0, 1
         )
-        message_id = claimed.head.message_id
-        await self.turns.commit_plan(NewPlan(claimed.lease, plan, claimed.head.request, message_id, datetime.now(UTC)))
+        await self.turns.commit_plan(Planned(claimed.lease, plan, [claimed.head], datetime.now(UTC)))
         return plan
 
     async def end(self, claimed: Claimed) -> int:
         plan = await self.plan(claimed)
         ids = [claimed.head.message_id]
-        return await self.turns.finish(Finish(claimed.lease, plan.turn_id, ids, State.COMPLETED, 1))
+        return await self.turns.finish(TurnEnd(claimed.lease, plan.turn_id, ids, MessageState.COMPLETED, 1))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from parley_client.errors import Unavailable
 from services.dialog import retry
-from services.dialog.usecases import lateness
+from services.dialog.usecases import late_answers
 from services.simulator.settings import SimulatorSettings
 from services.simulator.wiring import simulating
 from tests.integration.dialog.conftest import World, until
@@ -158,7 +158,7 @@ async def test_a_death_while_somebody_is_told_of_a_delay_tells_them_once(
 async def test_edge_5_who_waits_for_the_reply_of_a_call_is_told_that_the_model_failed(
     start: Start, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lateness, "FOR_A_CALLER", 2.0)
+    monkeypatch.setattr(late_answers, "FOR_A_CALLER", 2.0)
     world = await start()
     await goes(simulator)
     with pytest.raises(Unavailable) as raised:

@@ -12,7 +12,7 @@ from parley.dialog.v1 import bot_pb2, dialog_pb2
 
 from services.dialog import retry
 from services.dialog.domain import DecisionError, FailureKind, TurnInput, TurnPlan, TurnTools
-from services.dialog.usecases import patience, trouble
+from services.dialog.usecases import repeat, run_turn, setbacks
 from services.kernel.errors import Kind, ParleyError
 from tests.integration.dialog.conftest import BOT, TENANT, FakeFlow, World, until
 from tests.integration.dialog.peers import AWAY
@@ -55,7 +55,7 @@ async def test_a_message_that_cannot_be_read_is_a_dead_letter_and_its_neighbours
 
 async def test_a_flow_of_a_newer_version_stops_its_own_bot_only(dialog: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a rolling upgrade an old process leaves such lanes to newer ones, and gives up when there are none."""
-    monkeypatch.setattr(trouble, "LEAVE", 0.2)
+    monkeypatch.setattr(run_turn, "LEAVE", 0.2)
     await dialog.create_bot("newer")
     settings = msgspec.json.encode({"two_stage": {"prompt": "x"}, "locale": "en"}).decode()
     await dialog.database.execute(
@@ -95,7 +95,7 @@ async def test_a_plan_that_cannot_be_read_is_kept_and_its_lane_goes_on(dialog: W
 async def test_a_fault_of_a_service_is_counted_told_and_in_the_end_given_up(
     dialog: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trouble, "FAULTS", 3)
+    monkeypatch.setattr(setbacks, "FAULTS", 3)
     dialog.context.always["GetContext"] = FAULT
     response = await dialog.submit()
     failed = await dialog.ends(response.message_id, FAILED)
@@ -111,7 +111,7 @@ async def test_an_outage_uses_up_no_patience_with_faults(
     dialog: World, monkeypatch: pytest.MonkeyPatch, outage_first: bool
 ) -> None:
     """Whether a service was away before or after it was at fault: only its faults are counted."""
-    monkeypatch.setattr(trouble, "FAULTS", 3)
+    monkeypatch.setattr(setbacks, "FAULTS", 3)
     monkeypatch.setattr(retry, "LONGEST_DELAY", 0.2)
     troubles = [[AWAY] * 4, [FAULT] * 2]
     before, after = troubles if outage_first else reversed(troubles)
@@ -143,7 +143,7 @@ async def test_effects_that_fail_let_their_place_go_and_come_back(dialog: World)
 async def test_an_effect_that_meets_a_fault_for_too_long_is_dead_and_the_turn_is_finished(
     dialog: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "FAULTS_OF_AN_EFFECT", 1)
+    monkeypatch.setattr(repeat, "FAULTS_OF_AN_EFFECT", 1)
     dialog.delivery.always["SendMessage"] = FAULT
     dialog.context.always["SaveContext"] = FAULT
     message = await dialog.ends((await dialog.submit()).message_id)

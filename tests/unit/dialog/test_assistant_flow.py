@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from services.dialog.domain import AssistantSettings, Bot, DecisionError, FailureKind, TurnInput, TurnTools, Usage
+from services.dialog.domain import AssistantSettings, Bot, DecisionError, FailureKind, TurnInput, Usage
 from services.dialog.flows.assistant import AssistantFlow
 from services.dialog.model import Finish, ModelAnswer, OnDelta, Prompt
-from tests.support.talk import MemoryJournal, MemoryPreviews, Talk
+from tests.support.talk import MemoryJournal, MemoryPreviews, Talk, tools_on
 
 SETTINGS = AssistantSettings("You sell water.", model="gpt-5-mini", timeout=timedelta(seconds=7))
 USAGE = Usage(100, 20, 65, 1)
@@ -111,7 +111,7 @@ async def test_commands_need_no_model_and_change_nothing(text: str, reply: str) 
     plan = talk.plans[-1]
     assert (model.prompts, plan.dialog, plan.charge_quota, plan.remember) == ([], None, False, ())
     turn = TurnInput("t", talk.bot, [talk.message(text)], talk.known, talk.now)
-    assert not talk.flow.uses_model(turn)
+    assert await talk.flow.prepare(turn, tools_on(MemoryJournal(), MemoryPreviews())) is not None
 
 
 async def test_the_bots_own_texts_are_said() -> None:
@@ -147,9 +147,10 @@ async def test_a_completed_call_is_not_repeated_and_decides_alike() -> None:
     talk = talk_with(model)
     journal, previews = MemoryJournal(), MemoryPreviews()
     turn = TurnInput("turn", talk.bot, [talk.message("Есть вода?")], talk.known, talk.now)
-    assert talk.flow.uses_model(turn)
-    first = await talk.flow.decide(turn, TurnTools(journal, previews))
-    again = await talk.flow.decide(turn, TurnTools(journal, previews))
+    tools = tools_on(journal, previews)
+    assert await talk.flow.prepare(turn, tools) is None
+    first = await talk.flow.decide(turn, tools)
+    again = await talk.flow.decide(turn, tools)
     assert first == again
     assert journal.calls == ["answer"]
     assert len(model.prompts) == 1

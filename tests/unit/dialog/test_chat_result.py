@@ -10,7 +10,7 @@ from parley.common.v1 import identity_pb2
 from parley.dialog.v1 import dialog_pb2
 
 from services.dialog.domain import TurnPlan
-from services.dialog.turns import Outcome, Plan, Refused, State
+from services.dialog.turns import MessageState, Outcome, Plan, Refused
 from services.dialog.usecases.chat import final_of, submission
 from services.dialog.usecases.ports import Stored
 from services.dialog.usecases.submit import dedupe_id
@@ -19,7 +19,7 @@ from services.kernel.errors import Kind, ParleyError
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 
 
-def stored(state: State, *, reason: str = "", planned: bool = True, **plan: Any) -> Stored:
+def stored(state: MessageState, *, reason: str = "", planned: bool = True, **plan: Any) -> Stored:
     message = dialog_pb2.Message(message_id="m", state=dialog_pb2.MessageState.ValueType(state), terminal_reason=reason)
     values: dict[str, Any] = {
         "outcome": Outcome.ANSWERED,
@@ -30,19 +30,19 @@ def stored(state: State, *, reason: str = "", planned: bool = True, **plan: Any)
     return Stored(message, made if planned else None, "", "")
 
 
-@pytest.mark.parametrize("state", [State.RECEIVED, State.PROCESSING, State.FAILED])
-def test_a_message_that_is_not_answered_has_no_result_yet(state: State) -> None:
+@pytest.mark.parametrize("state", [MessageState.RECEIVED, MessageState.PROCESSING, MessageState.FAILED])
+def test_a_message_that_is_not_answered_has_no_result_yet(state: MessageState) -> None:
     assert final_of(stored(state, planned=False), NOW.timestamp) is None
 
 
 def test_replies_are_joined_by_an_empty_line() -> None:
-    final = final_of(stored(State.COMPLETED), NOW.timestamp)
+    final = final_of(stored(MessageState.COMPLETED), NOW.timestamp)
     assert final is not None
     assert (final.reply, final.remaining_today) == ("one\n\ntwo", 7)
 
 
 def test_nothing_is_said_of_a_quota_that_was_not_counted() -> None:
-    final = final_of(stored(State.COMPLETED, remaining=None), NOW.timestamp)
+    final = final_of(stored(MessageState.COMPLETED, remaining=None), NOW.timestamp)
     assert final is not None
     assert not final.HasField("remaining_today")
 
@@ -52,7 +52,7 @@ def test_a_refusal_says_how_long_to_wait_from_now(passed: int, left: int) -> Non
     refused = Refused("daily-quota", 0, NOW + timedelta(seconds=60))
     later = NOW + timedelta(seconds=passed)
     with pytest.raises(ParleyError) as raised:
-        final_of(stored(State.COMPLETED, outcome=Outcome.LIMITED, refused=refused), later.timestamp)
+        final_of(stored(MessageState.COMPLETED, outcome=Outcome.LIMITED, refused=refused), later.timestamp)
     assert (raised.value.reason, raised.value.retry_after) == ("LIMIT_EXCEEDED", left)
 
 
@@ -69,7 +69,7 @@ def test_a_refusal_says_how_long_to_wait_from_now(passed: int, left: int) -> Non
 )
 def test_a_dead_message_is_a_failure_of_the_call(reason: str, told: str, kind: Kind) -> None:
     with pytest.raises(ParleyError) as raised:
-        final_of(stored(State.TERMINAL, reason=reason), NOW.timestamp)
+        final_of(stored(MessageState.TERMINAL, reason=reason), NOW.timestamp)
     assert (raised.value.reason, raised.value.kind, raised.value.metadata["message_id"]) == (told, kind, "m")
 
 

@@ -7,13 +7,13 @@ import pytest
 
 from parley.common.v1 import waiting_pb2
 
-from services.dialog.turns import State
+from services.dialog.turns import MessageState
 from services.dialog.waiting import Place, why
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=40)
 FIRST = Place(
-    state=State.RECEIVED,
+    state=MessageState.RECEIVED,
     seq=5,
     done_seq=4,
     due_at=NOW,
@@ -35,7 +35,7 @@ FIRST = Place(
         (replace(FIRST, due_at=LATER, lease_until=LATER), "IN_PROGRESS"),
         (replace(FIRST, due_at=NOW, lease_until=NOW), "QUEUED"),  # its worker was lost
         (replace(FIRST, due_at=LATER, planned=True, last_error="delivery is not answering"), "EFFECTS"),
-        (replace(FIRST, due_at=LATER, state=State.FAILED, last_error="MODEL_TIMEOUT"), "RETRY"),
+        (replace(FIRST, due_at=LATER, state=MessageState.FAILED, last_error="MODEL_TIMEOUT"), "RETRY"),
         (replace(FIRST, due_at=LATER), "PUT_OFF"),
     ],
 )
@@ -47,7 +47,7 @@ def test_each_reason_is_told(place: Place, reason: str) -> None:
 
 
 def test_when_it_is_tried_again_and_why_is_told() -> None:
-    waiting = why(replace(FIRST, due_at=LATER, state=State.FAILED, last_error="MODEL_TIMEOUT: 30 s"))
+    waiting = why(replace(FIRST, due_at=LATER, state=MessageState.FAILED, last_error="MODEL_TIMEOUT: 30 s"))
     assert waiting is not None
     assert waiting.until.ToDatetime(UTC) == LATER
     assert waiting.detail == "MODEL_TIMEOUT: 30 s"
@@ -56,8 +56,8 @@ def test_when_it_is_tried_again_and_why_is_told() -> None:
 @pytest.mark.parametrize(
     "place",
     [
-        replace(FIRST, state=State.COMPLETED),
-        replace(FIRST, state=State.TERMINAL),
+        replace(FIRST, state=MessageState.COMPLETED),
+        replace(FIRST, state=MessageState.TERMINAL),
         replace(FIRST, seq=None),
         replace(FIRST, seq=4),
     ],

@@ -1,33 +1,13 @@
-"""A turn that was begun, and the plans that can be made of it without asking anybody."""
+"""Which messages a turn answers, and the plans that can be made of it without asking anybody."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import replace
 from itertools import takewhile
-from uuid import UUID
 
 from services.dialog import texts
-from services.dialog.domain import Inbound, TurnInput, TurnPlan
-from services.dialog.turns import Claimed, Failure, Frozen, Outcome, Plan, Refused, Waiting
+from services.dialog.domain import Bot, Inbound, TurnPlan
+from services.dialog.turns import Claimed, Failure, Frozen, Outcome, Plan, Planned, Refused, Turn, Waiting
 from services.dialog.usecases.ports import Turns
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A turn whose inputs are known. All that fails from here on is a failed decision."""
-
-    turn_id: UUID
-    messages: Sequence[Waiting]
-    inputs: TurnInput
-    started_at: datetime
-
-    @property
-    def first(self) -> Waiting:
-        return self.messages[0]
-
-    @property
-    def last(self) -> Waiting:
-        return self.messages[-1]
 
 
 def run_of(messages: Sequence[Waiting]) -> Sequence[Waiting]:
@@ -44,21 +24,28 @@ async def messages_of(turn: Frozen | Plan, turns: Turns, claimed: Claimed) -> Se
     return [message for message in await turns.waiting(claimed) if message.seq <= turn.last_seq]
 
 
-def limited(begun: Begun, refused: Refused) -> Plan:
+def limited(turn: Turn, refused: Refused) -> Plan:
     """A limit refused: the person is told, and nothing has failed."""
-    text = texts.limit_message(begun.inputs.bot)
-    return plan_of(begun, Outcome.LIMITED, TurnPlan(replies=[text]), refused=refused)
+    text = texts.limit_message(turn.inputs.bot)
+    return plan_of(turn, Outcome.LIMITED, TurnPlan(replies=[text]), refused=refused)
 
 
-def given_up(begun: Begun, failure: Failure, reservation_id: str = "") -> Plan:
+def given_up(turn: Turn, failure: Failure, reservation_id: str = "") -> Plan:
     """The turn failed for good: the person gets the bot's error message, and back what was held."""
-    text = texts.error_message(begun.inputs.bot)
+    text = texts.error_message(turn.inputs.bot)
     decided = TurnPlan(replies=[text])
-    return plan_of(begun, Outcome.FAILED, decided, reservation_id=reservation_id, failure=failure)
+    return plan_of(turn, Outcome.FAILED, decided, reservation_id=reservation_id, failure=failure)
+
+
+def apology(new: Planned, bot: Bot | None, failure: Failure) -> Planned:
+    """What is said instead of a plan that cannot be stored."""
+    decided = TurnPlan(replies=[texts.error_message(bot)] if bot else [])
+    plan = replace(new.plan, outcome=Outcome.FAILED, decided=decided, remaining=None, refused=None, failure=failure)
+    return replace(new, plan=plan)
 
 
 def plan_of(
-    begun: Begun,
+    turn: Turn,
     outcome: Outcome,
     decided: TurnPlan,
     *,
@@ -67,11 +54,11 @@ def plan_of(
     refused: Refused | None = None,
     failure: Failure | None = None,
 ) -> Plan:
-    inputs = begun.inputs
+    inputs = turn.inputs
     return Plan(
-        turn_id=begun.turn_id,
-        first_seq=begun.first.seq,
-        last_seq=begun.last.seq,
+        turn_id=turn.turn_id,
+        first_seq=turn.first.seq,
+        last_seq=turn.last.seq,
         outcome=outcome,
         decided=decided,
         contact_id=inputs.known.contact_id,
