@@ -1,7 +1,7 @@
 """What dialog talks about: bots, messages, turns and their plans. Pure data; no input or output."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Protocol
@@ -116,6 +116,13 @@ class Bot:
     def asks_model(self) -> bool:
         """Whether its turns ask a model, as a rule."""
         return isinstance(self.flow, AssistantSettings)
+
+
+WRITTEN_BY_SERVICE = frozenset({"enabled", "broken_reason", "revision", "created_at", "updated_at"})
+BY_OWNER = frozenset(each.name for each in fields(Bot)) - WRITTEN_BY_SERVICE - {"tenant_id", "bot_id"}
+"""Fields of a bot that its owner sets. All of them are stored, may be updated, and are named as in the contract; `flow`
+is there as the kind that it is."""
+FLOW_KINDS = {"form": FormSettings, "assistant": AssistantSettings}
 
 
 @dataclass(frozen=True)

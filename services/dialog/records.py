@@ -5,7 +5,7 @@ are only added, at the end and with a default.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -13,11 +13,10 @@ from uuid import UUID
 import msgspec
 
 from services.dialog.domain import (
-    AssistantSettings,
+    BY_OWNER,
+    FLOW_KINDS,
     Bot,
     Dialog,
-    FlowSettings,
-    FormSettings,
     HistoryEntry,
     Inbound,
     Known,
@@ -58,24 +57,7 @@ class _InputsRecord(msgspec.Struct, array_like=True, frozen=True):
 
 
 Record = TypeVar("Record", _PlanRecord, _InputsRecord)
-
-
-class _BotRecord(msgspec.Struct, omit_defaults=True, frozen=True):
-    """What a bot's owner sets. Times in seconds."""
-
-    form: FormSettings | None = None
-    assistant: AssistantSettings | None = None
-    locale: str = ""
-    display_name: str = ""
-    start_message: str = ""
-    help_message: str = ""
-    error_message: str = ""
-    limit_message: str = ""
-    dialog_ttl: float = 0.0
-    debounce: float = 0.0
-    owner: str = ""
-    answer_within: float | None = None
-    answer_late: bool = False
+_OWNED = [each for each in fields(Bot) if each.name in BY_OWNER - {"flow"}]
 
 
 class NewerRecord(ValueError):
@@ -85,7 +67,7 @@ class NewerRecord(ValueError):
 _encode = msgspec.msgpack.Encoder().encode
 _decode_plan = msgspec.msgpack.Decoder(_PlanRecord).decode
 _decode_inputs = msgspec.msgpack.Decoder(_InputsRecord).decode
-_decode_bot = msgspec.json.Decoder(_BotRecord).decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def pack_plan(plan: Plan) -> bytes:
@@ -170,54 +152,34 @@ def unpack_inputs(packed: bytes, turn_id: UUID) -> TurnInput:
 
 
 def settings_of(bot: Bot) -> str:
-    """A bot's settings as JSON; what the service itself keeps of a bot (enabled, revision, times) is not in it."""
+    """What a bot's owner sets, as JSON, times in seconds; what the service itself keeps of a bot is not in it."""
     flow = bot.flow
     if isinstance(flow, UnknownFlow):
         return flow.settings
-    record = _BotRecord(
-        form=flow if isinstance(flow, FormSettings) else None,
-        assistant=flow if isinstance(flow, AssistantSettings) else None,
-        locale=bot.locale,
-        display_name=bot.display_name,
-        start_message=bot.start_message,
-        help_message=bot.help_message,
-        error_message=bot.error_message,
-        limit_message=bot.limit_message,
-        dialog_ttl=bot.dialog_ttl.total_seconds(),
-        debounce=bot.debounce.total_seconds(),
-        owner=bot.owner,
-        answer_within=None if bot.answer_within is None else bot.answer_within.total_seconds(),
-        answer_late=bot.answer_late,
-    )
+    record: dict[str, Any] = {name: flow for name, kind in FLOW_KINDS.items() if isinstance(flow, kind)}
+    for each in _OWNED:
+        value = getattr(bot, each.name)
+        if value or each.default:
+            record[each.name] = value.total_seconds() if isinstance(value, timedelta) else value
     return msgspec.json.encode(record).decode()
 
 
 def bot_of(tenant_id: str, bot_id: str, settings: str) -> Bot:
     """A bot as `settings_of` has written it, enabled and unbroken. A flow that cannot be read is an `UnknownFlow`."""
     try:
-        record = _decode_bot(settings)
+        record = _decode_fields(settings)
+        flows = [msgspec.json.decode(record[name], type=kind) for name, kind in FLOW_KINDS.items() if name in record]
+        owned = {
+            each.name: msgspec.json.decode(record[each.name], type=each.type, strict=False)  # times are numbers
+            for each in _OWNED
+            if each.name in record
+        }
     except msgspec.DecodeError as error:
         return Bot(tenant_id, bot_id, UnknownFlow(f"unreadable: {error}", settings))
-    flow: FlowSettings | None = record.form or record.assistant
-    if flow is None:
-        unknown = sorted(set(from_json(settings)) - set(_BotRecord.__struct_fields__))
-        flow = UnknownFlow(unknown[0] if unknown else "", settings)
-    return Bot(
-        tenant_id=tenant_id,
-        bot_id=bot_id,
-        flow=flow,
-        locale=record.locale,
-        display_name=record.display_name,
-        start_message=record.start_message,
-        help_message=record.help_message,
-        error_message=record.error_message,
-        limit_message=record.limit_message,
-        dialog_ttl=timedelta(seconds=record.dialog_ttl),
-        debounce=timedelta(seconds=record.debounce),
-        answer_within=None if record.answer_within is None else timedelta(seconds=record.answer_within),
-        answer_late=record.answer_late,
-        owner=record.owner,
-    )
+    if flows:
+        return Bot(tenant_id, bot_id, flows[0], **owned)
+    unknown = sorted(record.keys() - owned.keys())
+    return Bot(tenant_id, bot_id, UnknownFlow(unknown[0] if unknown else "", settings), **owned)
 
 
 def _read(decode: Callable[[bytes], Record], packed: bytes, what: str) -> Record:

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from parley.dialog.v1 import bot_pb2
 
 from services.dialog.convert import bot_from_proto, bot_to_proto
-from services.dialog.domain import Bot, FlowSettings, UnknownFlow
+from services.dialog.domain import BY_OWNER, FLOW_KINDS, Bot, FlowSettings, UnknownFlow
 from services.kernel.errors import FieldViolation, Kind, ParleyError, invalid_field, wrong_state
 from services.runtime import pages
 from services.runtime.validation import check
@@ -18,23 +18,7 @@ from services.runtime.validation import check
 Response = TypeVar("Response", bound=Message)
 PAGE = 50
 
-_WRITABLE = frozenset(
-    {
-        "display_name",
-        "form",
-        "assistant",
-        "locale",
-        "start_message",
-        "help_message",
-        "error_message",
-        "limit_message",
-        "dialog_ttl",
-        "debounce",
-        "answer_within",
-        "answer_late",
-        "owner",
-    }
-)
+_WRITABLE = BY_OWNER - {"flow"} | FLOW_KINDS.keys()
 
 
 class BotRows(Protocol):
@@ -185,7 +169,7 @@ def check_path(path: str) -> None:
     known = name in _WRITABLE
     if known and rest:
         inner = fields[name].message_type
-        known = name in ("form", "assistant") and inner is not None and rest in inner.fields_by_name
+        known = name in FLOW_KINDS and inner is not None and rest in inner.fields_by_name
     if not known:
         why = "EnableBot and DisableBot change it" if name == "enabled" else "is not a field that can be changed"
         raise ParleyError(
