@@ -17,6 +17,7 @@ from services.dialog.domain import (
     FLOW_KINDS,
     Bot,
     Dialog,
+    FlowSettings,
     HistoryEntry,
     Inbound,
     Known,
@@ -168,7 +169,9 @@ def bot_of(tenant_id: str, bot_id: str, settings: str) -> Bot:
     """A bot as `settings_of` has written it, enabled and unbroken. A flow that cannot be read is an `UnknownFlow`."""
     try:
         record = _decode_fields(settings)
-        flows = [msgspec.json.decode(record[name], type=kind) for name, kind in FLOW_KINDS.items() if name in record]
+        flows: list[FlowSettings] = [
+            msgspec.json.decode(record[name], type=kind) for name, kind in FLOW_KINDS.items() if name in record
+        ]
         owned = {
             each.name: msgspec.json.decode(record[each.name], type=each.type, strict=False)  # times are numbers
             for each in _OWNED

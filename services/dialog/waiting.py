@@ -11,7 +11,7 @@ _OPEN = frozenset({MessageState.RECEIVED, MessageState.PROCESSING, MessageState.
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class QueuePlace:
     """A message's place in its lane. `seq` is None for one that was never queued; times are the database's.
 
     `planned`: its turn is decided, and is being carried out.
@@ -28,7 +28,7 @@ class Place:
     now: datetime
 
 
-def why(place: Place) -> waiting_pb2.Waiting | None:
+def why(place: QueuePlace) -> waiting_pb2.Waiting | None:
     """The one thing that it waits for, the first that applies; None for a message that waits for nothing."""
     if place.state not in _OPEN or place.seq is None or place.seq <= place.done_seq:
         return None

@@ -14,7 +14,7 @@ from services.dialog.flows.form_reading import (
     Correction,
     Intent,
     Nothing,
-    Place,
+    Position,
     read_command,
     read_message,
 )
@@ -105,7 +105,7 @@ class FormFlow:
 
     def _take(self, state: State, message: Inbound, course: Course) -> State:
         """One message of a dialog that is under way."""
-        place = Place(self.fields, self._by_step.get(state.step), frozenset(state.slots), state.choosing)
+        place = Position(self.fields, self._by_step.get(state.step), frozenset(state.slots), state.choosing)
         intent = read_message(message, place, course.reader)
         if isinstance(intent, Command) and intent.name in ("help", "unknown"):
             course.said.append(self._help(course) if intent.name == "help" else self.texts.unknown_command)

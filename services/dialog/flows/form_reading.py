@@ -55,7 +55,7 @@ Intent = Command | Answer | Correction | Confirmation | Nothing
 
 
 @dataclass(frozen=True)
-class Place:
+class Position:
     """Where the form stands. `current` is None at the confirmation."""
 
     fields: Sequence[Field]
@@ -65,7 +65,7 @@ class Place:
     """The person said that something is wrong, and was asked what."""
 
 
-def read_message(message: Inbound, place: Place, reader: Reader) -> Intent:
+def read_message(message: Inbound, place: Position, reader: Reader) -> Intent:
     """The meaning of a message: of its shared phone, its button, or its text, whichever says something."""
     if message.shared_phone:
         intent = _unnamed_phone(message.shared_phone, place, reader)
@@ -88,7 +88,7 @@ def read_command(message: Inbound) -> str:
     return ""
 
 
-def read_text(text: str, place: Place, reader: Reader) -> Intent:
+def read_text(text: str, place: Position, reader: Reader) -> Intent:
     """The meaning of a `clean` text that is not empty."""
     current = place.current
     if current and current.slot.type in ("choice", "yes_no"):
@@ -119,7 +119,7 @@ def _command(text: str) -> Command | None:
     return next((Command(name) for name in _WORD_COMMANDS if known.says(name, text)), None)
 
 
-def _command_here(text: str, place: Place) -> Command | None:
+def _command_here(text: str, place: Position) -> Command | None:
     if place.current is None or len(text) > 100:
         return None
     known = vocabulary()
@@ -137,7 +137,7 @@ def _confirmation(text: str) -> Intent | None:
     return Confirmation(False) if known.says("no", text) else None
 
 
-def _correction(text: str, place: Place, reader: Reader) -> Intent | None:
+def _correction(text: str, place: Position, reader: Reader) -> Intent | None:
     """A slot that the text names, when that makes more sense than taking the text as the answer."""
     field, rest, explicit = _reference(text, place.fields)
     current = place.current
@@ -198,7 +198,7 @@ def _value_part(rest: str) -> str:
     return rest[said[linked - 1].end :].strip(" :") if linked else rest.strip()
 
 
-def _counted(text: str, place: Place, reader: Reader) -> Intent | None:
+def _counted(text: str, place: Position, reader: Reader) -> Intent | None:
     """`хочу 5 бутылей вместо 3`: a number with the unit or name of an integer slot."""
     shortened = _without_instead(text)
     words = [token.word for token in tokens(shortened)][:MOST_WORDS]
@@ -219,7 +219,7 @@ def _without_instead(text: str) -> str:
     return text if cut is None else text[: said[cut].start].rstrip(" ,")
 
 
-def _unnamed_phone(text: str, place: Place, reader: Reader) -> Intent | None:
+def _unnamed_phone(text: str, place: Position, reader: Reader) -> Intent | None:
     """A phone number is known by its looks: it is the answer, or the value of the first phone slot."""
     if not looks_like_phone(text):
         return None
@@ -234,7 +234,7 @@ def _unnamed_phone(text: str, place: Place, reader: Reader) -> Intent | None:
     return None
 
 
-def _only_taker(text: str, place: Place, reader: Reader) -> Intent | None:
+def _only_taker(text: str, place: Position, reader: Reader) -> Intent | None:
     """A bare value after "what shall I correct?", when one slot of a strict type takes it."""
     strict = [field for field in place.fields if field.slot.type != "text"]
     taken = [(field, value) for field in strict if (value := field.read(text, reader)) is not None]

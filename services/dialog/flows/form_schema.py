@@ -42,13 +42,13 @@ Number = Annotated[int, Field(ge=-(10**15), le=10**15)]
 STEPS = frozenset({"initial", "completed"})
 
 
-class Part(BaseModel):
+class FormPart(BaseModel):
     """Keys that are not known are errors; a loaded form never changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Option(Part):
+class Option(FormPart):
     """One answer to a choice."""
 
     value: Annotated[str, Field(min_length=1, max_length=100)]
@@ -56,7 +56,7 @@ class Option(Part):
     synonyms: Words = {}
 
 
-class Slot(Part):
+class Slot(FormPart):
     """One thing to ask for."""
 
     name: Name
@@ -97,7 +97,7 @@ class Slot(Part):
         return self
 
 
-class Form(Part):
+class Form(FormPart):
     """A form: slots that are asked for one after the other, then a yes."""
 
     form_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]

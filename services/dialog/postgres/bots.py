@@ -1,6 +1,6 @@
 """Bots in PostgreSQL."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
@@ -78,7 +78,7 @@ class Awakenings:
 class _Rows:
     """Bots within a transaction."""
 
-    def __init__(self, connection: "PoolConnection", sql: dict[str, str]) -> None:
+    def __init__(self, connection: "PoolConnection", sql: Mapping[str, str]) -> None:
         self._connection = connection
         self._sql = sql
 

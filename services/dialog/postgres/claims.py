@@ -1,6 +1,6 @@
 """Reads what was claimed, lane by lane: one that cannot be read is told as such, and the others go on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -45,7 +45,7 @@ def claimed_from(
 class ClaimReader:
     """Turns leases into what workers need to know."""
 
-    def __init__(self, database: Database, sealing: Sealing, sql: dict[str, str]) -> None:
+    def __init__(self, database: Database, sealing: Sealing, sql: Mapping[str, str]) -> None:
         self._database = database
         self._sealing = sealing
         self._sql = sql

@@ -16,27 +16,23 @@ _ROWS = re.compile(r"rows (\w+) \(([^)]*)\)")
 _PARAMETER = re.compile(r"\$(\d+)")
 
 
-class Query(str):
-    """A statement that takes sets of rows. `FROM rows orders (turn_id uuid, index int)` stands for an `unnest` of one
-    array for each column; their parameters come after the numbered ones."""
+class Query:
+    """A statement that takes sets of rows: `FROM rows orders (turn_id uuid, place int)` stands for an `unnest` of an
+    array for each column. Their parameters come after the numbered ones."""
 
-    sets: dict[str, tuple[str, ...]]
+    def __init__(self, text: str) -> None:
+        self.sets: dict[str, tuple[str, ...]] = {}
+        self._number = max(map(int, _PARAMETER.findall(text)), default=0)
+        self.sql = _ROWS.sub(self._unnest, text)
 
-    def __new__(cls, text: str) -> "Query":
-        number = max(map(int, _PARAMETER.findall(text)), default=0)
-        sets = {}
-
-        def unnest(found: re.Match[str]) -> str:
-            nonlocal number
-            columns = [column.split() for column in found[2].split(",")]
-            first, number = number + 1, number + len(columns)
-            arrays = ", ".join(f"${first + at}::{kind}[]" for at, (_, kind) in enumerate(columns))
-            sets[found[1]] = tuple(name for name, _ in columns)
-            return f"unnest({arrays}) AS {found[1]} ({', '.join(sets[found[1]])})"
-
-        made = super().__new__(cls, _ROWS.sub(unnest, text))
-        made.sets = sets
-        return made
+    def _unnest(self, found: re.Match[str]) -> str:
+        columns = [column.split() for column in found[2].split(",")]
+        arrays = []
+        for _, kind in columns:
+            self._number += 1
+            arrays.append(f"${self._number}::{kind}[]")
+        names = self.sets[found[1]] = tuple(name for name, _ in columns)
+        return f"unnest({', '.join(arrays)}) AS {found[1]} ({', '.join(names)})"
 
     def arguments(self, *numbered: object, **rows: Sequence[Any]) -> list[object]:
         """The arguments of the statement: the numbered ones, then each set as columns. Rows are NamedTuples with the
@@ -53,9 +49,14 @@ def _columns(rows: Sequence[Any], names: Sequence[str]) -> Iterable[Sequence[obj
     return columns if fields == names else [columns[fields.index(name)] for name in names]
 
 
-def load(name: str) -> dict[str, Query]:
+def queries(name: str) -> dict[str, Query]:
     """The statements of a file in this folder. `{append}`, `{settle}` and the like stand for those of lanes, whose
     parameters come first and keep their numbers; other words stand for statements of the same file."""
     path = Path(__file__).with_name(f"{name}.sql")
     pieces = load_queries(path, **_LANE_SQL)
     return {name: Query(sql) for name, sql in load_queries(path, **{**pieces, **_LANE_SQL}).items()}
+
+
+def load(name: str) -> dict[str, str]:
+    """The same, as they are sent."""
+    return {name: query.sql for name, query in queries(name).items()}

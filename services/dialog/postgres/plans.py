@@ -46,7 +46,7 @@ class PlanRow(NamedTuple):
 class OrderRow(NamedTuple):
     turn_id: UUID
     order_id: UUID
-    index: int
+    place: int
     form_id: str
     fields: str
 
@@ -104,7 +104,7 @@ class PlanCommits:
             dialogs=[row for new in plans for row in _dialog(new)],
         )
         crashpoints.reach("dialog.before_plan_commit")
-        rows = await or_fail_together(self._database.fetch(self._query, *arguments))
+        rows = await or_fail_together(self._database.fetch(self._query.sql, *arguments))
         if isinstance(rows, ParleyError):
             return [rows] * len(plans)
         crashpoints.reach("dialog.after_plan_commit")

@@ -17,7 +17,7 @@ from services.dialog.postgres.sealing import Sealing
 from services.dialog.records import from_json, unpack_plan
 from services.dialog.turns import Plan
 from services.dialog.usecases.ports import ReplyReport, Stored, Wanted
-from services.dialog.waiting import Place, why
+from services.dialog.waiting import QueuePlace, why
 from services.runtime import crashpoints
 from services.runtime.crypto import CannotOpen
 from services.runtime.logs import describe, get_logger
@@ -159,8 +159,8 @@ def _message(row: asyncpg.Record) -> dialog_pb2.Message:
     )
 
 
-def _place(row: asyncpg.Record) -> Place:
-    return Place(
+def _place(row: asyncpg.Record) -> QueuePlace:
+    return QueuePlace(
         state=row["state"],
         seq=row["seq"],
         done_seq=row["lane_done_seq"] or 0,

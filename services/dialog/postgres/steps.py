@@ -10,7 +10,7 @@ import asyncpg
 from parley_client.coalesce import Coalescer
 from services.dialog.domain import Act
 from services.dialog.postgres.database import Database, or_fail_together
-from services.dialog.postgres.lanes import Query, load
+from services.dialog.postgres.lanes import Query, queries
 from services.dialog.postgres.sealing import Sealing
 from services.dialog.records import from_json, pack_inputs, plain_json
 from services.dialog.turns import StepBegun, StepDone, StepEnd, Turn
@@ -64,7 +64,7 @@ class PostgresSteps:
     def __init__(self, database: Database, sealing: Sealing) -> None:
         self._database = database
         self._sealing = sealing
-        self._sql = load("steps")
+        self._queries = queries("steps")
         self._begins: Coalescer[Step, StepBegun | StepDone] = Coalescer(self._begin, max_in_flight=2, isolate=True)
         # One at a time, so that the acts of a turn that are done side by side see one another's orders.
         self._acts: Coalescer[Step, StepDone] = Coalescer(self._act, max_in_flight=1, isolate=True)
@@ -84,10 +84,10 @@ class PostgresSteps:
             sealed = self._sealing.result(turn.lease.tenant_id, turn.turn_id, step, plain_json(result))
         numbers = [int(result.get(name, 0)) for name in ("input_tokens", "output_tokens", "price_micros_usd")]
         arguments = (_FAILED if sealed is None else _DONE, sealed, end.error, str(result.get("model", "")), *numbers)
-        await self._database.fetch(self._sql["end"], turn.turn_id, step, number, *arguments)
+        await self._database.fetch(self._queries["end"].sql, turn.turn_id, step, number, *arguments)
 
     async def _begin(self, steps: list[Step]) -> Sequence[StepBegun | StepDone | Exception]:
-        found = await self._run(self._sql["begin"], steps)
+        found = await self._run(self._queries["begin"], steps)
         if isinstance(found, ParleyError):
             return [found] * len(steps)
         results: list[StepBegun | StepDone | Exception] = []
@@ -106,7 +106,7 @@ class PostgresSteps:
             if not left:
                 break
             crashpoints.reach("dialog.before_act_commit")
-            found = await self._run(self._sql["act"], left, orders=[row for step in left for row in _orders(step)])
+            found = await self._run(self._queries["act"], left, orders=[row for step in left for row in _orders(step)])
             if isinstance(found, ParleyError):
                 results |= {(step.turn.turn_id, step.name): found for step in left}
                 break
@@ -129,7 +129,7 @@ class PostgresSteps:
         held = dict(sorted({step.turn.lease.held for step in steps}))
         rows_of_steps = [self._row(step) for step in steps]
         arguments = query.arguments(list(held), list(held.values()), steps=rows_of_steps, **rows)
-        found = await or_fail_together(self._database.fetch(query, *arguments))
+        found = await or_fail_together(self._database.fetch(query.sql, *arguments))
         if isinstance(found, ParleyError):
             return found
         return {(row["turn_id"], row["step"]): row for row in found}

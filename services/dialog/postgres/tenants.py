@@ -1,6 +1,6 @@
 """Tenants and their API keys in PostgreSQL."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
@@ -66,7 +66,7 @@ RETENTION = tuple(field.name for field in tenant_pb2.Retention.DESCRIPTOR.fields
 class _Rows:
     """Tenants and keys within a transaction."""
 
-    def __init__(self, connection: "PoolConnection", sql: dict[str, str]) -> None:
+    def __init__(self, connection: "PoolConnection", sql: Mapping[str, str]) -> None:
         self._connection = connection
         self._sql = sql
 

@@ -11,7 +11,7 @@ from parley_client.coalesce import Coalescer
 from services.dialog.postgres.bots_cache import CachedBot
 from services.dialog.postgres.claims import ClaimReader
 from services.dialog.postgres.database import Database, columns, or_fail_together
-from services.dialog.postgres.lanes import LANES, load
+from services.dialog.postgres.lanes import LANES, queries
 from services.dialog.postgres.plans import PlanCommits
 from services.dialog.postgres.sealing import Sealing
 from services.dialog.turns import Claimed, MessageState, Plan, Planned, PutOff, ReplyState, TurnEnd, Unreadable, Waiting
@@ -43,7 +43,7 @@ class EndRow(NamedTuple):
 class ReplyRow(NamedTuple):
     conversation_id: UUID
     turn_id: UUID | None
-    index: int
+    place: int
     delivery_id: UUID | None
     state: ReplyState
     error: str
@@ -55,12 +55,14 @@ class PostgresTurns:
     def __init__(self, database: Database, sealing: Sealing, holder: str, ttl: timedelta) -> None:
         """`holder` names this process in lanes; leases last `ttl`."""
         self._database = database
-        self._sql = load("turns")
+        known = queries("turns")
+        self._sql = {name: query.sql for name, query in known.items()}
+        self._finish_query = known["finish"]
         self._sealing = sealing
         self.holder, self.ttl = holder, ttl
         self._horizon = Horizon()
         self._reader = ClaimReader(database, sealing, self._sql)
-        self._plans = PlanCommits(database, self._sql["commit_plans"], sealing)
+        self._plans = PlanCommits(database, known["commit_plans"], sealing)
         self._finishes: Coalescer[TurnEnd | PutOff, int] = Coalescer(
             self._finish, max_in_flight=2, key=lambda item: item.lease.lane_id, isolate=True
         )
@@ -145,10 +147,10 @@ class PostgresTurns:
         settles = [_settled(item) for item in items]
         ends = [row for item in items for row in _ends(item)]
         replies = [row for item in items if isinstance(item, TurnEnd) for row in _replies(item)]
-        query = self._sql["finish"]
+        query = self._finish_query
         numbered = (*columns(settles, 7), *extent([row.message_id for row in ends]))
         arguments = query.arguments(*numbered, ends=ends, replies=replies)
-        rows = await or_fail_together(self._database.fetch(query, *arguments))
+        rows = await or_fail_together(self._database.fetch(query.sql, *arguments))
         if isinstance(rows, ParleyError):
             return [rows] * len(items)
         pending: dict[UUID, int] = {row["lane_id"]: row["pending"] for row in rows}

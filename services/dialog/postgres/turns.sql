@@ -79,9 +79,9 @@ WITH held AS MATERIALIZED (
         fields, created_at
     )
     SELECT
-        tenant_id, order_id, turn_id, index, bot_id, channel_id, conversation_id, contact_id, message_id, form_id,
+        tenant_id, order_id, turn_id, place, bot_id, channel_id, conversation_id, contact_id, message_id, form_id,
         fields, statement_timestamp()
-    FROM rows orders (turn_id uuid, order_id uuid, index int, form_id text, fields jsonb)
+    FROM rows orders (turn_id uuid, order_id uuid, place int, form_id text, fields jsonb)
     JOIN item USING (turn_id)
     ON CONFLICT ON CONSTRAINT orders_once DO NOTHING
 ), ended AS (
@@ -157,9 +157,9 @@ WITH settled AS (
         AND message.message_id BETWEEN $8 AND $9
 ), replied AS (
     INSERT INTO dialog.replies AS reply (turn_id, index, delivery_id, state, error)
-    SELECT turn_id, index, delivery_id, state, error
+    SELECT turn_id, place, delivery_id, state, error
     FROM rows replies (
-        conversation_id uuid, turn_id uuid, index int, delivery_id uuid, state smallint, error text
+        conversation_id uuid, turn_id uuid, place int, delivery_id uuid, state smallint, error text
     )
     JOIN settled ON settled.lane_id = replies.conversation_id
     -- Delivery may have told of the reply already.

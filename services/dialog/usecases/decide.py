@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import TypeVar
 
 from services.dialog.domain import (
     Bot,
@@ -15,7 +16,6 @@ from services.dialog.domain import (
     FormSettings,
     Known,
     TurnInput,
-    TurnPlan,
     TurnTools,
 )
 from services.dialog.retry import GiveUp, TooLate, TryAgain
@@ -48,7 +48,7 @@ from services.runtime.logs import get_logger
 
 log = get_logger(__name__)
 
-Ask = Callable[[TurnInput, TurnTools], Awaitable[TurnPlan | None]]
+T = TypeVar("T")
 
 TO_RENDER = 5.0
 """Seconds that a flow has beyond its budget, to say what came of a step that took all of it."""
@@ -199,7 +199,9 @@ class Decide:
         journal = TurnJournal(self._steps, turn, guard, meter)
         return TurnTools(journal, previews, meter.left, lambda error: isinstance(verdicts.of(error), GiveUp))
 
-    async def _ask(self, ask: Ask, turn: Turn, tools: TurnTools, what: str) -> TurnPlan | None:
+    async def _ask(
+        self, ask: Callable[[TurnInput, TurnTools], Awaitable[T]], turn: Turn, tools: TurnTools, what: str
+    ) -> T:
         """Ask the flow, for as long as the budget of time lasts. Raises DecisionError, NotNow and LeaseLost."""
         kind = "form" if isinstance(turn.inputs.bot.flow, FormSettings) else "assistant"
         try:

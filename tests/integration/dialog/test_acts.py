@@ -52,9 +52,7 @@ class Acting(FakeFlow):
             if not tools.is_last(error):
                 raise
             return TurnPlan(replies=[f"order {done['ordered']} is taken"], orders=order(2).orders)
-        return TurnPlan(
-            replies=[f"{done['ordered']}: {said['text']}"], orders=order(2).orders, charge_quota=True
-        )
+        return TurnPlan(replies=[f"{done['ordered']}: {said['text']}"], orders=order(2).orders, charge_quota=True)
 
     async def answer(self, tools: TurnTools) -> Any:
         if self.away:

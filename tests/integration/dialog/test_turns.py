@@ -13,7 +13,7 @@ from parley.dialog.v1 import bot_pb2, dialog_pb2, order_pb2
 
 from parley_client.errors import FailedPrecondition
 from services.dialog.domain import DecisionError, Ended, FailureKind, OrderDraft, TurnInput, TurnPlan, TurnTools
-from services.dialog.postgres.turns import PostgresTurns
+from services.dialog.postgres.steps import PostgresSteps
 from services.kernel.errors import Kind, ParleyError, storage_unavailable
 from tests.integration.dialog.conftest import BOT, TENANT, FakeFlow, World, submission, until
 from tests.integration.dialog.peers import AWAY
@@ -218,14 +218,14 @@ async def test_dlg_8_a_database_blip_after_a_model_call_does_not_repeat_it(
     dialog: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dialog.flow.model = True
-    end_step, blips = PostgresTurns.end_step, [storage_unavailable("Postgres")] * 3
+    end, blips = PostgresSteps.end, [storage_unavailable("Postgres")] * 3
 
-    async def troubled(self: PostgresTurns, *arguments: Any) -> None:
+    async def troubled(self: PostgresSteps, *arguments: Any) -> None:
         if blips:
             raise blips.pop()
-        await end_step(self, *arguments)
+        await end(self, *arguments)
 
-    monkeypatch.setattr(PostgresTurns, "end_step", troubled)
+    monkeypatch.setattr(PostgresSteps, "end", troubled)
     message = await dialog.ends((await dialog.submit("one")).message_id)
     assert dialog.flow.model_calls == message.attempts == 1
     assert not blips

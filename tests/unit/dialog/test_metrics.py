@@ -25,7 +25,7 @@ from services.dialog.metrics import (
     QueueSize,
 )
 from services.dialog.model import Finish, ModelAnswer, OnDelta, Prompt
-from services.dialog.turns import State
+from services.dialog.turns import MessageState
 from services.runtime.metrics import Metrics
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -94,7 +94,7 @@ def test_every_message_of_a_turn_is_timed_from_its_arrival(metrics: Metrics, rea
     clock: Any = SimpleNamespace(now=lambda: NOW)
     ended = EndedTurns(metrics, clock)
     messages: Any = [SimpleNamespace(received_at=NOW - timedelta(seconds=age)) for age in (4, 1, -1)]
-    finish: Any = SimpleNamespace(state=State.COMPLETED)
+    finish: Any = SimpleNamespace(state=MessageState.COMPLETED)
     ended(finish, messages)
     found = readings(reader)
     assert found[DONE.name] == {"COMPLETED": 3}

@@ -8,11 +8,11 @@ import pytest
 from parley.common.v1 import waiting_pb2
 
 from services.dialog.turns import MessageState
-from services.dialog.waiting import Place, why
+from services.dialog.waiting import QueuePlace, why
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=40)
-FIRST = Place(
+FIRST = QueuePlace(
     state=MessageState.RECEIVED,
     seq=5,
     done_seq=4,
@@ -39,7 +39,7 @@ FIRST = Place(
         (replace(FIRST, due_at=LATER), "PUT_OFF"),
     ],
 )
-def test_each_reason_is_told(place: Place, reason: str) -> None:
+def test_each_reason_is_told(place: QueuePlace, reason: str) -> None:
     waiting = why(place)
     assert waiting is not None
     assert waiting_pb2.WaitReason.Name(waiting.reason) == f"WAIT_REASON_{reason}"
@@ -62,5 +62,5 @@ def test_when_it_is_tried_again_and_why_is_told() -> None:
         replace(FIRST, seq=4),
     ],
 )
-def test_what_is_over_waits_for_nothing(place: Place) -> None:
+def test_what_is_over_waits_for_nothing(place: QueuePlace) -> None:
     assert why(place) is None
