@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 import time
-from collections import OrderedDict
-from typing import TypeVar
+from typing import NamedTuple
+
+from cachetools import LRUCache, TLRUCache, TTLCache
 
 from parley.dialog.v1 import tenant_pb2
 
@@ -13,9 +14,14 @@ from parley_client.errors import CallError
 from services.edge.failure_limit import FailureLimit
 from services.edge.problems import Problem, from_call_error
 
-V = TypeVar("V")
 PROVEN = 10_000
 """Hashes of keys that were good before: these are looked up even when their address has failed too often."""
+
+
+class _Good(NamedTuple):
+    api_key: tenant_pb2.ApiKey
+    seconds: float
+    """For so long it is remembered."""
 
 
 class ApiKeys:
@@ -31,10 +37,9 @@ class ApiKeys:
         self._client = client
         self._failures = failures
         self._seconds = seconds
-        self._entries = entries
-        self._good: OrderedDict[bytes, tuple[float, tenant_pb2.ApiKey]] = OrderedDict()
-        self._bad: OrderedDict[bytes, float] = OrderedDict()
-        self._proven: OrderedDict[bytes, None] = OrderedDict()
+        self._good: TLRUCache[bytes, _Good] = TLRUCache(entries, lambda _, good, now: now + good.seconds, timer=_time)
+        self._bad: TTLCache[bytes, None] = TTLCache(entries, seconds / 6, timer=_time)
+        self._proven: LRUCache[bytes, None] = LRUCache(PROVEN)
         self._asked: dict[bytes, asyncio.Task[tenant_pb2.ApiKey | None]] = {}
 
     async def check(self, key: str, scope: "tenant_pb2.ApiKeyScope.ValueType", address: str = "") -> tenant_pb2.ApiKey:
@@ -50,11 +55,10 @@ class ApiKeys:
         if not key or len(key) > 256:
             return None
         digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
-        now = asyncio.get_running_loop().time()
-        until, api_key = self._good.get(digest, (0.0, None))
-        if until > now:
-            return api_key
-        if self._bad.get(digest, 0.0) > now:
+        good = self._good.get(digest)
+        if good is not None:
+            return good.api_key
+        if digest in self._bad:
             return None
         if digest in self._proven or digest in self._asked:
             return await self._ask(digest, key)
@@ -81,22 +85,18 @@ class ApiKeys:
                 raise from_call_error(error) from None
             self._good.pop(digest, None)
             self._proven.pop(digest, None)
-            _keep(self._bad, digest, asyncio.get_running_loop().time() + self._seconds / 6, self._entries)
+            self._bad[digest] = None
             return None
         seconds = self._seconds
         if answer.api_key.HasField("expires_at"):
             seconds = min(seconds, answer.api_key.expires_at.ToSeconds() - time.time())
-        until = asyncio.get_running_loop().time() + seconds
-        _keep(self._good, digest, (until, answer.api_key), self._entries)
-        _keep(self._proven, digest, None, PROVEN)
+        self._good[digest] = _Good(answer.api_key, seconds)
+        self._proven[digest] = None
         return answer.api_key
 
 
-def _keep(known: OrderedDict[bytes, V], digest: bytes, value: V, most: int) -> None:
-    known[digest] = value
-    known.move_to_end(digest)
-    while len(known) > most:
-        known.popitem(last=False)
+def _time() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _refused() -> Problem:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from cachetools import TTLCache
+
 from parley.delivery.v1 import channel_pb2
 
 from parley_client.delivery import ChannelClient
@@ -11,6 +13,9 @@ from parley_client.errors import CallError, NotFound
 from services.edge.failure_limit import FailureLimit
 from services.edge.problems import Problem, from_call_error
 from services.runtime.background import following
+
+UNKNOWN = 10_000
+"""Ids that are remembered as unknown."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,7 @@ class ChannelMirror:
         self._client = client
         self._failures = failures
         self._entries: dict[str, Entry] = {}
-        self._unknown: dict[str, float] = {}
-        self._forget_after = forget_after
+        self._unknown: TTLCache[str, None] = TTLCache(UNKNOWN, forget_after, timer=_time)
         self._ask_timeout = ask_timeout
         self.ready = asyncio.Event()
         self.watch = following("channels", self._follow)
@@ -52,7 +56,7 @@ class ChannelMirror:
         return entry
 
     async def _look_up(self, channel_id: str, stranger: str | None) -> Entry | None:
-        if self._unknown.get(channel_id, 0.0) > asyncio.get_running_loop().time():
+        if channel_id in self._unknown:
             return None
         if stranger is None or not self.ready.is_set():  # before the first round all channels are unknown
             return await self._ask(channel_id)
@@ -65,9 +69,7 @@ class ChannelMirror:
                 channel_pb2.GetChannelRequest(channel_id=channel_id), timeout=self._ask_timeout
             )
         except NotFound:
-            if len(self._unknown) > 10_000:
-                self._unknown.clear()
-            self._unknown[channel_id] = asyncio.get_running_loop().time() + self._forget_after
+            self._unknown[channel_id] = None
             return None
         except CallError as error:
             if error.reason == "INVALID_FIELD":
@@ -108,3 +110,7 @@ class ChannelMirror:
 def _no_such_channel(channel_id: str) -> Problem:
     shown = channel_id[:64]
     return Problem(404, "CHANNEL_NOT_FOUND", f"There is no channel {shown!r}; `parley channels list` shows all.")
+
+
+def _time() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,10 +1,12 @@
 """The price of guessing: failures are counted by the caller's address, and too many of them make it wait."""
 
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+from cachetools import LRUCache
 
 from services.edge.problems import Problem
 from services.edge.server.addresses import network_of
@@ -39,7 +41,7 @@ class FailureLimit:
         """Failures since the start, by kind."""
         self._most = most
         self._clock = clock
-        self._records: OrderedDict[str, _Record] = OrderedDict()
+        self._records: LRUCache[str, _Record] = LRUCache(ADDRESSES)
         self._lookups = 0
 
     @contextmanager
@@ -75,11 +77,8 @@ class FailureLimit:
         record = self._records.get(network)
         if record is None:
             record = self._records[network] = _Record(now + WINDOW)
-            while len(self._records) > ADDRESSES:
-                self._records.popitem(last=False)
         elif record.until <= now:
             record.until, record.failures, record.logged = now + WINDOW, 0, False
-        self._records.move_to_end(network)
         return record
 
     def _wait(self, record: _Record) -> Problem:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jwt
+from cachetools import LRUCache
 
 from services.kernel.errors import Kind, ParleyError
 from services.runtime.auth import ALL, Caller
@@ -39,7 +40,7 @@ class Verifier:
         self._keys = keys
         self._audience = audience
         self._time = time
-        self._seen: dict[str, _Verified] = {}
+        self._seen: LRUCache[str, _Verified] = LRUCache(_REMEMBERED)
         self._version = keys.version
 
     def verify(self, token: str) -> Caller:
@@ -49,10 +50,7 @@ class Verifier:
             self._seen.clear()
         verified = self._seen.get(token)
         if verified is None:
-            verified = self._decode(token)
-            if len(self._seen) >= _REMEMBERED:
-                self._seen.clear()
-            self._seen[token] = verified
+            verified = self._seen[token] = self._decode(token)
         if verified.expires_at + LEEWAY < self._time():
             self._seen.pop(token, None)
             raise invalid_token("The token has expired.")

@@ -1,7 +1,8 @@
 """Which flow decides for a bot. Adding a flow is a settings class in the domain and a line here."""
 
-from collections import OrderedDict
 from collections.abc import Callable
+
+from cachetools import LRUCache
 
 from services.dialog.domain import Bot, Flow, FlowSettings, FormSettings, UnknownFlow
 from services.dialog.flows.assistant import AssistantFlow
@@ -20,19 +21,16 @@ def make_flows(model: Model, *, kept: int = KEPT) -> Callable[[Bot], Flow]:
     It raises ParleyError INVALID_FORM or FORM_NOT_FOUND for a form that cannot be loaded; bots are checked by
     `check_flow` when they are stored.
     """
-    ready: OrderedDict[tuple[str, str], tuple[Bot, Flow]] = OrderedDict()
+    ready: LRUCache[tuple[str, str], tuple[Bot, Flow]] = LRUCache(kept)
 
     def flow_for(bot: Bot) -> Flow:
         key = (bot.tenant_id, bot.bot_id)
         made = ready.get(key)
         # A bot that is deleted and created again counts its revisions anew.
         if made and (made[0] is bot or (made[0].flow, made[0].locale) == (bot.flow, bot.locale)):
-            ready.move_to_end(key)
             return made[1]
         flow = _make(bot, model)
         ready[key] = (bot, flow)
-        if len(ready) > kept:
-            ready.popitem(last=False)
         return flow
 
     return flow_for

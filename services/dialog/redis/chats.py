@@ -10,6 +10,7 @@ from typing import Literal
 from uuid import UUID
 
 import msgspec
+from cachetools import LRUCache
 
 from services.dialog.domain import Previews
 from services.dialog.usecases.chat import Delta, Done, Event, Reset, Waiter
@@ -57,7 +58,7 @@ class RedisChats:
         self._prefix = prefix
         self._waiting: dict[UUID, list[_Queue]] = {}
         self._own = Wakeups(redis, prefix, f"chat:{process}")
-        self._others: dict[str, Wakeups] = {}
+        self._others: LRUCache[str, Wakeups] = LRUCache(_KEPT)
         self.listen = self._own.listen(self._heard, self._missed.set)
         """Hears from other processes' workers."""
         failing = "it cannot be told which chats are answered"
@@ -116,8 +117,6 @@ class RedisChats:
 
     def _to(self, process: str) -> Wakeups:
         if process not in self._others:
-            if len(self._others) >= _KEPT:
-                self._others.clear()
             self._others[process] = Wakeups(self._redis, self._prefix, f"chat:{process}")
         return self._others[process]
 
