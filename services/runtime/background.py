@@ -54,9 +54,9 @@ class Faults:
             log.warning(self.begin, **self.fields, error=error if isinstance(error, str) else describe(error))
         self.lasting = True
 
-    def succeeded(self) -> None:
+    def succeeded(self, **fields: object) -> None:
         if self.lasting and self.over:
-            log.info(self.over, **self.fields)
+            log.info(self.over, **self.fields, **fields)
         self.lasting = False
 
 

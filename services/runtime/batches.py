@@ -1,4 +1,4 @@
-"""Serves the items of a Batch RPC: each keeps its own check, deadline, trace and result."""
+"""Serves the items of a Batch RPC. Each item has its own check, deadline, trace and result."""
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,15 +25,15 @@ from services.runtime.validation import check
 
 Responses = TypeVar("Responses", bound=Message)
 Handle = Callable[..., Awaitable[Sequence[Any]]]
-"""Takes the good requests, and the items' trace contexts when it has a second parameter; returns a response or a
-ParleyError (or another exception) for each, in their order."""
+"""Takes the valid requests and, if it has a second parameter, their trace contexts. Returns a response or an exception
+for each, in their order."""
 
 BATCH_ITEMS = "parley.batch.items"
-"""On an item's span: how many items its RPC carried."""
+"""The attribute of an item's span that says how many items its RPC carried."""
 
 log = get_logger(__name__)
 _SHARED = frozenset({Kind.UNAVAILABLE, Kind.DEADLINE, Kind.EXHAUSTED})
-"""Failures that every item of a batch would meet again."""
+"""Failures that every item of a batch would meet as well."""
 _EXPIRED = ParleyError(Kind.DEADLINE, "DEADLINE_EXCEEDED", "The call's deadline passed before it was begun.")
 
 
@@ -48,11 +48,11 @@ class _Item:
 async def run_items(
     request: Any, context: object, *, method: str, respond: type[Responses], handle: Handle
 ) -> Responses:
-    """Handle a batch's good items together and give every item its result.
+    """Handles the valid items of a batch together, and gives every item its result.
 
-    `method` is the RPC that an item stands for, `/parley.limits.v1.LimitsService/Reserve`. If `handle` fails as a
-    whole, it is asked again item by item, so that one bad item fails alone; but not when a store is away or the time is
-    up: then each item would only wait for that again.
+    `method` is the RPC that an item stands for, such as `/parley.limits.v1.LimitsService/Reserve`. If `handle` fails as
+    a whole, it is called again item by item, so that one bad item fails alone; but not if a store is away or the time
+    is up, as every item would fail in the same way.
     """
     who = caller()
     opening, most = _Opening(method, len(request.items), who), _most_bytes(method)
@@ -77,13 +77,13 @@ async def run_items(
 
 @cache
 def _most_bytes(path: str) -> int:
-    """What the method takes that an item stands for."""
+    """Returns the size of the largest request that the method of an item takes."""
     service, _, name = path.lstrip("/").partition("/")
     return max_request_bytes(Default().FindServiceByName(service).methods_by_name[name])
 
 
 async def _outcomes(handle: Handle, items: list[_Item], method: str) -> Sequence[Any]:
-    """A response or an exception for each item."""
+    """Returns a response or an exception for each item."""
     try:
         outcomes = await _call(handle, items)
         if len(outcomes) != len(items):
@@ -112,7 +112,7 @@ def _refuse(item: Any, who: Caller, most: int) -> ParleyError | None:
 
 
 class _Opening:
-    """Gives the items of one batch their trace contexts, and spans to those whose trace is recorded."""
+    """Gives the items of one batch their trace contexts, and a span to each whose trace is recorded."""
 
     def __init__(self, method: str, count: int, who: Caller) -> None:
         self._who = who

@@ -1,7 +1,7 @@
-"""Counts what a request repeats before the rules of the contract walk it: each wrong item of a long list costs time.
+"""Checks the lengths of lists and maps in a request before the rules of the contract walk them item by item.
 
-The numbers are those of the contract (`max_items`, `max_pairs`). Messages that are not ours have no rules there, and
-are bounded here: field masks, free-form structs, and times and durations, of which protobuf lets any numbers pass.
+The bounds are those of the contract (`max_items`, `max_pairs`). Field masks, free-form structs, times and durations are
+not our messages and have no rules in it, so they are bounded here.
 """
 
 import sys
@@ -17,32 +17,31 @@ from buf.validate import validate_pb2
 from services.kernel.errors import FieldViolation
 
 MOST_PATHS = 64
-"""Paths of a field mask."""
+"""The most paths of a field mask."""
 MOST_VALUES = 2000
-"""Values of a struct, at all its levels."""
+"""The most values of a struct, over all its levels."""
 DEEPEST = 16
-"""Levels of a struct."""
+"""The most levels of a struct."""
 _YEARS = (-62_135_596_800, 253_402_300_799)
-"""The years 1 to 9999 in seconds since 1970, which is all that `Timestamp` stands for."""
+"""The years 1 to 9999, in seconds since 1970: the range of a `Timestamp`."""
 _LONGEST = 315_576_000_000
 """Seconds of a `Duration`: 10,000 years."""
 
 Check = Callable[[Any], FieldViolation | None]
-"""Takes a message; tells what is too much in it, by its path from there ("": the message itself).
+"""Takes a message, and returns what is too much in it with its path from there ("": the message itself).
 
-Every request is counted, and nearly all are good: so a path is made on the way back only, and nothing is made for what
-is good.
+Nearly all requests are valid, so a path is put together only on the way back from a violation.
 """
 
 
 def too_much(request: Message) -> FieldViolation | None:
-    """The first field of a request that holds more than it may, or no time; None when there is none."""
+    """Returns the first field of a request that holds too much or is no valid time; None if there is none."""
     return _check_of(request.DESCRIPTOR)(request)
 
 
 @cache
 def _check_of(message: Descriptor) -> Check:
-    """Counts in a message of this type; made once."""
+    """Returns the check for messages of a type, which is made once."""
     special = _SPECIAL.get(message.full_name)
     if special is not None:
         return special
@@ -61,7 +60,7 @@ def _check_of(message: Descriptor) -> Check:
 
 
 def counts(message: Descriptor, above: frozenset[str] = frozenset()) -> bool:
-    """Whether there is anything to count in a message of this type; `above` are the types that it stands in."""
+    """Tells whether messages of a type hold anything to count. `above` are the types that it is nested in."""
     return message.full_name in _SPECIAL or any(
         field.is_repeated or _counts_below(field, above | {message.full_name})
         for field in message.fields
@@ -75,29 +74,29 @@ def _counts_below(field: FieldDescriptor, above: frozenset[str]) -> bool:
 
 
 def is_ignored(field: FieldDescriptor) -> bool:
-    """Whether the contract's rules leave a field alone."""
+    """Tells whether the rules of the contract ignore a field."""
     return bool(rules_of(field).ignore == validate_pb2.IGNORE_ALWAYS)
 
 
 def _stands_apart(field: FieldDescriptor) -> bool:
-    """Whether what stands in a field is checked by itself, as an item of a batch is. Messages that are not ours have no
-    rules to be left out, and are always counted."""
+    """Tells whether the content of a field is checked on its own, as an item of a batch is. Messages that are not ours
+    are always counted."""
     return is_ignored(field) and (field.message_type is None or field.message_type.full_name not in _SPECIAL)
 
 
 def rules_of(field: FieldDescriptor) -> Any:
-    """The rules of a field in the contract."""
+    """Returns the rules of a field in the contract."""
     return field.GetOptions().Extensions[validate_pb2.field]
 
 
 def most_of(field: FieldDescriptor) -> int:
-    """How many items or pairs a repeated field may have by its contract; 0 without a rule."""
+    """Returns how many items or pairs the contract allows in a repeated field; 0 without a rule."""
     rules = rules_of(field)
     return int(rules.map.max_pairs if rules.HasField("map") else rules.repeated.max_items)
 
 
 def _field_check(field: FieldDescriptor) -> Check | None:
-    """Counts in one field; None when there is nothing to count, or what it holds is checked by itself."""
+    """Returns the check of one field; None if there is nothing to count, or its content is checked on its own."""
     if _stands_apart(field):
         return None
     name, inner = field.name, field.message_type
@@ -156,7 +155,7 @@ def _mask(value: Any) -> FieldViolation | None:
 
 
 def _struct(value: Any) -> FieldViolation | None:
-    """Level by level, and no further than what is allowed."""
+    """Walks a struct level by level, but no further than is allowed."""
     level, count, depth = [_values(value)], 0, 0
     while level:
         below: list[list[Any]] = []
@@ -177,7 +176,7 @@ def _struct(value: Any) -> FieldViolation | None:
 
 
 def _values(struct: Any) -> list[Any]:
-    """One level of a struct's values; none of one that has too many of them by itself, which costs nothing to count."""
+    """Returns one level of a struct's values."""
     fields = struct.fields  # its values() takes twice as long
     return [fields[name] for name in fields]
 

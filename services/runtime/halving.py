@@ -1,4 +1,4 @@
-"""Tells the bad items of a batch from the good ones, with few calls."""
+"""Finds the bad items of a batch with few calls."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -6,7 +6,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 CALLS = 64
-"""Calls that one batch costs at most. One bad item among 512 costs 19."""
+"""The most calls that one batch costs. One bad item among 512 costs 19."""
 
 
 async def send_in_halves(
@@ -17,10 +17,10 @@ async def send_in_halves(
     *,
     calls: int = CALLS,
 ) -> None:
-    """Send parts of a batch; one that raises `refusal` is sent again in halves, until what is bad stands alone.
+    """Sends parts of a batch. A part that raises `refusal` is sent again in halves, until the bad items are found.
 
-    `refused` is told of what was refused for good: alone, or still after so many calls. Any other failure is raised,
-    and then `parts` holds what is still to be sent, in its order.
+    `refused` is called for each item that is refused alone, and each part that is still refused after that many calls.
+    Any other exception is raised; `parts` then holds what is still to be sent, in order.
     """
     while parts:
         part = parts[0]

@@ -1,4 +1,4 @@
-"""Tells whether a service can do its work (`grpc.health.v1`)."""
+"""Reports whether a service can do its work (`grpc.health.v1`)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -12,30 +12,30 @@ from services.runtime.logs import describe, get_logger
 log = get_logger(__name__)
 
 Check = Callable[[], Awaitable[None]]
-"""Raises when the service lacks what it needs."""
+"""Raises if the service lacks what it needs."""
 
 CHECK_TIMEOUT = 3.0
 _SERVING, _NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 
 
 class Health:
-    """The health of a server as a whole ("") and of each of its services, which falls with any of the checks; and of
-    each check under its own name. What it can do without is only told, not held against it."""
+    """The health of a server as a whole ("") and of each of its services, which needs every check to pass, and of each
+    check under its own name. Checks of what the service can do without are reported, and nothing more."""
 
     def __init__(
         self, services: Sequence[str], checks: Mapping[str, Check], every: float, spared: Collection[str] = ()
     ) -> None:
-        """`every` is in seconds; `spared` are the names of checks that the service can do without."""
+        """`every` is in seconds. `spared` are the names of checks that the service can do without."""
         self.servicer = health_aio.HealthServicer()
         self._services = ("", *services)
         self._spared = frozenset(spared)
         self._checks = checks
         self.watch = periodic("health", self.look, every=every)
-        """Looks now and then."""
+        """Runs the checks again and again."""
         self._failing: dict[str, str] = {}
 
     async def look(self) -> None:
-        """Run all checks now."""
+        """Runs all checks now."""
         results = await asyncio.gather(*(self._run(check) for check in self._checks.values()))
         failing = {name: result for name, result in zip(self._checks, results, strict=True) if result}
         for name in failing.keys() - self._failing.keys():
@@ -53,7 +53,7 @@ class Health:
         return {name: float(name not in self._failing) for name in self._checks}
 
     async def stop_serving(self) -> None:
-        """From now on say that nothing is served."""
+        """Reports from now on that nothing is served."""
         await self.servicer.enter_graceful_shutdown()
 
     @staticmethod

@@ -17,7 +17,7 @@ class MigrationError(RuntimeError):
 
 @dataclass(frozen=True)
 class Migration:
-    """One file, `NNNN_name.sql`."""
+    """A file `NNNN_name.sql`."""
 
     number: int
     name: str
@@ -29,7 +29,7 @@ class Migration:
 
 
 def read_migrations(folder: Path) -> list[Migration]:
-    """The migrations in a folder by number. Raises `MigrationError` when numbers do not run 1, 2, 3, ..."""
+    """Returns the migrations in a folder by number. Raises `MigrationError` unless the numbers run 1, 2, 3, ..."""
     migrations = []
     for path in sorted(folder.glob("*.sql")):
         number, _, name = path.stem.partition("_")
@@ -42,10 +42,10 @@ def read_migrations(folder: Path) -> list[Migration]:
 
 
 async def migrate(connection: "asyncpg.Connection[asyncpg.Record]", schema: str, folder: Path) -> list[str]:
-    """Apply what is missing, each file in a transaction of its own; the names of those applied now.
+    """Applies the migrations that are missing, each in a transaction of its own, and returns their names.
 
-    Processes that start together take turns. A file that changed after it was applied, or a database newer than the
-    files, is refused with `MigrationError`.
+    Processes that start together take turns. Raises `MigrationError` if a file has changed since it was applied, or if
+    the database is newer than the files.
     """
     migrations = read_migrations(folder)
     await connection.execute("SELECT pg_advisory_lock(hashtextextended('parley migrations ' || $1, 0))", schema)

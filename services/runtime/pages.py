@@ -1,4 +1,4 @@
-"""Page tokens: opaque to clients, good for one method with the same filters, for a day, and made by nobody else."""
+"""Page tokens. They are opaque and signed, and hold for a day, for one method and the same filters."""
 
 import base64
 import binascii
@@ -20,35 +20,34 @@ Position = Sequence[str | int | float | None]
 """Where the next page begins, for example the sort key of the last row."""
 
 KEPT = 86_400
-"""Seconds for which a token is good."""
+"""Seconds for which a token holds."""
 _SIGNATURE = 64
 _EXPIRES = struct.Struct(">I")
 _PURPOSE = b"parley page token\n"
-"""What is signed begins with it: nothing else that a service signs does."""
+"""The beginning of what is signed, so that nothing else that a service signs can pass for a page token."""
 
 
 class Signer:
-    """Signs the tokens of one service with its own key, and takes those of its replicas.
+    """Signs the tokens of one service with its own key, and accepts those of its replicas.
 
-    A key that was replaced is followed while running: like a token of a caller, a page token is good as long as the
-    public key holds with which it was signed, for a few minutes after a rotation.
+    A page token holds as long as the public key that it was signed with, which is a few minutes after a rotation.
     """
 
     def __init__(self, keys: Keys, name: str, *, time: Time = time.time) -> None:
-        """`name` is the service. Raises `KeyMissing` when its key is not there."""
+        """`name` is the service. Raises `KeyMissing` if it has no key."""
         self._keys = keys
         self._name = name
         self._time = time
         keys.private(name)
 
     def sign(self, method: str, filters: object, content: bytes) -> str:
-        """The token for a content."""
+        """Returns a token that holds the content."""
         body = _EXPIRES.pack(int(self._time()) + KEPT) + content
         signature = self._keys.private(self._name).sign(_signed(method, filters, body))
         return base64.urlsafe_b64encode(signature + body).decode().rstrip("=")
 
     def open(self, token: str, method: str, filters: object) -> bytes:
-        """The content of a token. Raises INVALID_PAGE_TOKEN."""
+        """Returns the content of a token. Raises INVALID_PAGE_TOKEN."""
         try:
             raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
@@ -65,7 +64,7 @@ class Signer:
         known = self._keys.public(self._name)
         if self._any(known.values(), signature, content):
             return True
-        self._keys.look(LOOK_AGAIN)  # a replica's key may have been made this second
+        self._keys.look(LOOK_AGAIN)  # a replica may have got a new key this second
         found = self._keys.public(self._name)
         return found is not known and self._any(found.values(), signature, content)
 
@@ -90,18 +89,17 @@ _signer: ContextVar[Signer] = ContextVar("parley_page_signer")
 
 
 def use(signer: Signer) -> None:
-    """Say who signs the tokens of this RPC; the interceptor does so, and tests may."""
+    """Sets who signs the tokens of this RPC. The interceptor calls it, and tests may."""
     _signer.set(signer)
 
 
 def encode(method: str, filters: object, position: Position) -> str:
-    """The token of the page after `position`. `filters` is anything with a stable `repr`, such as a tuple, and has the
-    tenant in it."""
+    """Returns the token of the page after `position`. `filters` includes the tenant and has a stable `repr`."""
     return _signer.get().sign(method, filters, json.dumps(position, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def decode(token: str, method: str, filters: object) -> list[str | int | float | None] | None:
-    """The position in a token; None for the first page. Raises INVALID_PAGE_TOKEN."""
+    """Returns the position in a token; None for the first page. Raises INVALID_PAGE_TOKEN."""
     if not token:
         return None
     position: list[str | int | float | None] = json.loads(_signer.get().open(token, method, filters))

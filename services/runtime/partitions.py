@@ -1,6 +1,7 @@
-"""Tables kept in stretches of time: partitions by a UUID of version 7, made ahead, and dropped whole when old.
+"""Tables that are partitioned by time, in stretches that are made ahead of time and dropped whole when they are old.
 
-Each table has a partition `<table>_rest` for what no stretch is for, so that a missing stretch refuses nothing.
+The key of a partition is a UUID of version 7. Each table also has a partition `<table>_rest`, which takes the rows that
+no stretch is there for, so that a missing stretch refuses nothing.
 """
 
 import re
@@ -14,17 +15,17 @@ from services.runtime.postgres import Connection, PoolConnection
 AHEAD = timedelta(days=7)
 """How far ahead stretches are made."""
 MOVED = 10_000
-"""Rows of `_rest` that a new stretch takes over at most; a range with more of them stays there until it is old."""
+"""The most rows of `_rest` that a new stretch takes over. A range with more rows stays there until it is old."""
 _LOCK_TIMEOUT = "SET LOCAL lock_timeout = '500ms'"
 _BOUND = re.compile(r"FROM \((?:MINVALUE|'([0-9a-f-]{36})')\) TO \('([0-9a-f-]{36})'\)")
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of one schema that is kept in stretches of so many days.
+    """A table that is kept in stretches of so many days.
 
-    `key` is the column by which it is partitioned. `kept` is a condition in SQL on the relation `item`: rows that
-    outlive their stretch, because somebody is not done with them.
+    `key` is the column by which it is partitioned. `kept` is a condition in SQL on the relation `item`. It is true for
+    rows that are still needed and outlive their stretch.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A partition: ids from `begin` (None: from the first) to before `end`."""
+    """A partition of the ids from `begin` (None: the first) up to, but not including, `end`."""
 
     name: str
     begin: UUID | None
@@ -44,7 +45,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """What was dropped. `rows` is PostgreSQL's own estimate."""
+    """A stretch that was dropped. `rows` is PostgreSQL's estimate."""
 
     stretch: Stretch
     rows: int
@@ -53,23 +54,23 @@ class Dropped:
 
 
 def first_id(at: datetime) -> UUID:
-    """The smallest id of its millisecond: below all UUIDs of version 7 that are made from then on."""
+    """Returns the smallest id of a millisecond, which is below all UUIDs of version 7 that are made from then on."""
     return UUID(int=(int(at.timestamp() * 1000)) << 80)
 
 
 def time_of(key: UUID) -> datetime:
-    """When a UUID of version 7 was made."""
+    """Returns the time at which a UUID of version 7 was made."""
     return datetime.fromtimestamp((key.int >> 80) / 1000, UTC)
 
 
 def extent(keys: Collection[UUID]) -> tuple[UUID, UUID]:
-    """The smallest and the largest key: a statement that is told both opens the stretches between them only."""
+    """Returns the smallest and the largest key. A statement that is given both opens only the stretches between."""
     return (min(keys), max(keys)) if keys else (UUID(int=0), UUID(int=0))
 
 
 def stretches(now: datetime, days: int) -> list[tuple[datetime, datetime]]:
-    """The stretches of now and of the time ahead: whole multiples of their length since 1970, so that every process
-    finds the same."""
+    """Returns the stretches of now and of the time ahead. They begin at multiples of their length since 1970, so that
+    every process finds the same."""
     length = timedelta(days=days)
     begin = datetime.fromtimestamp(now.timestamp() // length.total_seconds() * length.total_seconds(), UTC)
     found = []
@@ -80,14 +81,14 @@ def stretches(now: datetime, days: int) -> list[tuple[datetime, datetime]]:
 
 
 class Partitions:
-    """The stretches of one schema's tables. Every call works in the caller's transaction."""
+    """The stretches of the tables of one schema. Every call works in the caller's transaction."""
 
     def __init__(self, schema: str, tables: Sequence[Table]) -> None:
         self._schema = schema
         self.tables = tables
 
     async def make(self, connection: "Connection | PoolConnection", now: datetime) -> list[str]:
-        """Make the stretches that are missing; their names. Waits for other processes that do the same."""
+        """Makes the stretches that are missing and returns their names. Waits for other processes that do the same."""
         await connection.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended('parley partitions ' || $1, 0))", self._schema
         )
@@ -105,7 +106,7 @@ class Partitions:
         return made
 
     async def list(self, connection: "Connection | PoolConnection", table: Table) -> list[Stretch]:
-        """A table's stretches, the oldest first, without the rest."""
+        """Returns the stretches of a table, the oldest first, without the rest."""
         rows = await connection.fetch(
             "SELECT part.relname, pg_get_expr(part.relpartbound, part.oid) AS bound"
             " FROM pg_inherits JOIN pg_class AS part ON part.oid = inhrelid WHERE inhparent = $1::text::regclass",
@@ -121,10 +122,10 @@ class Partitions:
     async def drop_oldest(
         self, connection: "Connection | PoolConnection", table: Table, before: datetime
     ) -> Dropped | None:
-        """Drop the oldest stretch if it ended before that time; None when there is none to drop.
+        """Drops the oldest stretch if it ended before a time; returns None if there is none to drop.
 
-        Rows that are still needed go to the rest. Raises `asyncpg.LockNotAvailableError` when somebody reads the table
-        for long (a backup): try again later.
+        Rows that are still needed move to the rest. Raises `asyncpg.LockNotAvailableError` while somebody reads the
+        table for long, such as a backup: try again later.
         """
         stretch = next(iter(await self.list(connection, table)), None)
         if stretch is None or stretch.end > first_id(before):
@@ -164,7 +165,7 @@ class Partitions:
         return int(deleted.split()[-1])
 
     async def _make(self, connection: "Connection | PoolConnection", table: Table, stretch: Stretch) -> bool:
-        """Attached when it is complete, which locks the table for no writer; False when too much lies in the rest."""
+        """Makes a stretch and attaches it when it is complete, blocking no writer. False: too much is in the rest."""
         parent, rest = f"{self._schema}.{table.name}", f"{self._schema}.{table.name}_rest"
         part = f'{self._schema}."{stretch.name}"'
         inside = f"{table.key} >= '{stretch.begin}' AND {table.key} < '{stretch.end}'"
@@ -191,7 +192,7 @@ class Partitions:
         return True
 
     async def _columns(self, connection: "Connection | PoolConnection", table: Table) -> str:
-        """Those that can be written."""
+        """Returns the columns that can be written."""
         names: str = await connection.fetchval(
             "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute"
             " WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''",

@@ -1,4 +1,4 @@
-"""Named SQL: each statement stands in a `.sql` file under `-- name: <name>`, with its description."""
+"""Loads SQL from files. Each statement follows a line `-- name: <name>`, with its description as a comment."""
 
 import re
 from pathlib import Path
@@ -7,9 +7,9 @@ _NAME = re.compile(r"^-- name: (\w+)[ \t]*\n", re.MULTILINE)
 
 
 def load_queries(path: Path, **words: str) -> dict[str, str]:
-    """The statements of a file by name; `words` are replaced everywhere (`{schema}` by `schema="dialog"`).
+    """Returns the statements of a file by name. `words` are replaced everywhere, `{schema}` by `schema="dialog"`.
 
-    Comments are left out, so that a statement is as short on the wire as it can be.
+    Comments are left out, so that statements are short on the wire.
     """
     text = path.read_text()
     for word, value in words.items():
@@ -19,7 +19,7 @@ def load_queries(path: Path, **words: str) -> dict[str, str]:
 
 
 def tenants_in(*tables: str) -> dict[str, str]:
-    """For each `<schema>.<table>` a word `tenants_in_<table>`, which stands for a query of all tenants in it."""
+    """Returns a word `tenants_in_<table>` for each `<schema>.<table>`: a query of all tenants in it."""
     path = Path(__file__).with_name("tenants_in.sql")
     return {f"tenants_in_{table.rpartition('.')[2]}": load_queries(path, table=table)["tenants_in"] for table in tables}
 

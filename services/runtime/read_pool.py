@@ -1,5 +1,5 @@
-"""Reads for people: on connections of their own, each with a time limit, so that no page of an operator's takes a
-connection or the time from webhooks and workers."""
+"""Connections for the reads of operators. They are apart from those of webhooks and workers, and each read has a time
+limit."""
 
 from typing import TYPE_CHECKING
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 PATIENCE = 2.0
 """Seconds that a read waits for one of the connections."""
 COUNTED = 10_000
-"""Counts stop here: an exact one of millions takes seconds, and tells nobody more."""
+"""Counts stop here. An exact count of millions takes seconds and is of no more use."""
 
 
 class ReadPool:
-    """Runs reads on a pool whose connections cancel what takes too long."""
+    """Runs reads on a pool whose connections cancel reads that take too long."""
 
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
-        """The rows. Raises READ_TOO_LONG, and OVERLOADED when all connections are busy with other reads."""
+        """Returns the rows. Raises READ_TOO_LONG, and OVERLOADED if all connections are busy with other reads."""
         try:
             async with self._pool.acquire(timeout=PATIENCE) as connection:
                 return await connection.fetch(query, *arguments)
@@ -37,6 +37,6 @@ class ReadPool:
             raise ParleyError(Kind.EXHAUSTED, "OVERLOADED", message, retry_after=1.0) from error
 
     async def fetchrow(self, query: str, *arguments: object) -> asyncpg.Record | None:
-        """The first row."""
+        """Returns the first row, or None."""
         rows = await self.fetch(query, *arguments)
         return rows[0] if rows else None

@@ -1,4 +1,4 @@
-"""Redis: the client of a process, of one server or of a cluster."""
+"""Clients of Redis, for one server or a cluster."""
 
 import asyncio
 import hashlib
@@ -19,11 +19,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.utils import str_if_bytes
 
 SOCKET_TIMEOUT = 1.0
-"""Seconds that one command may take; callers that can do without Redis wait less."""
+"""Seconds that one command may take. Callers that can do without Redis wait less."""
 CONNECTIONS = 32
-"""Connections of one process at most; of a cluster, to each of its nodes."""
+"""The most connections of one process; in a cluster, to each node."""
 SUBSCRIPTIONS = 16
-"""Connections to a node of a cluster that are kept for subscriptions, beside those for commands."""
+"""Further connections to a node of a cluster, for subscriptions."""
 CLUSTER = "+cluster"
 """Ends the scheme of a URL that names a cluster: `redis+cluster://` or `rediss+cluster://`."""
 
@@ -64,8 +64,8 @@ class WaitingPool(ConnectionPool):
 class WaitingCluster(RedisCluster):
     """Commands beyond `CONNECTIONS` wait, as redis-py's cluster client refuses them too.
 
-    Callers give up after a few milliseconds; what the client has to learn of a cluster first may take longer, so that
-    goes on when they do. A cluster that is away is told as a ConnectionError, like a server: to redis-py it is none.
+    Callers give up after a few milliseconds. What the client has to learn about the cluster may take longer, so it goes
+    on in the background. A cluster that is away raises ConnectionError, as a server does.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -104,7 +104,7 @@ class WaitingCluster(RedisCluster):
 
 
 class Script:
-    """A script that a server gets when it does not know it yet.
+    """A Lua script, which is sent to a server that does not know it yet.
 
     redis-py's own loads it into all masters of a cluster first, and fails when one of them is away.
     """
@@ -115,7 +115,7 @@ class Script:
         self._digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     async def __call__(self, keys: Sequence[Any], args: Sequence[Any]) -> Any:
-        """What it returns. The keys lie in one slot."""
+        """Runs the script and returns its result. The keys lie in one slot."""
         try:
             return await self._client.evalsha(self._digest, len(keys), *keys, *args)
         except NoScriptError:
@@ -123,9 +123,9 @@ class Script:
 
 
 def make_redis(url: str, name: str) -> Client:
-    """A client that connects when it is first used. Commands fail fast while Redis is away; none is repeated.
+    """Returns a client that connects when it is first used. Commands fail fast while Redis is away; none is repeated.
 
-    Repeating a command after a lost answer could count twice, so only callers who know better do that.
+    A command that is repeated after a lost answer could count twice, so only callers who know better repeat it.
     `redis+cluster://user:password@one:6379,two:6379` names some nodes of a cluster, which tell of the others.
     """
     if not url:
@@ -148,7 +148,7 @@ def make_redis(url: str, name: str) -> Client:
 
 
 def _nodes(url: str) -> tuple[str, list[tuple[str, int]]]:
-    """The first node as a plain URL, and where the others are."""
+    """Returns the first node as a plain URL, and the addresses of the others."""
     parts = urlsplit(url)
     credentials, at, places = parts.netloc.rpartition("@")
     first, *others = places.split(",")
@@ -158,7 +158,7 @@ def _nodes(url: str) -> tuple[str, list[tuple[str, int]]]:
 
 
 async def subscription(client: Client) -> PubSub:
-    """A subscriber. Every node of a cluster hears what is published on any of them, so any of them will do."""
+    """Returns a subscriber. Every node of a cluster hears what is published on any node, so any will do."""
     if isinstance(client, RedisCluster):
         _ = await client.initialize()
         return client.pubsub(node=client.get_random_node())
@@ -177,9 +177,9 @@ async def hear(
 ) -> None:
     """Passes each publication on a channel to `heard`, until the connection breaks.
 
-    `stands` is called once the subscription stands, `silent` when nothing has come for `quiet` seconds, and `ended`
-    when nothing is heard any more, before anything is waited for. Raises ConnectionError when Redis is silent and does
-    not answer a ping within another `quiet` seconds.
+    `stands` is called once the subscription stands, `silent` after each `quiet` seconds without a publication, and
+    `ended` at once when the connection breaks. Raises ConnectionError if Redis is silent and does not answer a ping
+    within another `quiet` seconds.
     """
     pubsub = await subscription(client)
     try:
@@ -206,9 +206,9 @@ async def hear(
 
 
 def by_slot(client: Client, items: Iterable[T], key: Callable[[T], str]) -> list[list[T]]:
-    """Items in groups whose keys one command may touch: those of one slot of a cluster, or all of them.
+    """Groups items so that one command may touch the keys of a group: by slot in a cluster, or all together.
 
-    `key`: a key of the item; its others have the same hash tag (`{...}`).
+    `key` returns a key of the item. Its other keys have the same hash tag (`{...}`).
     """
     if not isinstance(client, RedisCluster):
         every = list(items)
@@ -220,7 +220,7 @@ def by_slot(client: Client, items: Iterable[T], key: Callable[[T], str]) -> list
 
 
 def node_of(client: Client, key: str) -> str:
-    """The name of the server that has a key, as far as is known; empty where there is one only."""
+    """Returns the name of the node that has a key, as far as is known; empty if there is only one server."""
     if not isinstance(client, RedisCluster):
         return ""
     node = client.get_node_from_key(key) if client.nodes_manager.slots_cache else None
@@ -228,7 +228,7 @@ def node_of(client: Client, key: str) -> str:
 
 
 async def run_ids(client: Client) -> str:
-    """Tells this Redis from another one, and from itself before a restart: of a cluster, from any of its masters."""
+    """Identifies this run of Redis. The value changes with a restart of the server, or of any master of a cluster."""
     if isinstance(client, RedisCluster):
         infos = await client.info("server", target_nodes=RedisCluster.PRIMARIES)
         return ",".join(sorted(str_if_bytes(info["run_id"]) for info in infos.values()))

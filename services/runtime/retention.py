@@ -1,4 +1,4 @@
-"""Removes what is older than it is to be kept: in small steps, one process at a time, with word of what was removed."""
+"""Removes rows at the end of their retention, in small steps and by one process at a time, and records how many."""
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 AT_ONCE = 500
-"""Rows that one step removes at most, but for a partition, which goes whole."""
+"""The most rows that one step removes. A partition is dropped whole."""
 PAUSE = 0.2
 """Seconds between two steps."""
 LOOKED_AT = 2_000
-"""Rows that one step looks at, where what is old has no index of its own."""
+"""The number of rows that one step looks at where no index finds the old ones."""
 
 
 class Step(NamedTuple):
-    """What a step did: rows removed, whether there is more to do, and where the next one goes on (None: from the
+    """The result of a step: rows removed, whether more is to be done, and where the next step goes on (None: from the
     start)."""
 
     removed: int
@@ -38,21 +38,21 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Something that is tidied step by step, in a transaction each; a step gets where the one before ended."""
+    """Something that is removed step by step, each in a transaction. A step is told where the one before ended."""
 
     name: str
     step: "Callable[[PoolConnection, UUID | None], Awaitable[Step]]"
 
 
 Plan = Callable[[datetime], Awaitable[Sequence[Task]]]
-"""The tasks of a time."""
+"""Returns the tasks of a time."""
 
 
 class Retention:
-    """Works through the tasks of one schema. What each has removed stands in `<schema>.upkeep` and in the log.
+    """Works through the tasks of one schema. `<schema>.upkeep` and the log say what each has removed.
 
-    Something is old when this process's clock and the database's both say so: one that is ahead by mistake must not
-    remove what nobody can bring back.
+    Ages are counted from the earlier of this process's clock and the database's: a clock that is ahead must not remove
+    what nobody can bring back.
     """
 
     def __init__(self, schema: str, pool: "Pool", clock: Clock, plan: Plan) -> None:
@@ -64,8 +64,8 @@ class Retention:
         self._removed = 0
 
     async def look(self) -> bool:
-        """One step; whether more are to be done now. Another process that is at it already is left alone. A task that
-        fails is left for the next time, so that it keeps no other from being done."""
+        """Does one step; returns whether more are due now. While another process is at it, this one waits. A task that
+        fails is left for the next time, so that it holds up no other."""
         if not self._left:
             stored: datetime = await self._pool.fetchval("SELECT now()")
             self._left.extend(await self._plan(min(self._clock.now(), stored)))
@@ -113,17 +113,17 @@ class Retention:
 
 
 def days_ago(now: datetime, days: int) -> datetime:
-    """Nothing is kept from before 1970."""
+    """Returns the time so many days ago, but none before 1970."""
     return now - min(timedelta(days=days), timedelta(seconds=now.timestamp()))
 
 
 def longest(days: Sequence[int]) -> int | None:
-    """Of so many days each; None when something is kept for ever (0), or nothing is known."""
+    """Returns the largest number of days; None if one of them is 0, which is for ever, or there is none."""
     return max(days) if days and 0 not in days else None
 
 
 def dropping(partitions: Partitions, table: Table, before: datetime) -> Sequence[Task]:
-    """Drop the stretches that ended before a time, and what of the rest is as old."""
+    """Returns the tasks that drop the stretches that ended before a time, and the rows of the rest that are as old."""
 
     async def drop(connection: "PoolConnection", _: UUID | None) -> Step:
         dropped = await partitions.drop_oldest(connection, table, before)
@@ -140,7 +140,7 @@ def dropping(partitions: Partitions, table: Table, before: datetime) -> Sequence
 
 
 def deleting(name: str, query: str, *arguments: object) -> Task:
-    """Run a statement that deletes up to $1 rows and returns how many, with further arguments, until it finds fewer."""
+    """Returns a task that runs a statement until it deletes fewer than $1 rows. The statement returns the number."""
 
     async def step(connection: "PoolConnection", _: UUID | None) -> Step:
         removed = int(await connection.fetchval(query, AT_ONCE, *arguments) or 0)
@@ -150,8 +150,8 @@ def deleting(name: str, query: str, *arguments: object) -> Task:
 
 
 def walking(name: str, query: str, *arguments: object) -> Task:
-    """Run a statement that looks at the next $2 keys after $1 and deletes some: it returns `walked`, `last` and
-    `removed`."""
+    """Returns a task that runs a statement, which looks at the next $2 keys after $1 and deletes some. The statement
+    returns `walked`, `last` and `removed`."""
 
     async def step(connection: "PoolConnection", reached: UUID | None) -> Step:
         row = await connection.fetchrow(query, reached or UUID(int=0), LOOKED_AT, *arguments)

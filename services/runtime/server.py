@@ -50,7 +50,7 @@ class Server:
         reflection.enable_server_reflection(names, self._server)
 
     async def start(self, addresses: Sequence[str]) -> list[int]:
-        """Listen; the ports. Raises `RuntimeError` when one is taken."""
+        """Listens and returns the ports. Raises `RuntimeError` if one is taken."""
         validation.warm()
         ports = [self._server.add_insecure_port(address) for address in addresses]
         await self.health.look()
@@ -58,7 +58,7 @@ class Server:
         return ports
 
     async def stop(self, grace: float) -> None:
-        """Say that nothing is served, end streams that would never end, and let calls finish for `grace` seconds."""
+        """Reports that nothing is served, ends endless streams, and lets calls finish for `grace` seconds."""
         await self.health.stop_serving()
         self._streams.drain()
         await self._server.stop(grace)

@@ -34,7 +34,7 @@ log = get_logger(__name__)
 
 @dataclass
 class Runtime:
-    """What wiring gets to build a service with. All that it opens is closed when the service stops."""
+    """What wiring builds a service with. Everything that it opens is closed when the service stops."""
 
     name: str
     settings: Settings
@@ -45,7 +45,7 @@ class Runtime:
     _closing: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
 
     async def postgres(self, schema: str, migrations: Path) -> Pool:
-        """A pool on the service's schema, migrated. Waits for a PostgreSQL that is starting."""
+        """Opens a pool on the service's migrated schema. Waits for a PostgreSQL that is starting."""
         pool = await open_pool(
             self.settings.database_url,
             name=self.name,
@@ -58,7 +58,7 @@ class Runtime:
         return pool
 
     async def reads(self) -> ReadPool:
-        """Connections for what operators read, apart from those of the service's own work."""
+        """Opens connections for the reads of operators."""
         pool = await open_read_pool(
             self.settings.database_url,
             name=self.name,
@@ -69,23 +69,23 @@ class Runtime:
         return ReadPool(pool)
 
     def redis(self) -> Client:
-        """A client that connects when it is first used."""
+        """Returns a client that connects when it is first used."""
         client = make_redis(self.settings.redis_url, self.name)
         self.on_close(client.aclose)
         return client
 
     def connect(self, audience: str) -> Connection:
-        """A connection to another service, at the address that the settings give for it."""
+        """Returns a connection to another service, at its address in the settings."""
         connection = connect(self.settings.address_of(audience), audience=audience, tokens=self.tokens)
         self.on_close(connection.close)
         return connection
 
     def on_close(self, closer: Callable[[], Awaitable[None]]) -> None:
-        """Call `closer` when the service has stopped; the last one given is called first."""
+        """Calls `closer` when the service has stopped, in the reverse order of registration."""
         self._closing.push_async_callback(closer)
 
     async def close(self) -> None:
-        """Close all that was opened."""
+        """Closes everything that was opened."""
         await self._closing.aclose()
 
 
@@ -103,7 +103,7 @@ class Running:
     app: App
     runtime: Runtime
     failed: "asyncio.Future[None]"
-    """Gets the exception of a background task that crashes."""
+    """Gets the exception of a background task that failed."""
 
 
 @asynccontextmanager
@@ -117,7 +117,7 @@ async def running(
     clock: Clock | None = None,
     metrics: Metrics | None = None,
 ) -> AsyncIterator[Running]:
-    """A service in this process, stopped at the end. `port` 0 takes any free one."""
+    """Runs a service in this process until the block ends. `port` 0 takes any free one."""
     keys = Keys(settings.keys_dir)
     tokens = tokens or ServiceTokens(name, keys)
     runtime = Runtime(name, settings, clock or SystemClock(), tokens, keys, metrics or Metrics())
@@ -147,12 +147,12 @@ async def running(
 
 
 async def drain(server: Server | None, tasks: "list[asyncio.Task[None]]", seconds: float) -> None:
-    """Let calls and background work finish, for so many seconds at most."""
+    """Lets calls and background work finish, for so many seconds at most."""
     await asyncio.gather(background.finish(tasks, seconds), server.stop(seconds) if server else asyncio.sleep(0))
 
 
 async def close_pool(pool: Pool) -> None:
-    """Close a pool; break its connections when somebody does not give one back."""
+    """Closes a pool. If somebody does not give a connection back, breaks all of them."""
     try:
         await asyncio.wait_for(pool.close(), 5.0)
     except TimeoutError:
@@ -160,7 +160,7 @@ async def close_pool(pool: Pool) -> None:
 
 
 def main(name: str, settings_type: type[S], build: Build[S]) -> None:
-    """Run a service as this process until SIGTERM or SIGINT; then drain and end. Exits with 1 when it fails."""
+    """Runs a service as this process until SIGTERM or SIGINT, then drains it. Exits with 1 if it fails."""
     import uvloop
 
     settings = settings_type()
@@ -170,7 +170,7 @@ def main(name: str, settings_type: type[S], build: Build[S]) -> None:
 
 
 async def serve(name: str, settings: S, build: Build[S]) -> int:
-    """Run a service until it is told to stop or fails; the exit code."""
+    """Runs a service until it is told to stop or fails; returns the exit code."""
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -200,9 +200,9 @@ async def serve(name: str, settings: S, build: Build[S]) -> int:
 
 
 def spare_the_collector() -> None:
-    """What is loaded by now stays for ever: take it out of every future collection, and collect less often.
+    """Takes everything that is loaded by now out of future garbage collections, and makes these rarer.
 
-    Most of what a message makes is freed by its reference counts; what is left for the collector is little.
+    Most of what a message allocates is freed by reference counts, so little is left for the collector.
     """
     gc.collect()
     gc.freeze()

@@ -1,5 +1,5 @@
-"""How a service says what ends the rows of its tables: the reference is written from it, and a test finds what is left
-out."""
+"""The words in which a service says what ends the rows of its tables. docs/reference/kept.md is made from them, and a
+test finds tables that are left out."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,8 +9,8 @@ from datetime import timedelta
 class Kept:
     """What a row of a table is, and what ends it.
 
-    `time` is for how long it is kept, where that is fixed; `setting` names the field of `Settings` that says for how
-    many days, and `tenant` the field of a tenant's `Retention`. A row with none of the three ends by what happens.
+    `time` is how long it is kept, if that is fixed; `setting` names the field of `Settings` with the days, and `tenant`
+    the field of a tenant's `Retention`. A row with none of the three is ended by an event.
     """
 
     row: str

@@ -48,7 +48,7 @@ class Telemetry:
         self._channels: list[grpc.aio.Channel] = []
 
     def send(self, backends: dict[str, tuple[Send, grpc.aio.Channel | None]], delay: int) -> None:
-        """Send spans to all of these. They wait up to `delay` milliseconds for one another."""
+        """Sends spans to all of these. Spans wait up to `delay` milliseconds for one another."""
         for name, (send, channel) in backends.items():
             self._backends.append(Outbound(name, send))
             if channel is not None:
@@ -62,7 +62,7 @@ class Telemetry:
             backend.offer(batch)
 
     async def close(self) -> None:
-        """Send what waits; a moment at most."""
+        """Sends what waits, for a moment at most."""
         await asyncio.to_thread(self.provider.shutdown)  # it waits for its thread, which gives its spans to this loop
         for backend in self._backends:
             await backend.close()
@@ -71,7 +71,7 @@ class Telemetry:
 
 
 def start(name: str, settings: Settings, tokens: TokenSource) -> Telemetry:
-    """Begin to trace this process: to our telemetry service, to an OTLP endpoint, to both, or not at all.
+    """Begins to trace this process: to our telemetry service, to an OTLP endpoint, to both, or not at all.
 
     The telemetry service does not trace itself. What the SDK reads of the environment (resource, limits, batches) is
     honoured.
@@ -95,19 +95,19 @@ def start(name: str, settings: Settings, tokens: TokenSource) -> Telemetry:
 
 
 def resource_of(name: str) -> Resource:
-    """What all spans of a service's process share; OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME go before it."""
+    """Describes a process. OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME override what we say."""
     ours = {"service.name": name, "service.namespace": "parley", "service.version": version()}
     return Resource.create(ours | dict(OTELResourceDetector().detect().attributes or {}))
 
 
 def limits() -> SpanLimits:
-    """The SDK's limits of a span, and one for the length of its values, for which the SDK has none by itself."""
+    """Returns the SDK's limits of a span, and a limit for the length of values, for which the SDK has no default."""
     given = OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT in os.environ
     return SpanLimits(max_attribute_length=None if given else LONGEST_VALUE)
 
 
 def otlp(settings: Settings, signal: Signal) -> tuple[Send, grpc.aio.Channel | None]:
-    """The way to the endpoint that OpenTelemetry's own variables name."""
+    """Returns the way to the endpoint that OpenTelemetry's own variables name."""
     endpoint = settings.otlp_endpoint
     headers = parse_headers(settings.otlp_headers)
     if settings.otlp_protocol.startswith("http"):

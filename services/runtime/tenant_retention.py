@@ -1,4 +1,4 @@
-"""For how long tenants have their data kept, as dialog says."""
+"""Asks dialog how long tenants keep their data."""
 
 from collections.abc import Awaitable, Callable
 
@@ -10,8 +10,8 @@ from parley_client.errors import InvalidArgument, NotFound
 
 
 def retention_of(dialog: Connection) -> Callable[[str], Awaitable[tenant_pb2.Retention | None]]:
-    """Asks dialog of one tenant; every field of the answer is set. None: dialog does not know it, or the name cannot be
-    a tenant's. Raises `CallError` when dialog does not answer."""
+    """Returns a function that asks dialog about one tenant. It returns None for an unknown tenant or an invalid name;
+    otherwise every field is set. It raises `CallError` if dialog does not answer."""
     client = TenantClient(dialog)
 
     async def ask(tenant_id: str) -> tenant_pb2.Retention | None:

@@ -1,4 +1,4 @@
-"""Wakes other processes through Redis. A wake-up may get lost: whoever listens also looks by itself, now and then."""
+"""Wakes other processes through Redis. Wake-ups may get lost, so whoever listens also looks now and then."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -12,18 +12,18 @@ from services.runtime.redis import Client, hear
 log = get_logger(__name__)
 
 GATHER = 0.005
-"""Seconds between two publications of one process: what comes in between goes out together."""
+"""Seconds between two publications of one process. Wake-ups that come in between go out together."""
 _SEPARATOR = b"\n"
 QUIET = 15.0
-"""Seconds without a word after which Redis is asked whether it is still there."""
+"""Seconds of silence after which Redis is asked whether it is still there."""
 CALM = 5.0
-"""How many times as long a listener may wait between two looks of its own while publications are heard."""
+"""The factor by which a listener may wait longer between two looks of its own while publications are heard."""
 
 Heard = Callable[[Sequence[str]], None]
 
 
 class Wakeups:
-    """One topic. Redis away neither blocks nor raises; after a time without it the listener is told of the gap."""
+    """One topic. While Redis is away nothing blocks or raises, and afterwards the listener is told of the gap."""
 
     def __init__(self, redis: Client, prefix: str, topic: str) -> None:
         self._redis = redis
@@ -35,7 +35,7 @@ class Wakeups:
         """Whether publications are heard now, as far as this process can tell."""
 
     def publish(self, item: str = "") -> None:
-        """Wake the listeners and tell them `item` (without a line break). The same item is told once at a time."""
+        """Wakes the listeners and passes `item` (without a line break) to them. Equal items that wait go out once."""
         self._waiting[item] = None
         if self._sending is None or self._sending.done():
             self._sending = asyncio.get_running_loop().create_task(self._send())
@@ -50,7 +50,7 @@ class Wakeups:
             await asyncio.sleep(GATHER)
 
     def patience(self, poll: float) -> float:
-        """Seconds until a listener should look by itself: `poll`, and longer while publications are heard."""
+        """Returns the seconds until a listener should look by itself: `poll`, or more while publications are heard."""
         return poll * CALM if self.listening else poll
 
     def listen(self, heard: Heard, on_gap: Callable[[], None] | None = None) -> Loop:
@@ -61,7 +61,7 @@ class Wakeups:
         return following(self._name, lambda stands: self._listen(heard, stands, on_gap))
 
     async def _listen(self, heard: Heard, stands: Callable[[], None], on_gap: Callable[[], None] | None) -> None:
-        """Listen until the connection breaks."""
+        """Listens until the connection breaks."""
 
         def begun() -> None:
             stands()
@@ -82,7 +82,7 @@ class Wakeups:
         )
 
     def _hear(self, heard: Heard, publication: bytes) -> None:
-        """Anybody may publish in a Redis that is shared: what nobody understands is left out."""
+        """Passes a publication on. One that makes no sense is skipped: anybody can publish in a shared Redis."""
         try:
             heard([item.decode() for item in publication.split(_SEPARATOR)])
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Sends spans away: encoded by OpenTelemetry's own encoder, and kept while a backend is away.
+"""Sends spans, encoded by OpenTelemetry's own encoder, and keeps them while a backend is away.
 
 The exporters of OpenTelemetry give a batch up when its backend is away for some seconds, or when one span of it is bad.
 """
@@ -6,7 +6,6 @@ The exporters of OpenTelemetry give a batch up when its backend is away for some
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from typing import NamedTuple
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -14,13 +13,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from services.runtime.background import Faults, stopped
 from services.runtime.halving import send_in_halves
 from services.runtime.logs import describe, get_logger
 
 log = get_logger(__name__)
 
 MOST_BYTES = 8 * 1024 * 1024
-"""Encoded spans that wait for a backend at most, some 25,000; beyond that the oldest are dropped."""
+"""The most bytes of encoded spans that wait for a backend, some 25,000 spans. Beyond that the oldest are dropped."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 """Seconds between two attempts while a backend is away."""
 
@@ -37,7 +37,7 @@ Send = Callable[[bytes], Awaitable[object]]
 
 
 class Refused(Exception):
-    """The backend does not take these spans, now or later."""
+    """The backend will never take these spans."""
 
 
 class Handover(SpanExporter):
@@ -55,10 +55,10 @@ class Handover(SpanExporter):
 
 
 class Outbound:
-    """What waits for one backend, and the task that sends it.
+    """The spans that wait for one backend, and the task that sends them.
 
-    A backend that is away costs one failed attempt now and then: spans wait, and the oldest are dropped when there are
-    too many. What it refuses for good is dropped, and nothing waits behind it.
+    While a backend is away it is tried now and then, and when too many spans wait the oldest are dropped. Spans that it
+    refuses for good are dropped at once, so nothing waits behind them.
     """
 
     def __init__(self, name: str, send: Send) -> None:
@@ -72,7 +72,7 @@ class Outbound:
         self.dropped = 0
 
     def offer(self, batch: Batch) -> None:
-        """Take encoded spans."""
+        """Takes encoded spans."""
         self._waiting.append(batch)
         self._bytes += len(batch.request)
         while self._bytes > MOST_BYTES:
@@ -80,14 +80,14 @@ class Outbound:
         self._some.set()
 
     async def close(self, seconds: float = 2.0) -> None:
-        """Send what waits, for so many seconds at most."""
+        """Sends what waits, for at most so many seconds."""
         self._stopping.set()
         self._some.set()
         await asyncio.wait({self._task}, timeout=seconds)
         self._task.cancel()
 
     async def _run(self) -> None:
-        pause, away = FIRST_PAUSE, False
+        pause, faults = FIRST_PAUSE, Faults("spans cannot be sent", "spans are sent again", {"to": self._name})
         while self._waiting or not self._stopping.is_set():
             if not self._waiting:
                 self._some.clear()
@@ -98,15 +98,12 @@ class Outbound:
             except Exception as error:
                 if self._stopping.is_set():
                     return
-                if not away:
-                    log.warning("spans cannot be sent", to=self._name, error=describe(error))
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), pause)
-                pause, away = min(pause * 2, LONGEST_PAUSE), True
-                continue
-            if away:
-                log.info("spans are sent again", to=self._name, dropped=self.dropped)
-            pause, away = FIRST_PAUSE, False
+                faults.failed(error)
+                await stopped(self._stopping, pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+            else:
+                faults.succeeded(dropped=self.dropped)
+                pause = FIRST_PAUSE
 
     async def _send_next(self) -> None:
         parts: list[Sequence[Batch]] = [[self._next()]]
@@ -117,7 +114,7 @@ class Outbound:
             except Refused:
                 parts[0] = apart(parts[0][0])
                 await send_in_halves(parts, self._send_part, Refused, self._refused)
-        finally:  # what is left was not sent
+        finally:  # parts that are left were not sent
             self._put_back([joined(part) for part in parts])
 
     async def _send_part(self, batches: Sequence[Batch]) -> None:
@@ -143,7 +140,7 @@ class Outbound:
 
 
 def encode(spans: Sequence[ReadableSpan]) -> list[Batch]:
-    """Spans encoded together; apart when one of them cannot be, and that one is left out."""
+    """Encodes spans together. If one of them cannot be encoded, it is left out."""
     try:
         return [Batch(len(spans), encode_spans(spans).SerializeToString())]
     except Exception as error:
@@ -155,12 +152,12 @@ def encode(spans: Sequence[ReadableSpan]) -> list[Batch]:
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
-    """Batches as one: protobuf messages that follow one another are one message with the fields of all."""
+    """Joins batches: protobuf messages that follow one another are one message with the fields of all."""
     return Batch(sum(batch.spans for batch in batches), b"".join([batch.request for batch in batches]))
 
 
 def apart(batch: Batch) -> list[Batch]:
-    """Each span of a batch on its own."""
+    """Returns each span of a batch as a batch of its own."""
     found = []
     for resource in ExportTraceServiceRequest.FromString(batch.request).resource_spans:
         for scope in resource.scope_spans:
