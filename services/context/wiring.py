@@ -60,12 +60,6 @@ async def build(runtime: Runtime, settings: ContextSettings) -> App:
     contexts = Contexts(levels, lifetimes, lambda: time.time_ns() // 1_000_000, sealing.conversation)
     servicer = ContextServicer(contexts)
 
-    async def postgres() -> None:
-        await pool.fetchval("SELECT 1")
-
-    async def redis() -> None:
-        await client.ping()
-
     async def tasks(now: datetime) -> Sequence[Task]:
         return plan(now, settings.retention_messages_days, timedelta(seconds=settings.context_messages_seconds))
 
@@ -78,6 +72,6 @@ async def build(runtime: Runtime, settings: ContextSettings) -> App:
             periodic("heartbeat", subscriber.beat, every=HEARTBEAT_SECONDS),
             periodic("expired documents", retention.look, every=settings.retention_every_seconds, soon=PAUSE),
         ],
-        checks={"postgres": postgres, "redis": redis},
+        checks={"postgres": lambda: pool.fetchval("SELECT 1"), "redis": client.ping},
         spared=frozenset({"redis"}),
     )

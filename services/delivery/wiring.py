@@ -231,9 +231,6 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
         async with pool.acquire() as connection, connection.transaction():
             await PARTITIONS.make(connection, runtime.clock.now())
 
-    async def postgres() -> None:
-        await pool.fetchval("SELECT 1")
-
     return App(
         servicers=[
             (
@@ -262,7 +259,7 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
             periodic("request ids", channel_store.expire, every=TIDY),
             periodic("older master keys", lambda: reseal(pool, sealer), every=TIDY),
         ],
-        checks={"postgres": postgres},
+        checks={"postgres": lambda: pool.fetchval("SELECT 1")},
     )
 
 

@@ -162,12 +162,6 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
         handover.attach(dispatcher)
         background.append(dispatcher.run)
 
-    async def postgres() -> None:
-        await pool.fetchval("SELECT 1")
-
-    async def ping() -> None:
-        await redis.ping()
-
     package = "parley.dialog.v1"
     return App(
         servicers=[
@@ -177,7 +171,7 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
             (f"{package}.TenantService", tenant_pb2_grpc.add_TenantServiceServicer_to_server, TenantServicer(tenants)),
         ],
         background=background,
-        checks={"postgres": postgres, "redis": ping},
+        checks={"postgres": lambda: pool.fetchval("SELECT 1"), "redis": redis.ping},
         spared=frozenset({"redis"}),
     )
 

@@ -37,12 +37,6 @@ async def build(runtime: Runtime, settings: LimitsSettings) -> App:
     servicer = LimitsServicer(limits, Administration(store, book))
     metrics.watch(runtime.metrics, servicer.decided)
 
-    async def postgres() -> None:
-        await pool.fetchval("SELECT 1")
-
-    async def redis() -> None:
-        await client.ping()
-
     return App(
         servicers=[(SERVICE, limits_pb2_grpc.add_LimitsServiceServicer_to_server, servicer)],
         background=[
@@ -50,6 +44,6 @@ async def build(runtime: Runtime, settings: LimitsSettings) -> App:
             changes.listen(lambda _: book.poke(), book.poke),
             periodic("charges and holds", ledger.tidy, every=TIDY),
         ],
-        checks={"postgres": postgres, "redis": redis},
+        checks={"postgres": lambda: pool.fetchval("SELECT 1"), "redis": client.ping},
         spared=frozenset({"redis"}),
     )

@@ -11,7 +11,7 @@ from services.runtime.logs import describe, get_logger
 
 log = get_logger(__name__)
 
-Check = Callable[[], Awaitable[None]]
+Check = Callable[[], Awaitable[object]]
 """Raises if the service lacks what it needs."""
 
 CHECK_TIMEOUT = 3.0

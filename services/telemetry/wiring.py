@@ -52,9 +52,6 @@ async def build(runtime: Runtime, settings: TelemetrySettings) -> App:
 
     retention = Retention("telemetry", pool, runtime.clock, tasks)
 
-    async def postgres() -> None:
-        await pool.fetchval("SELECT 1")
-
     return App(
         servicers=[
             (
@@ -69,7 +66,7 @@ async def build(runtime: Runtime, settings: TelemetrySettings) -> App:
             periodic("partitions", upkeeper.look, every=UPKEEP),
             periodic("retention", retention.look, every=settings.retention_every_seconds, soon=PAUSE),
         ],
-        checks={"postgres": postgres},
+        checks={"postgres": lambda: pool.fetchval("SELECT 1")},
         extra_access={f"/{TRACE_SERVICE}/Export": frozenset((*SERVICES, *ISSUERS))},
         extra_ports=[f"{settings.host}:{settings.otlp_port}"],
     )
