@@ -293,3 +293,9 @@ async def delivery(world: World) -> AsyncIterator[Delivery]:
     async with world.serving() as service:
         await service.create_channel()
         yield service
+
+
+async def enable(delivery: Delivery, request_id: str = "enable") -> None:
+    await delivery.as_("operator")[1].enable_channel(
+        channel_pb2.EnableChannelRequest(tenant_id=TENANT, channel_id=CHANNEL, request_id=request_id)
+    )

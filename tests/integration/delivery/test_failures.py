@@ -22,20 +22,13 @@ from tests.integration.delivery.conftest import (
     Call,
     Delivery,
     World,
-    granted,
+    enable,
     message,
-    refused,
     until,
 )
 
 RETRYABLE = delivery_pb2.FAILURE_KIND_RETRYABLE
 OUTCOME = delivery_pb2.FAILURE_KIND_UNKNOWN_OUTCOME
-
-
-async def enable(delivery: Delivery, request_id: str = "enable") -> None:
-    await delivery.as_("operator")[1].enable_channel(
-        channel_pb2.EnableChannelRequest(tenant_id=TENANT, channel_id=CHANNEL, request_id=request_id)
-    )
 
 
 async def test_a_failed_call_is_tried_again_on_schedule(delivery: Delivery, world: World) -> None:
@@ -222,141 +215,6 @@ async def test_a_call_without_an_answer_ends_in_time_and_its_outcome_is_unknown(
     hung.set()
 
 
-async def test_a_bad_token_stops_the_channel_until_it_is_enabled_again(delivery: Delivery, world: World) -> None:
-    world.receiver.fail(401, times=99)
-    answer = await delivery.client.send_message(message("first"))
-    channels = delivery.as_("operator")[1]
-
-    async def broken() -> str:
-        request = channel_pb2.GetChannelRequest(tenant_id=TENANT, channel_id=CHANNEL)
-        return (await channels.get_channel(request)).channel.broken_reason
-
-    assert (await until(broken)).startswith("HTTP 401")
-    other = await delivery.client.send_message(message("second", chat="chat-2"))
-    await until(lambda: _parked(world, 2))
-    assert len(world.receiver.calls) == 1
-    waiting = await delivery.get(answer.delivery_id)
-    assert waiting.parts[0].attempts[0].failure == delivery_pb2.FAILURE_KIND_FATAL
-    assert waiting.parts[0].state == PENDING
-    world.receiver.answer = None
-    await enable(delivery)
-    await delivery.until_state(answer.delivery_id, SENT)
-    await delivery.until_state(other.delivery_id, SENT)
-    assert await broken() == ""
-
-
-async def _parked(world: World, lanes: int) -> bool:
-    """Whether a worker has looked at so many lanes and put them off for long."""
-    connection = await asyncpg.connect(world.settings().database_url)
-    try:
-        later = "fence > 0 AND lease_until IS NULL AND due_at > now() + interval '10 seconds'"
-        return bool(await connection.fetchval(f"SELECT count(*) FROM delivery.lanes WHERE {later}") == lanes)
-    finally:
-        await connection.close()
-
-
-async def test_parts_of_a_disabled_channel_wait_for_it(delivery: Delivery, world: World) -> None:
-    await delivery.as_("operator")[1].disable_channel(
-        channel_pb2.DisableChannelRequest(tenant_id=TENANT, channel_id=CHANNEL, request_id="1")
-    )
-    answer = await delivery.client.send_message(message("text"))
-    await until(lambda: _parked(world, 1))
-    assert not world.receiver.calls
-    await enable(delivery, "2")
-    await delivery.until_state(answer.delivery_id, SENT)
-
-
-async def test_deleting_a_channel_kills_what_waits(delivery: Delivery, world: World) -> None:
-    channels = delivery.as_("operator")[1]
-    await channels.disable_channel(
-        channel_pb2.DisableChannelRequest(tenant_id=TENANT, channel_id=CHANNEL, request_id="1")
-    )
-    answers = [await delivery.client.send_message(message(str(n), chat=f"chat-{n % 2}")) for n in range(6)]
-    await channels.delete_channel(
-        channel_pb2.DeleteChannelRequest(tenant_id=TENANT, channel_id=CHANNEL, request_id="2")
-    )
-    await delivery.create_channel()  # the same id is another channel: nothing old goes out by it
-    for answer in answers:
-        await delivery.until_state(answer.delivery_id, DEAD)
-    await until(lambda: len(world.dialog.told) == 6)
-    assert not world.receiver.calls
-    after = await delivery.client.send_message(message("new"))
-    await delivery.until_state(after.delivery_id, SENT)
-
-
-async def test_an_open_breaker_spares_the_provider_and_costs_no_tries(world: World) -> None:
-    settings = {"delivery_breaker_failures": 3, "delivery_breaker_seconds": 3.0, "delivery_timeout_seconds": 5.0}
-    async with world.serving(**settings) as delivery:
-        await delivery.create_channel()
-        world.receiver.fail(503, times=10**6)
-        answers = [await delivery.client.send_message(message("text", chat=f"chat-{number}")) for number in range(20)]
-        await until(lambda: len(world.receiver.calls) >= 3)
-        await asyncio.sleep(0.6)  # in which there would be some 80 calls without a breaker
-        calls = len(world.receiver.calls)
-        assert calls <= 25
-        world.receiver.answer = None
-        for answer in answers:
-            sent = await delivery.until_state(answer.delivery_id, SENT)
-            assert len(sent.parts[0].attempts) <= 4
-
-
-@pytest.mark.parametrize("redis", ["there", "away"])
-async def test_a_breaker_that_one_process_opened_holds_for_all_and_one_finds_out(world: World, redis: str) -> None:
-    """DLV-5. The second process has never called; while Redis is away it hears a little later."""
-    settings: dict[str, object] = {
-        "delivery_breaker_failures": 3,
-        "delivery_breaker_seconds": 12.0,  # in which a slow machine starts the second process
-        "delivery_channel_poll_seconds": 0.2,
-    }
-    if redis == "away":
-        settings["redis_url"] = "unix:///nowhere/redis.sock"
-    async with world.serving(**settings) as first:
-        await first.create_channel()
-        world.receiver.fail(503, times=10**6)
-        stuck = await first.client.send_message(message("stuck"))
-        await until(lambda: _gates(world))
-        calls = len(world.receiver.calls)
-        async with world.serving(**settings) as second:
-            others = [await second.client.send_message(message("x", chat=f"chat-{n}")) for n in range(10)]
-            await asyncio.sleep(1.0)
-            assert len(world.receiver.calls) == calls, "nobody calls while it is open"
-            answered = asyncio.Event()
-
-            async def probe(call: Call) -> web.StreamResponse | None:
-                await answered.wait()
-                return world.receiver.ok()
-
-            world.receiver.answer = probe
-            await until(lambda: len(world.receiver.calls) > calls)
-            await asyncio.sleep(1.0)
-            assert len(world.receiver.calls) == calls + 1, "one call finds out"
-            answered.set()
-            for answer in (stuck, *others):
-                await second.until_state(answer.delivery_id, SENT)
-            assert not await _gates(world)
-
-
-async def _gates(world: World) -> bool:
-    """Whether processes share that something is amiss."""
-    connection = await asyncpg.connect(world.settings().database_url)
-    try:
-        return bool(await connection.fetchval("SELECT count(*) FROM delivery.gates"))
-    finally:
-        await connection.close()
-
-
-async def test_a_429_that_names_no_wait_at_all_is_no_loop(delivery: Delivery, world: World) -> None:
-    """DLV-2."""
-    world.receiver.fail(429, times=10**6, **{"Retry-After": "0"})
-    answer = await delivery.client.send_message(message("text"))
-    await delivery.client.send_message(message("other", chat="chat-2"))
-    await asyncio.sleep(4.0)
-    assert len(world.receiver.calls) <= 6, "after 0, 1 and 3 s, by two conversations"
-    world.receiver.answer = None
-    sent = await delivery.until_state(answer.delivery_id, SENT)
-    assert len(sent.parts[0].attempts) == 2
-
-
 async def test_a_part_that_fails_for_too_long_no_longer_holds_its_conversation(world: World) -> None:
     settings = {"delivery_patience_seconds": 0.3, "delivery_breaker_failures": 1000}
     async with world.serving(**settings) as delivery:
@@ -380,45 +238,6 @@ async def test_a_part_that_fails_for_too_long_no_longer_holds_its_conversation(w
         await delivery.until_state(last.delivery_id, SENT)
 
 
-async def test_a_future_slot_is_waited_for_without_asking_again(delivery: Delivery, world: World) -> None:
-    world.limits.reply = lambda _: granted(0.7)
-    answer = await delivery.client.send_message(message("text"))
-    stored = await delivery.get(answer.delivery_id)
-    sent = await delivery.until_state(answer.delivery_id, SENT)
-    assert len(world.limits.asked) == 1
-    (attempt,) = sent.parts[0].attempts
-    assert attempt.started_at.ToMilliseconds() - stored.created_at.ToMilliseconds() >= 690
-
-
-async def test_a_refused_rate_is_asked_for_again_and_is_no_try(world: World) -> None:
-    world.limits.reply = lambda _: refused(0.2) if len(world.limits.asked) < 3 else granted(0)
-    async with world.serving(delivery_rate_max_wait_seconds=0.5) as delivery:
-        await delivery.create_channel()
-        answer = await delivery.client.send_message(message("text"))
-        sent = await delivery.until_state(answer.delivery_id, SENT)
-    assert len(world.limits.asked) == 3
-    assert len({request.request_id for request in world.limits.asked}) == 3
-    assert len(sent.parts[0].attempts) == 1
-
-
-@pytest.mark.parametrize("away", ["refuses connections", "hangs"])
-async def test_limits_away_neither_stops_nor_hangs_the_outbox(world: World, away: str) -> None:
-    if away == "hangs":
-        world.limits.hang = 60.0
-    else:
-        world.limits_address = "127.0.0.1:9"
-    async with world.serving(delivery_rate_alone_per_minute=120.0) as delivery:
-        await delivery.create_channel()
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        answers = [await delivery.client.send_message(message("text", chat=f"chat-{number}")) for number in range(5)]
-        for answer in answers:
-            await delivery.until_state(answer.delivery_id, SENT)
-        taken = loop.time() - began
-        assert 0.5 <= taken < 30.0, "three at once, then two a second; limits would hang for a minute"
-    world.limits.hang = 0.0
-
-
 async def test_dialog_away_delays_the_outcome_only(delivery: Delivery, world: World) -> None:
     world.dialog.away = True
     answer = await delivery.client.send_message(message("text"))
@@ -426,41 +245,6 @@ async def test_dialog_away_delays_the_outcome_only(delivery: Delivery, world: Wo
     assert not world.dialog.told
     world.dialog.away = False
     await until(lambda: world.dialog.states(answer.delivery_id) == ["SENT"])
-
-
-async def test_a_refusal_is_no_slot_however_soon_it_says_to_come_back(world: World) -> None:
-    """DLV-4."""
-    world.limits.reply = lambda _: refused(0.01)
-    async with world.serving(delivery_rate_max_wait_seconds=0.5) as delivery:
-        await delivery.create_channel()
-        answer = await delivery.client.send_message(message("text"))
-        await until(lambda: len(world.limits.asked) >= 3)
-        assert not world.receiver.calls
-        world.limits.reply = lambda _: granted(0)
-        await delivery.until_state(answer.delivery_id, SENT)
-    assert len(world.receiver.calls) == 1
-
-
-async def test_without_limits_no_window_holds_more_calls_than_the_pace_allows(world: World) -> None:
-    """DLV-4. Many wait, no slot is booked ahead, and so nearly all questions are refused for a short while."""
-    world.limits_address = "127.0.0.1:9"
-    settings = {"delivery_rate_alone_per_minute": 300.0, "delivery_rate_max_wait_seconds": 0.0}
-    async with world.serving(**settings) as delivery:
-        await delivery.create_channel()
-        loop = asyncio.get_running_loop()
-        times: list[float] = []
-
-        async def note(call: Call) -> web.StreamResponse | None:
-            times.append(loop.time())
-            return world.receiver.ok()
-
-        world.receiver.answer = note
-        for number in range(40):
-            await delivery.client.send_message(message("text", chat=f"chat-{number}"))
-        await until(lambda: len(times) >= 20)
-        for first, begin in enumerate(times):
-            within = sum(begin <= time <= begin + 2.0 for time in times[first:])
-            assert within <= 3 + 2.0 * 5 + 1, "a burst of three, five a second, and one on the edge"
 
 
 @pytest.mark.parametrize("column", ["sealed_text = '\\xffff'", "parts = '[[99]]'"])

@@ -17,6 +17,7 @@ from services.delivery.postgres.stretches import PARTITIONS
 from services.kernel.clock import SystemClock
 from services.runtime import background, partitions
 from services.runtime.partitions import first_id
+from services.runtime.postgres import Connection, Pool
 from services.runtime.retention import Retention
 from tests.integration.delivery.conftest import CHANNEL, DEAD, SENT, TENANT, Call, Delivery, World, message
 
@@ -32,7 +33,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "FIRST_WITHIN", 3600.0)
 
 
-async def tidy(pool: "asyncpg.Pool[asyncpg.Record]", days: dict[str, int], default: int = 90) -> None:
+async def tidy(pool: Pool, days: dict[str, int], default: int = 90) -> None:
     async def days_of(tenant_id: str) -> int | None:
         return days.get(tenant_id)
 
@@ -41,7 +42,7 @@ async def tidy(pool: "asyncpg.Pool[asyncpg.Record]", days: dict[str, int], defau
         pass
 
 
-async def age(connection: "asyncpg.Connection[asyncpg.Record]", delivery_id: str, days: int) -> str:
+async def age(connection: Connection, delivery_id: str, days: int) -> str:
     """Make a delivery, with what belongs to it, as old as that; its new id. Its text is stored in clear again, as the
     seal is of the id."""
     old = UUID(int=first_id(NOW - timedelta(days=days)).int | (uuid4().int & (2**80 - 1)))
@@ -62,11 +63,11 @@ async def age(connection: "asyncpg.Connection[asyncpg.Record]", delivery_id: str
     return str(old)
 
 
-async def counts(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:
+async def counts(connection: Connection) -> dict[str, int]:
     return {table: await connection.fetchval(f"SELECT count(*) FROM delivery.{table}") for table in TABLES}
 
 
-async def stretch(connection: "asyncpg.Connection[asyncpg.Record]", days: int) -> None:
+async def stretch(connection: Connection, days: int) -> None:
     for table in PARTITIONS.tables:
         await connection.execute(f"DROP TABLE IF EXISTS delivery.{table.name}_first")
     for old in range(days, -1, -5):
@@ -74,7 +75,7 @@ async def stretch(connection: "asyncpg.Connection[asyncpg.Record]", days: int) -
             await PARTITIONS.make(connection, NOW - timedelta(days=old))
 
 
-async def told(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def told(connection: Connection) -> None:
     """What became of deliveries is known to dialog: what is still to be told stays."""
     async with asyncio.timeout(30):
         while await connection.fetchval("SELECT count(*) FROM delivery.outcomes"):
@@ -88,18 +89,24 @@ async def sent(service: Delivery, chat: str, state: int = SENT) -> str:
 
 
 @pytest.fixture
-async def connection(postgres_url: str, world: World) -> "asyncpg.Connection[asyncpg.Record]":
+async def connection(postgres_url: str, world: World) -> AsyncIterator[Connection]:
     async with world.serving():
         pass  # the tables are there
     connection = await asyncpg.connect(postgres_url)
     await stretch(connection, 120)
-    return connection
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def pool(postgres_url: str) -> AsyncIterator[Pool]:
+    async with asyncpg.create_pool(postgres_url, min_size=1, max_size=2) as pool:
+        yield pool
 
 
 async def test_old_deliveries_go_with_all_that_belongs_to_them(
-    world: World, connection: "asyncpg.Connection[asyncpg.Record]", postgres_url: str
+    world: World, connection: Connection, pool: Pool
 ) -> None:
-    pool = await asyncpg.create_pool(postgres_url, min_size=1, max_size=2)
     async with world.serving(retention_deliveries_days=0) as service:
         await service.create_channel()
         await age(connection, await sent(service, "gone"), 110)
@@ -117,14 +124,9 @@ async def test_old_deliveries_go_with_all_that_belongs_to_them(
         }
         again = await service.client.send_message(message("text", "new", request_id="new/0"))
         assert again.duplicate
-    await pool.close()
-    await connection.close()
 
 
-async def test_what_is_still_to_be_sent_outlives_its_time(
-    world: World, connection: "asyncpg.Connection[asyncpg.Record]", postgres_url: str
-) -> None:
-    pool = await asyncpg.create_pool(postgres_url, min_size=1, max_size=2)
+async def test_what_is_still_to_be_sent_outlives_its_time(world: World, connection: Connection, pool: Pool) -> None:
     async with world.serving(retention_deliveries_days=0, delivery_first_delay_seconds=5.0) as service:
         await service.create_channel()
         world.receiver.fail(500)
@@ -140,14 +142,9 @@ async def test_what_is_still_to_be_sent_outlives_its_time(
         await told(connection)
     await tidy(pool, {TENANT: 3}, default=3)
     assert (await counts(connection))["deliveries"] == 0
-    await pool.close()
-    await connection.close()
 
 
-async def test_tenants_that_cannot_be_asked_lose_nothing(
-    world: World, connection: "asyncpg.Connection[asyncpg.Record]", postgres_url: str
-) -> None:
-    pool = await asyncpg.create_pool(postgres_url, min_size=1, max_size=2)
+async def test_tenants_that_cannot_be_asked_lose_nothing(world: World, connection: Connection, pool: Pool) -> None:
     async with world.serving(retention_deliveries_days=0) as service:
         await service.create_channel()
         await age(connection, await sent(service, "old"), 110)
@@ -159,8 +156,6 @@ async def test_tenants_that_cannot_be_asked_lose_nothing(
     with pytest.raises(OSError, match="away"):
         await retention.look()
     assert (await counts(connection))["deliveries"] == 1
-    await pool.close()
-    await connection.close()
 
 
 @asynccontextmanager
@@ -174,10 +169,9 @@ async def held(postgres_url: str, delivery_id: str) -> AsyncIterator[None]:
 
 
 async def test_a_dead_delivery_that_an_operator_sends_again_meanwhile_is_sent(
-    world: World, connection: "asyncpg.Connection[asyncpg.Record]", postgres_url: str
+    world: World, connection: Connection, pool: Pool, postgres_url: str
 ) -> None:
     """DLV-2: retention has chosen two dead deliveries, and waits for the first; then the second is sent again."""
-    pool = await asyncpg.create_pool(postgres_url, min_size=1, max_size=2)
     async with world.serving(retention_deliveries_days=0) as service:
         await service.create_channel()
         await service.create_channel("forever", "forever")
@@ -204,14 +198,11 @@ async def test_a_dead_delivery_that_an_operator_sends_again_meanwhile_is_sent(
         assert [str(row["delivery_id"]) for row in left] == [second]
         answer.set()
         await service.until_state(second, SENT)
-    await pool.close()
-    await connection.close()
 
 
 async def test_what_was_sent_by_channels_that_are_gone_goes_too(
-    world: World, connection: "asyncpg.Connection[asyncpg.Record]", postgres_url: str
+    world: World, connection: Connection, pool: Pool
 ) -> None:
-    pool = await asyncpg.create_pool(postgres_url, min_size=1, max_size=2)
     async with world.serving(retention_deliveries_days=0) as service:
         await service.create_channel()
         await service.create_channel("forever", "forever")
@@ -228,5 +219,3 @@ async def test_what_was_sent_by_channels_that_are_gone_goes_too(
         await connection.execute("UPDATE delivery.deleted_channels SET deleted_at = now() - interval '8 days'")
         await tidy(pool, {"forever": 0})
         assert await connection.fetchval("SELECT count(*) FROM delivery.deleted_channels") == 0
-    await pool.close()
-    await connection.close()

@@ -1,8 +1,9 @@
 """Sliding windows: never more than the limit in any stretch of their length; future slots that spread out."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from time import monotonic
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import pytest
@@ -15,6 +16,8 @@ from services.kernel.errors import ParleyError
 from services.limits.domain import MOST_EXACT, FailureMode, Rule, Rules, Scope, SlidingWindow
 from tests.integration.limits.stores import Stores, stores, subject_of
 from tests.support.stores import every_redis
+
+Step = TypeVar("Step")
 
 LENGTH = 60
 
@@ -177,11 +180,36 @@ async def test_a_shadow_rule_counts_and_never_refuses(made: Stores) -> None:
     assert (refused.refused_by, await made.used(resource="watched")) == ("real", {"real": 3, "watch": 3})
 
 
+def hold_for_examples(
+    step: st.SearchStrategy[Step],
+    sequence: Callable[[Stores, list[Step]], Coroutine[Any, Any, None]],
+    postgres_url: str,
+    redis_url: str,
+    redis_prefix: str,
+) -> None:
+    """Plays many sequences of steps, all on the same stores."""
+    loop = asyncio.new_event_loop()
+
+    async def play() -> None:
+        async with stores(postgres_url, redis_url, redis_prefix, RULES) as made:
+
+            @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+            @given(st.lists(step, min_size=5, max_size=25))
+            def many(steps: list[Step]) -> None:
+                asyncio.run_coroutine_threadsafe(sequence(made, steps), loop).result(60)
+
+            await asyncio.to_thread(many)
+
+    try:
+        loop.run_until_complete(play())
+    finally:
+        loop.close()
+
+
 @pytest.mark.parametrize("resource", ["exact", "buckets"])
 def test_no_stretch_of_time_holds_more_than_the_limit(
     postgres_url: str, redis_url: str, redis_prefix: str, resource: str
 ) -> None:
-    loop = asyncio.new_event_loop()
     limit = {"exact": 3, "buckets": MOST_EXACT + 200}[resource]
     size = 1 if resource == "exact" else 400
     step = st.tuples(st.integers(0, 25_000), st.integers(1, 3), st.sampled_from([0, 30, 300]), st.booleans())
@@ -202,20 +230,7 @@ def test_no_stretch_of_time_holds_more_than_the_limit(
         for end, _ in slots:
             assert sum(units for at, units in slots if end - LENGTH * 1000 < at <= end) <= limit
 
-    async def play() -> None:
-        async with stores(postgres_url, redis_url, redis_prefix, RULES) as made:
-
-            @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-            @given(st.lists(step, min_size=5, max_size=25))
-            def many(steps: list[tuple[int, int, int, bool]]) -> None:
-                asyncio.run_coroutine_threadsafe(sequence(made, steps), loop).result(60)
-
-            await asyncio.to_thread(many)
-
-    try:
-        loop.run_until_complete(play())
-    finally:
-        loop.close()
+    hold_for_examples(step, sequence, postgres_url, redis_url, redis_prefix)
 
 
 @pytest.mark.parametrize("resource", ["exact", "buckets"])
@@ -224,7 +239,6 @@ def test_units_that_last_are_never_more_than_the_limit_whenever_they_are_used(
 ) -> None:
     """Several callers take lots, single slots and slots to come, and some are given back. Each unit may be used at any
     moment between its grant and its end: no window may meet the moments of more than the limit."""
-    loop = asyncio.new_event_loop()
     limit = {"exact": 3, "buckets": MOST_EXACT + 200}[resource]
     size = 1 if resource == "exact" else 400
     step = st.tuples(
@@ -257,20 +271,7 @@ def test_units_that_last_are_never_more_than_the_limit_whenever_they_are_used(
             met = [units for at, last, units in granted if at <= end and last > end - LENGTH * 1000]
             assert sum(met) <= limit
 
-    async def play() -> None:
-        async with stores(postgres_url, redis_url, redis_prefix, RULES) as made:
-
-            @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-            @given(st.lists(step, min_size=5, max_size=25))
-            def many(steps: list[tuple[int, int, int, float, bool]]) -> None:
-                asyncio.run_coroutine_threadsafe(sequence(made, steps), loop).result(60)
-
-            await asyncio.to_thread(many)
-
-    try:
-        loop.run_until_complete(play())
-    finally:
-        loop.close()
+    hold_for_examples(step, sequence, postgres_url, redis_url, redis_prefix)
 
 
 @every_redis

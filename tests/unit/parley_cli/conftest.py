@@ -14,7 +14,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2
 from typer.testing import CliRunner, Result
 
-from parley.delivery.v1 import channel_pb2_grpc, delivery_pb2_grpc
+from parley.delivery.v1 import channel_pb2, channel_pb2_grpc, delivery_pb2, delivery_pb2_grpc
 from parley.dialog.v1 import bot_pb2_grpc, dialog_pb2, dialog_pb2_grpc, order_pb2_grpc, tenant_pb2_grpc
 from parley.limits.v1 import limits_pb2_grpc
 from parley.telemetry.v1 import telemetry_pb2_grpc
@@ -160,4 +160,22 @@ def message(**fields: Any) -> dialog_pb2.Message:
     made.usage.input_tokens = 7
     for name, value in fields.items():
         setattr(made, name, value)
+    return made
+
+
+ID = message().message_id
+
+
+def channel(channel_id: str, provider: channel_pb2.Provider.ValueType, bot: str = "water") -> channel_pb2.Channel:
+    return channel_pb2.Channel(
+        tenant_id="demo", channel_id=channel_id, provider=provider, bot_id=bot, enabled=True, revision=1
+    )
+
+
+def dead_delivery(delivery_id: str, at: float) -> delivery_pb2.Delivery:
+    made = delivery_pb2.Delivery(delivery_id=delivery_id, channel_id="shop")
+    made.created_at.FromMilliseconds(int(at * 1000))
+    made.content.text = "Ваш заказ"
+    part = made.parts.add(state=delivery_pb2.PART_STATE_DEAD, text="Ваш заказ")
+    part.attempts.add(number=50, http_status=403, error="HTTP 403: blocked")
     return made

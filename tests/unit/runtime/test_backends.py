@@ -1,6 +1,8 @@
 """Backends by OTLP: what they are sent, and which of their answers are final."""
 
 import urllib.error
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 from typing import Any
@@ -48,14 +50,15 @@ async def test_a_backend_refuses_for_good_what_no_repeat_would_change(
         await server.stop(0)
 
 
-@pytest.mark.parametrize(
-    ("status", "refused"),
-    [(400, True), (413, True), (500, True), (401, False), (404, False), (429, False), (503, False)],
-)
-async def test_an_http_backend_refuses_for_good_what_no_repeat_would_change(status: int, refused: bool) -> None:
+@contextmanager
+def http_backend(status: int) -> Iterator[tuple[str, list[tuple[str, str | None, bytes]]]]:
+    """Where a server listens that answers so, and what it was sent: path, key and body."""
+    seen: list[tuple[str, str | None, bytes]] = []
+
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
+            body = self.rfile.read(int(self.headers["content-length"]))
+            seen.append((self.path, self.headers["x-key"], body))
             self.send_response(status)
             self.end_headers()
 
@@ -66,35 +69,23 @@ async def test_an_http_backend_refuses_for_good_what_no_repeat_would_change(stat
     thread = Thread(target=server.serve_forever)
     thread.start()
     try:
-        with pytest.raises(Refused if refused else urllib.error.HTTPError):
-            await to_http(f"http://127.0.0.1:{server.server_port}/v1/traces", {})(b"request")
+        yield f"http://127.0.0.1:{server.server_port}/v1/traces", seen
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "refused"),
+    [(400, True), (413, True), (500, True), (401, False), (404, False), (429, False), (503, False)],
+)
+async def test_an_http_backend_refuses_for_good_what_no_repeat_would_change(status: int, refused: bool) -> None:
+    with http_backend(status) as (url, _), pytest.raises(Refused if refused else urllib.error.HTTPError):
+        await to_http(url, {})(b"request")
 
 
 async def test_spans_reach_an_http_backend_with_its_headers() -> None:
-    seen: list[tuple[str, str, bytes]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            seen.append((self.path, self.headers["x-key"], body))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *args: object) -> None:
-            """Not in the tests' output."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        send = to_http(f"http://127.0.0.1:{server.server_port}/v1/traces", telemetry.parse_headers("x-key=a%20b,bad"))
-        await send(b"request")
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with http_backend(200) as (url, seen):
+        await to_http(url, telemetry.parse_headers("x-key=a%20b,bad"))(b"request")
     assert seen == [("/v1/traces", "a b", b"request")]
