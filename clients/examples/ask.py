@@ -1,4 +1,4 @@
-"""Ask a bot, and print its reply while it is made: PARLEY_TOKEN=... python ask.py demo-api assistant WHO TEXT"""
+"""Ask a bot and print its reply: PARLEY_TOKEN=... python ask.py demo-api assistant WHO TEXT"""
 
 import os
 import sys

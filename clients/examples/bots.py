@@ -1,4 +1,4 @@
-"""List a tenant's bots, and say why when that fails: PARLEY_TOKEN=... python bots.py TENANT"""
+"""List a tenant's bots, or say why that fails: PARLEY_TOKEN=... python bots.py TENANT"""
 
 import asyncio
 import os

@@ -1,3 +1,3 @@
-"""The `parley` command: the local stack, and what goes on in it."""
+"""The `parley` command: runs the local stack and shows what happens in it."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The checks of `parley doctor`: each looks at one thing and says what to do about it."""
+"""The checks of `parley doctor`. Each looks at one thing and says what to do about a problem."""
 
 import json
 import os
@@ -29,7 +29,7 @@ CLOCK_TOLERANCE = 30.0
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found; `todo` is empty when there is nothing to do."""
+    """What one check found. `todo` is empty if there is nothing to do."""
 
     name: str
     level: Level
@@ -41,7 +41,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """All checks. What only makes sense with a running stack is left out without one."""
+    """Runs all checks; without a running stack, only those that do not need one."""
     findings = [python(), disk(local.home()), keys(local.home())]
     try:
         stack = local.stack()
@@ -62,7 +62,7 @@ def python() -> Finding:
 
 
 def disk(home: Path) -> Finding:
-    """Room for the databases."""
+    """Checks that there is room for the databases."""
     folder = next(path for path in (home, *home.parents) if path.exists())
     free = shutil.disk_usage(folder).free
     words = f"{free / 1024**3:.1f} GiB free at {folder}"
@@ -72,7 +72,7 @@ def disk(home: Path) -> Finding:
 
 
 def keys(home: Path) -> Finding:
-    """Keys, and the copies that processes get, are for their owner only."""
+    """Checks that only their owner can read the keys and the copies that processes get."""
     folder = home / "keys"
     if not folder.is_dir():
         return Finding("keys", "ok", f"none in {folder} yet; the first start makes them")
@@ -85,19 +85,19 @@ def keys(home: Path) -> Finding:
 
 
 def environment(*, running: bool) -> list[Finding]:
-    """Variables that nobody reads, and ports that the stack could not take, as the stack itself judges them."""
+    """Lets the stack itself look for variables that nothing reads and ports that it cannot take."""
     command = [sys.executable, "-P", "-m", "deploy.local", "check", *(["--running"] if running else [])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         found = [Finding(**problem) for problem in json.loads(done.stdout)]
     except ValueError:
-        why = done.stderr.strip().splitlines()[-1:] or ["nothing was said"]
+        why = done.stderr.strip().splitlines()[-1:] or ["it ended without a word"]
         return [Finding("settings", "error", f"cannot be checked: {why[0]}", "Run `make setup`.")]
-    return found or [Finding("settings", "ok", "every PARLEY_ variable is known, and ports can be taken")]
+    return found or [Finding("settings", "ok", "every PARLEY_ variable is known, and all ports are free")]
 
 
 def processes(stack: Mapping[str, Any]) -> list[Finding]:
-    """Every process of the stack."""
+    """Checks every process of the stack."""
     findings = []
     for process in stack["processes"]:
         name, sentence = process["name"], trouble(process)
@@ -112,7 +112,7 @@ def processes(stack: Mapping[str, Any]) -> list[Finding]:
 
 
 def stores(stack: Mapping[str, Any]) -> list[Finding]:
-    """PostgreSQL and Redis, as the services reach them. A part that nobody could ask is unknown, not broken."""
+    """Checks PostgreSQL and Redis as the services reach them. What no service could be asked about is unknown."""
     url = stack.get("urls", {}).get("edge")
     if not url:
         return []
@@ -129,17 +129,17 @@ def judge_store(name: str, word: str, variable: str) -> Finding:
     if word == "ok":
         return Finding(name, "ok", "reached by the services")
     if word == "unknown":
-        return Finding(name, "warning", "not known: no service could be asked", "`parley status` shows what runs.")
+        return Finding(name, "warning", "unknown: no service could be asked", "`parley status` shows what runs.")
     return Finding(name, "error", f"the services say: {word}", f"Check {variable} and its server.")
 
 
 def queues(stack: Mapping[str, Any]) -> list[Finding]:
-    """What is dead, and what waits for too long."""
+    """Checks for dead messages and replies, and for those that wait for too long."""
     counted = queues_of(stack)
     found = [Finding("queues", "warning", sentence, f"`{command}`") for sentence, command in backlog(counted)]
     for name, numbers in counted.items():
         if "error" in numbers:
-            found.append(Finding("queues", "warning", f"{name} is not known: {numbers['error']}"))
+            found.append(Finding("queues", "warning", f"{name} is unknown: {numbers['error']}"))
     if any("waits" in finding.message for finding in found):
         tenant = str(stack.get("tenant", ""))
         found += [Finding("waits", "warning", f"for {sentence}") for sentence in reasons_of([tenant])]
@@ -147,7 +147,7 @@ def queues(stack: Mapping[str, Any]) -> list[Finding]:
 
 
 def fetch(url: str) -> dict[str, Any] | None:
-    """A JSON page, whatever its status; None when there is none."""
+    """Fetches a JSON page, whatever its status; returns None if there is none."""
     try:
         with urllib.request.urlopen(url, timeout=PATIENCE) as answer:  # noqa: S310 - the stack's own address
             body = answer.read()
@@ -163,7 +163,7 @@ def fetch(url: str) -> dict[str, Any] | None:
 
 
 def model(stack: Mapping[str, Any]) -> list[Finding]:
-    """The model's endpoint, and with its `Date` header this machine's clock."""
+    """Checks the model's endpoint and, by its `Date` header, this machine's clock."""
     given = os.environ.get("OPENAI_BASE_URL", "").rstrip("/")
     key = os.environ.get("OPENAI_API_KEY", "")
     simulator = stack.get("urls", {}).get("simulator", "")
@@ -198,11 +198,15 @@ def judge_model(status: int, words: str) -> Finding:
 
 
 def clock(date: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> list[Finding]:
-    """This machine's clock against an HTTP `Date` header; tokens and quotas need it to be right."""
+    """Compares this machine's clock with an HTTP `Date` header. Tokens and quotas need the right time."""
     try:
         difference = abs((parsedate_to_datetime(date) - now()).total_seconds())
     except (TypeError, ValueError):
         return []
     if difference > CLOCK_TOLERANCE:
-        return [Finding("clock", "error", f"differs by {difference:.0f} s from the model's endpoint", "Set it by NTP.")]
+        return [
+            Finding(
+                "clock", "error", f"differs by {difference:.0f} s from the model's endpoint", "Set the clock by NTP."
+            )
+        ]
     return [Finding("clock", "ok", "agrees with the model's endpoint")]

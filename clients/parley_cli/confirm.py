@@ -1,4 +1,4 @@
-"""Asks before something is done that cannot be undone."""
+"""Asks before something that cannot be undone."""
 
 import sys
 
@@ -8,9 +8,9 @@ from parley_cli.faults import Fault
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Go on when the person agrees. Raises `Fault` where nobody can be asked, `typer.Abort` when they do not agree."""
+    """Returns if the person agrees. Raises `typer.Abort` if not, and `Fault` if there is nobody to ask."""
     if yes:
         return
     if not sys.stdin.isatty():
-        raise Fault(question.rstrip("?") + ": nobody is here to be asked", "Say --yes to do it.")
+        raise Fault(question.rstrip("?") + ": there is no terminal to ask at", "Give --yes to confirm.")
     typer.confirm(question, abort=True, err=True)

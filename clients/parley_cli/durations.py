@@ -1,4 +1,4 @@
-"""Lengths of time as people write them: `90s`, `5m`, `24h`, `30d`, `1h30m`; a bare number is seconds."""
+"""Durations as people write them: `90s`, `5m`, `24h`, `30d`, `1h30m`; a bare number is in seconds."""
 
 import re
 from typing import Annotated
@@ -13,7 +13,7 @@ METAVAR = "DURATION"
 
 
 def parse(text: str) -> float:
-    """Seconds. Raises `typer.BadParameter` for what is no length of time."""
+    """Returns seconds. Raises `typer.BadParameter` for anything that is not a duration."""
     written = text.strip().lower().replace(" ", "")
     try:
         return finite(float(written))
@@ -21,41 +21,42 @@ def parse(text: str) -> float:
         pass
     parts = PART.findall(written)
     if not parts or "".join(number + unit for number, unit in parts) != written:
-        raise typer.BadParameter(f"{text!r} is no length of time; write 90s, 5m, 24h, 30d or 1h30m")
+        raise typer.BadParameter(f"{text!r} is not a duration; write 90s, 5m, 24h, 30d or 1h30m")
     return sum(float(number) * SECONDS[unit] for number, unit in parts)
 
 
 def finite(seconds: float) -> float:
-    """The number, unless nothing could last so long."""
+    """Returns the number, unless nothing lasts that long."""
     if not 0 <= seconds < 1e10:
-        raise typer.BadParameter(f"{seconds:g} s is no length of time")
+        raise typer.BadParameter(f"{seconds:g} s is not a duration")
     return seconds
 
 
-def say(seconds: float) -> str:
-    """For people, in the two largest units that say something: `45 s`, `5 min`, `1 h 30 min`, `30 days`."""
+def format_seconds(seconds: float) -> str:
+    """Returns `45 s`, `5 min`, `1 h 30 min` or `30 days`: the two largest units that are not zero."""
     if seconds < 1:
         return f"{seconds * 1e3:.0f} ms" if seconds else "0 s"
-    left, said = round(seconds), []
+    left, parts = round(seconds), []
     for unit, length in SECONDS.items():
         count, left = divmod(left, length)
         if count:
-            said.append(f"{count} {NAMES[unit]}{'s' if unit == 'd' and count > 1 else ''}")
-    return " ".join(said[:2])
+            parts.append(f"{count} {NAMES[unit]}{'s' if unit == 'd' and count > 1 else ''}")
+    return " ".join(parts[:2])
 
 
-def said(value: Duration) -> str:
-    """A contract's duration, for people."""
-    return say(value.seconds + value.nanos / 1e9)
+def format_duration(value: Duration) -> str:
+    """Returns a contract's duration as `format_seconds` does."""
+    return format_seconds(value.seconds + value.nanos / 1e9)
 
 
 def to_proto(seconds: float) -> Duration:
-    """To the millisecond."""
+    """Converts seconds to a contract's duration, to the millisecond."""
     made = Duration()
     made.FromMilliseconds(round(seconds * 1000))
     return made
 
 
 Since = Annotated[
-    float | None, typer.Option("--since", parser=parse, metavar=METAVAR, help="Only the last so long: 10m, 2h, 7d.")
+    float | None,
+    typer.Option("--since", parser=parse, metavar=METAVAR, help="Only what happened in the last 10m, 2h, 7d, ..."),
 ]

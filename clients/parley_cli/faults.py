@@ -1,4 +1,4 @@
-"""Failures as a person at a terminal wants them: what is wrong, where, and what to do next."""
+"""Failures for a person at a terminal: what is wrong, where, and what to do next."""
 
 import json
 import sys
@@ -14,28 +14,28 @@ from typer.exceptions import TyperException
 from parley_client.errors import CallError
 
 NEXT_STEP = {
-    "INVALID_FIELD": "Correct the field and try again; `--help` says what the options take.",
+    "INVALID_FIELD": "Correct the field and try again; `--help` describes the options.",
     "INVALID_FORM": "Correct the form's YAML where the message says.",
-    "INVALID_TOKEN": "The stack makes the token: is it the stack of this PARLEY_HOME? `parley doctor` looks.",
+    "INVALID_TOKEN": "Is this the PARLEY_HOME of the running stack, which makes the token? `parley doctor` checks.",
     "TENANT_NOT_ALLOWED": "Choose another tenant with --tenant.",
-    "TENANT_NOT_FOUND": "Choose an existing tenant (`demo` comes along), or make it: `parley tenants create`.",
+    "TENANT_NOT_FOUND": "Choose an existing tenant, such as `demo`, or make it with `parley tenants create`.",
     "BOT_NOT_FOUND": "`parley bots list` shows what there is.",
     "CHANNEL_NOT_FOUND": "`parley channels list` shows what there is.",
     "MESSAGE_NOT_FOUND": "`parley messages list` shows the latest ones.",
     "RULE_NOT_FOUND": "`parley limits show` shows what there is.",
     "API_KEY_NOT_FOUND": "`parley keys list` shows what there is.",
-    "FORM_NOT_FOUND": "The form that comes along is `water-order`; give one of your own with --form-file.",
+    "FORM_NOT_FOUND": "The built-in form is `water-order`; give one of your own with --form-file.",
     "ALREADY_EXISTS": "Choose another id, or use the `update` command.",
-    "WRONG_STATE": "`parley messages show` says in which state it is; only FAILED and TERMINAL ones can be retried.",
+    "WRONG_STATE": "`parley messages show` shows its state; only FAILED and TERMINAL messages can be retried.",
     "BOT_DISABLED": "`parley bots enable` lets it answer again.",
     "CHANNEL_DISABLED": "`parley channels enable` opens it again.",
-    "IN_USE": "Delete or change what uses it first.",
+    "IN_USE": "First delete or change what uses it.",
     "LIMIT_EXCEEDED": "Wait, or raise the limit with `parley limits set`.",
     "STORAGE_UNAVAILABLE": "`parley status` shows whether the stores run.",
     "MODEL_UNAVAILABLE": "`parley doctor` checks the model's endpoint.",
     "MODEL_REJECTED": "Check OPENAI_API_KEY and OPENAI_BASE_URL; `parley doctor` checks the endpoint.",
-    "STILL_WORKING": "The turn goes on: `parley messages show` has the reply when it is there.",
-    "INTERNAL": "The service's log in the stack's home, under logs/, says more.",
+    "STILL_WORKING": "The turn goes on; `parley messages show` has the reply once it is there.",
+    "INTERNAL": "`parley logs` shows what the service logged.",
 }
 
 
@@ -44,10 +44,10 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Fault(Exception):
-    """A failure that is told in one or two lines: what is wrong, and what to do next."""
+    """A failure in one or two lines: what is wrong, and what to do next."""
 
     def __init__(self, message: str, hint: str = "", details: Mapping[str, Any] = NOTHING) -> None:
-        """`details` are what `--json` tells besides."""
+        """`details` is what `--json` prints in addition."""
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -55,7 +55,7 @@ class Fault(Exception):
 
 
 class Commands(TyperGroup):
-    """Commands whose failures go to standard error: in words, or with `--json` as one JSON document."""
+    """Commands that print failures to standard error: in words, or with `--json` as one JSON document."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         ctx.meta[AS_JSON] = "--json" in args
@@ -66,24 +66,24 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except CallError as error:
-            tell(explain(error), as_json=as_json)
+            print_fault(explain(error), as_json=as_json)
         except Fault as fault:
-            tell(fault, as_json=as_json)
-        except TyperException as error:  # the command's words are off
+            print_fault(fault, as_json=as_json)
+        except TyperException as error:  # the command line is wrong
             if not as_json:
                 raise
-            tell(Fault(error.format_message(), "`--help` says what the command takes."), as_json=True)
+            print_fault(Fault(error.format_message(), "`--help` describes the options."), as_json=True)
             raise typer.Exit(error.exit_code) from error
-        except BrokenPipeError:  # whoever read our output has seen enough
+        except BrokenPipeError:  # the reader of our output has seen enough
             sys.stderr.close()
         raise typer.Exit(1)
 
 
 def explain(error: CallError) -> Fault:
-    """A failed call in words."""
+    """Describes a failed call in words."""
     lines = [f"{error.message} [{error.reason or error.code.name}]"]
-    told = (f"{name}: {description}" for name, description in error.fields)
-    lines += [f"  {line}" for line in told if line not in error.message]
+    fields = (f"{name}: {description}" for name, description in error.fields)
+    lines += [f"  {line}" for line in fields if line not in error.message]
     if error.retry_after is not None:
         lines.append(f"  Try again in {error.retry_after:g} s.")
     hint = NEXT_STEP.get(error.reason, "")
@@ -99,8 +99,8 @@ def explain(error: CallError) -> Fault:
     return Fault("\n".join(lines), hint, details)
 
 
-def tell(fault: Fault, *, as_json: bool = False) -> None:
-    """Print a failure to standard error."""
+def print_fault(fault: Fault, *, as_json: bool = False) -> None:
+    """Prints a failure to standard error."""
     if as_json:
         document = {"error": {"message": fault.message} | fault.details | {"hint": fault.hint}}
         typer.echo(json.dumps(document, ensure_ascii=False, indent=2), err=True)

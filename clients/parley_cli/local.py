@@ -20,18 +20,18 @@ from parley_client.tokens import StaticToken
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
-"""The repository, unless a wheel was installed."""
+"""The repository, unless Parley was installed from a wheel."""
 
 
 def home() -> Path:
-    """Where the stack keeps its state: as `deploy.local.home.Home` has it."""
+    """Returns the folder of the stack's state, as `deploy.local.home.Home` does."""
     given = os.environ.get("PARLEY_HOME", "").strip()
     usual = (ROOT if (ROOT / "pyproject.toml").is_file() else Path.home()) / ".parley"
     return Path(given).expanduser().resolve() if given else usual
 
 
 def is_running() -> bool:
-    """Whether a stack holds the lock of this home."""
+    """Whether a stack holds the lock of this folder."""
     try:
         descriptor = os.open(home() / "lock", os.O_RDONLY)
     except OSError:
@@ -46,20 +46,20 @@ def is_running() -> bool:
 
 
 def stack() -> dict[str, Any]:
-    """What the running stack says of itself. Raises `Fault` when none runs."""
+    """Returns what the running stack says about itself. Raises `Fault` if none runs."""
     if not is_running():
         raise Fault(
-            f"no stack runs in {home()}", "Start one with `make run`, or say with PARLEY_HOME where another one is."
+            f"no stack runs in {home()}", "Start one with `make run`, or name the folder of another one in PARLEY_HOME."
         )
     try:
         described: dict[str, Any] = json.loads((home() / "stack.json").read_text())
     except (OSError, ValueError) as error:
-        raise Fault(f"the stack in {home()} is only just starting", "Try again in a moment.") from error
+        raise Fault(f"the stack in {home()} is still starting", "Try again in a moment.") from error
     return described
 
 
 class Session:
-    """Clients of the local stack's services, as the operator. Connections are made at first use."""
+    """Clients for the local stack's services, with the operator's rights. Connects on first use."""
 
     def __init__(self, tenant: str, described: dict[str, Any], token: str) -> None:
         self.tenant = tenant
@@ -116,13 +116,13 @@ class Session:
 
 @contextmanager
 def opened(tenant: str) -> Iterator[tuple[asyncio.Runner, Session]]:
-    """A session with the local stack, and the loop to use it on. Raises `Fault` when no stack runs."""
+    """Opens a session with the local stack and an event loop to use it on. Raises `Fault` if no stack runs."""
     described = stack()
     try:
         token = (home() / "operator.token").read_text().strip()
     except OSError as error:
         raise Fault(
-            f"the operator's token cannot be read: {error}", "Run it as the user who runs the stack."
+            f"the operator's token cannot be read: {error}", "Run this as the user who runs the stack."
         ) from error
     with asyncio.Runner() as runner:
         session = Session(tenant, described, token)
@@ -133,7 +133,7 @@ def opened(tenant: str) -> Iterator[tuple[asyncio.Runner, Session]]:
 
 
 def perform(tenant: str, work: Callable[[Session], Awaitable[T]]) -> T:
-    """Do some calls on the local stack, and return what came of them. Raises `Fault` or `CallError`."""
+    """Runs calls on the local stack and returns their result. Raises `Fault` or `CallError`."""
 
     async def run(session: Session) -> T:
         return await work(session)

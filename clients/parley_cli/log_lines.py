@@ -1,4 +1,4 @@
-"""Reads the processes' logs: which lines there are since when, and how a person sees them."""
+"""Reads the processes' logs and formats their lines."""
 
 import json
 import re
@@ -16,18 +16,18 @@ from parley_cli.options import Level
 
 LEVELS = tuple(level.value for level in Level)
 STYLES = {"warning": "yellow", "error": "red", "critical": "bold red", "debug": "dim"}
-TOLD = frozenset({"at", "level", "event", "service", "logger", "frames"})
-"""What a line of ours says elsewhere, or only with `--json`."""
+PRINTED = frozenset({"at", "level", "event", "service", "logger", "frames"})
+"""Fields that a line shows in another place, or only with `--json`."""
 MARKS = {" FATAL: ": "error", " PANIC: ": "critical", " ERROR: ": "error", " WARNING: ": "warning"}
-"""How PostgreSQL marks its lines."""
+"""How PostgreSQL marks the level of its lines."""
 REDIS = re.compile(r"\d+:[A-Z] (\d{2} \w{3} \d{4} \d{2}:\d{2}:\d{2}\.\d{3}) ")
 LARGEST = 20_000_000
-"""Bytes of a log's end that are read."""
+"""How many bytes of a log are read, from its end."""
 
 
 @dataclass(frozen=True, order=True)
 class LogLine:
-    """One line. What is not ours (PostgreSQL, Redis, a traceback) has the time of the line before it."""
+    """One line. A line without a time of its own, such as one of a traceback, has the time of the line before."""
 
     at: datetime
     process: str
@@ -40,7 +40,7 @@ LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 
 def parse(process: str, text: str, before: datetime = LONG_AGO) -> LogLine:
-    """A line of a log; `before` is the time of the one before it."""
+    """Parses a line of a log; `before` is the time of the line before it."""
     if text.startswith("{"):
         try:
             known = json.loads(text)
@@ -55,7 +55,7 @@ def parse(process: str, text: str, before: datetime = LONG_AGO) -> LogLine:
 
 
 def foreign_time(text: str) -> datetime | None:
-    """The time that a line of PostgreSQL (in UTC) or Redis (in this machine's zone) begins with."""
+    """Returns the time at the beginning of a line of PostgreSQL (in UTC) or Redis (in this machine's zone)."""
     with suppress(ValueError):
         return datetime.strptime(text[:19], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
     redis = REDIS.match(text)
@@ -63,20 +63,20 @@ def foreign_time(text: str) -> datetime | None:
 
 
 def wanted(line: LogLine, since: datetime, level: str) -> bool:
-    """Whether it is new enough and bad enough."""
+    """Whether the line is recent and severe enough."""
     rank = LEVELS.index(line.level) if line.level in LEVELS else LEVELS.index("info")
     return line.at >= since and rank >= LEVELS.index(level)
 
 
 class Read(NamedTuple):
-    """How far a log has been read: the offset, and the time of the last line."""
+    """How far a log has been read: its offset and the time of the last line."""
 
     offset: int = 0
     last: datetime = LONG_AGO
 
 
 def read(process: str, path: Path, before: Read) -> tuple[list[LogLine], Read]:
-    """The whole lines after `before`; a log that was begun anew meanwhile is read from its start."""
+    """Returns the complete lines after `before`. A log that has been started anew is read from its beginning."""
     offset = before.offset
     try:
         size = path.stat().st_size
@@ -95,25 +95,25 @@ def read(process: str, path: Path, before: Read) -> tuple[list[LogLine], Read]:
     return lines, Read(start + len(whole), last)
 
 
-def together(logs: Sequence[Sequence[LogLine]]) -> Iterator[LogLine]:
-    """All lines of several logs, by time."""
+def by_time(logs: Sequence[Sequence[LogLine]]) -> Iterator[LogLine]:
+    """Merges the lines of several logs by time."""
     return merge(*logs, key=lambda line: line.at)
 
 
-def shown(line: LogLine, width: int) -> Text:
-    """For a person: time, process, level, what happened, and the rest."""
+def format_line(line: LogLine, width: int) -> Text:
+    """Formats a line for a person: time, process, what happened, and the other fields."""
     when = f"{line.at.astimezone():%H:%M:%S.%f}"[:-3] if line.at > LONG_AGO else "-" * 12
     text = Text(when, style="dim")
     text.append(f" {line.process:<{width}} ", style="cyan")
     text.append(line.event, style=STYLES.get(line.level, ""))
     for name, value in line.fields.items():
-        if name not in TOLD:
+        if name not in PRINTED:
             text.append(f" {name}=", style="dim")
             text.append(str(value), style="dim")
     return text
 
 
 def as_dict(line: LogLine) -> dict[str, Any]:
-    """For a program."""
+    """Returns a line for a program."""
     when = line.at.isoformat() if line.at > LONG_AGO else None
     return line.fields | {"process": line.process, "at": when, "level": line.level, "event": line.event}

@@ -1,4 +1,4 @@
-"""`parley`: all commands."""
+"""The `parley` command and all its subcommands."""
 
 from typing import Annotated
 
@@ -49,7 +49,7 @@ app.add_typer(tenants.app, name="tenants")
 
 
 def print_version(wanted: bool) -> None:
-    """Print the version, and end."""
+    """Prints the version and exits."""
     if wanted:
         typer.echo(f"parley {__version__}")
         raise typer.Exit
@@ -58,14 +58,14 @@ def print_version(wanted: bool) -> None:
 @app.callback()
 def parley(
     version: Annotated[
-        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and end.")
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Talk to the local stack, and see what goes on in it. Start it with `make run` or `parley up`."""
+    """Run the local stack, talk to it, and see what happens in it. Start it with `make run` or `parley up`."""
 
 
 def main() -> int:
-    """Run the command that the process was started with."""
+    """Runs the command that the process was started with."""
     app()
     return 0
 

@@ -1,10 +1,10 @@
-"""The choices that options offer: they stand in the help, and completion offers them."""
+"""The choices that options offer, in the help and in shell completion."""
 
 from enum import StrEnum
 
 
 class MessageState(StrEnum):
-    """Where a message stands, as options write it."""
+    """The states of a message."""
 
     received = "received"
     processing = "processing"
@@ -14,7 +14,7 @@ class MessageState(StrEnum):
 
 
 class PartState(StrEnum):
-    """Where a part of a delivery stands, as options write it."""
+    """The states of a part of a delivery."""
 
     pending = "pending"
     started = "started"
@@ -24,34 +24,34 @@ class PartState(StrEnum):
 
 
 class Flow(StrEnum):
-    """Flows that this version has."""
+    """The flows of this version."""
 
     form = "form"
     assistant = "assistant"
 
 
 class Provider(StrEnum):
-    """Providers that this version has."""
+    """The providers of this version."""
 
     api = "api"
     chat2desk = "chat2desk"
 
 
 class Mode(StrEnum):
-    """Ways in that this version has."""
+    """How a provider's messages arrive."""
 
     webhook = "webhook"
 
 
 class Scope(StrEnum):
-    """What a key is good for."""
+    """What a key opens."""
 
     chat = "chat"
     service = "service"
 
 
 class Level(StrEnum):
-    """How bad a log line is."""
+    """How severe a log line is."""
 
     debug = "debug"
     info = "info"

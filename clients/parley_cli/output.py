@@ -1,4 +1,4 @@
-"""What commands print: tables for people, one JSON document for programs."""
+"""Printing: tables for people, one JSON document for programs."""
 
 import json
 import time
@@ -14,19 +14,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Tenant = Annotated[str, typer.Option("--tenant", help="The tenant.", envvar="PARLEY_TENANT")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 Count = Annotated[int, typer.Option("--count", "-n", min=1, max=500, help="How many at most.")]
 DEFAULT_TENANT = "demo"
 SHORTEST = 12
-"""Characters that a column keeps which gives way to the others."""
+"""Characters that a column keeps when it gives way to the others."""
 
 
 def as_dict(message: Message, **ids: str) -> dict[str, Any]:
-    """A message with the protos' own field names, enums without their prefix, and absent fields as empty ones.
+    """Converts a message: field names as in the protos, enum values without their prefix, absent fields as empty ones.
 
-    `ids` renames: `id="message_id"` puts the value of `message_id` under `id` as well.
+    `ids` adds names: `id="message_id"` puts the value of `message_id` under `id` as well.
     """
     raw: dict[str, Any] = MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
@@ -36,7 +36,7 @@ def as_dict(message: Message, **ids: str) -> dict[str, Any]:
 
 
 def shorten(message: Message, raw: dict[str, Any]) -> dict[str, Any]:
-    """Enum names without their type's prefix, 64-bit numbers as numbers, absent times as null."""
+    """Shortens enum names, turns 64-bit numbers from strings into numbers, and absent times into null."""
     for field in message.DESCRIPTOR.fields:
         value, kind = raw.get(field.name), field.message_type
         if value is None:
@@ -60,7 +60,7 @@ def each(value: Any, change: Any) -> Any:
 
 
 def enum_label(enum: str, name: object) -> str:
-    """`COMPLETED` for `MESSAGE_STATE_COMPLETED` of `MessageState`; empty for the unspecified value."""
+    """Returns `COMPLETED` for `MESSAGE_STATE_COMPLETED` of `MessageState`, and nothing for the unspecified value."""
     prefix = "".join(f"_{letter}" if letter.isupper() else letter.upper() for letter in enum).lstrip("_") + "_"
     label = str(name).removeprefix(prefix)
     return "" if label == "UNSPECIFIED" else label
@@ -73,9 +73,9 @@ def print_json(value: object) -> None:
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str = "nothing", *, gives_way: str = ""
 ) -> None:
-    """A table as wide as it needs to be, so that ids can be copied; or a word that there is nothing.
+    """Prints a table as wide as it needs to be, so that ids can be copied, or `empty` if there are no rows.
 
-    The column `gives_way` is cut where the terminal ends; in a pipe nothing is.
+    On a terminal, the column `gives_way` is cut to fit; in a pipe nothing is cut.
     """
     cells = [[cell if isinstance(cell, Text) else Text(one_line(cell)) for cell in row] for row in rows]
     if not cells:
@@ -87,18 +87,18 @@ def print_table(
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in cells:
         table.add_row(*row)
-    # Wider than the terminal, if need be: a line that wraps can still be copied, a cut id cannot.
+    # A line that wraps can still be copied, a cut id cannot.
     wide = sum(widths(cells, columns)) + 2 * len(columns)
     Console(highlight=False, width=max(out.width, wide)).print(table, crop=False)
 
 
 def one_line(cell: object) -> str:
-    """A cell's text without its line breaks."""
+    """Returns a cell's text without line breaks."""
     return " ".join(str(cell).split()) if isinstance(cell, str) else str(cell)
 
 
 def make_room(cells: Sequence[Sequence[Text]], columns: Sequence[str], index: int, room: int) -> None:
-    """Cut the cells of one column so that a row fits, but never below what can still be read."""
+    """Cuts the cells of one column so that a row fits, but keeps enough to read."""
     needed = widths(cells, columns)
     left = max(room - sum(needed) + needed[index] - 2 * (len(columns) - 1), SHORTEST)
     for row in cells:
@@ -106,12 +106,12 @@ def make_room(cells: Sequence[Sequence[Text]], columns: Sequence[str], index: in
 
 
 def widths(cells: Sequence[Sequence[Text]], columns: Sequence[str]) -> list[int]:
-    """How wide each column is."""
+    """Returns the width of each column."""
     return [max(len(name), *(row[index].cell_len for row in cells)) for index, name in enumerate(columns)]
 
 
 def print_fields(fields: Mapping[str, object]) -> None:
-    """Names and values, a line each; what is empty is left out."""
+    """Prints names and values, one per line, without empty values."""
     shown = {name: value for name, value in fields.items() if value not in ("", None, [], {})}
     width = max(map(len, shown), default=0) + 2
     for name, value in shown.items():
@@ -121,31 +121,31 @@ def print_fields(fields: Mapping[str, object]) -> None:
 
 
 def console() -> Console:
-    """Standard output. Not as narrow as a pipe's default, so that nothing is cut in a file."""
+    """Returns standard output, wider than a pipe's default, so that nothing is cut in a file."""
     out = Console(highlight=False)
     return out if out.is_terminal else Console(highlight=False, width=max(out.width, 240))
 
 
 def moment(value: Timestamp | None) -> datetime | None:
-    """A time in this machine's zone; None when there is none."""
+    """Converts a time to this machine's zone; returns None if it is not set."""
     if value is None or not (value.seconds or value.nanos):
         return None
     return datetime.fromtimestamp(value.seconds + value.nanos / 1e9).astimezone()
 
 
 def is_since(value: Timestamp, seconds: float | None) -> bool:
-    """Whether it was within the last so many seconds; None is for ever."""
+    """Whether a time is within the last `seconds`; None means any time."""
     return seconds is None or value.seconds >= time.time() - seconds
 
 
 def clock(value: Timestamp | None) -> str:
-    """A time with its zone."""
+    """Formats a time with its zone."""
     when = moment(value)
     return f"{when:%Y-%m-%d %H:%M:%S %Z}" if when else ""
 
 
 def brief(value: Timestamp | None) -> str:
-    """A time with its zone for a narrow column: `17:04:05 UTC` today, `21 Nov 17:04 UTC` this year."""
+    """Formats a time for a narrow column: `17:04:05 UTC` today, `21 Nov 17:04 UTC` this year."""
     when = moment(value)
     if when is None:
         return ""

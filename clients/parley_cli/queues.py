@@ -1,4 +1,4 @@
-"""What waits and what is dead, as the services count it."""
+"""What waits and what is dead, as counted by the services."""
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Mapping
@@ -9,23 +9,23 @@ from google.protobuf.message import Message
 from parley.delivery.v1 import delivery_pb2
 from parley.dialog.v1 import dialog_pb2
 
-from parley_cli.durations import say
+from parley_cli.durations import format_seconds
 from parley_cli.local import Session, perform
 from parley_cli.output import as_dict
 from parley_cli.waits import counted
 from parley_client.errors import CallError
 
 PATIENCE = 3.0
-"""Seconds; a service that takes longer is not waited for."""
+"""Seconds to wait for a service."""
 SAMPLE = 200
-"""Messages and replies that are looked at to tell what they wait for."""
+"""How many messages and replies are asked what they wait for."""
 WAITING = (dialog_pb2.MESSAGE_STATE_RECEIVED, dialog_pb2.MESSAGE_STATE_FAILED)
 LATE = 60.0
-"""Seconds after which it is told that something waits."""
+"""Seconds of waiting from which an operator is told."""
 
 
 def queues_of(stack: Mapping[str, Any], tenant: str = "") -> dict[str, Any]:
-    """Counts of `inbox` and `outbox`, of one tenant or of all; an `error` in the place of what cannot be asked."""
+    """Counts `inbox` and `outbox` for one tenant or for all; `error` replaces counts that cannot be had."""
 
     async def ask(call: Awaitable[Message]) -> dict[str, Any]:
         try:
@@ -45,7 +45,7 @@ def queues_of(stack: Mapping[str, Any], tenant: str = "") -> dict[str, Any]:
 
 
 def reasons_of(tenants: Iterable[str]) -> list[str]:
-    """What the latest messages and replies that wait, wait for, of each tenant."""
+    """Says for each tenant what its latest waiting messages and replies wait for."""
 
     async def work(session: Session) -> str:
         inbox = dialog_pb2.ListMessagesRequest(tenant_id=session.tenant, states=WAITING, page_size=SAMPLE)
@@ -59,17 +59,17 @@ def reasons_of(tenants: Iterable[str]) -> list[str]:
             return error.message
         waits = [(message.waiting, "messages") for message in messages]
         waits += [(delivery.waiting, "replies") for delivery in replies]
-        told = [
+        sentences = [
             f"{what}: {counted(waiting for waiting, kind in waits if kind == what)}" for what in ("messages", "replies")
         ]
-        return "; ".join(sentence for sentence in told if not sentence.endswith(": "))
+        return "; ".join(sentence for sentence in sentences if not sentence.endswith(": "))
 
     found = {tenant: perform(tenant, work) for tenant in tenants}
     return [f"{tenant}: {reasons}" for tenant, reasons in found.items() if reasons]
 
 
 def backlog(queues: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What an operator should know of them, each with the command that shows more."""
+    """Lists what an operator should know about the queues, each with the command that shows more."""
     found = []
     inbox, outbox = queues.get("inbox", {}), queues.get("outbox", {})
     if dead := inbox.get("dead"):
@@ -79,16 +79,16 @@ def backlog(queues: Mapping[str, Any]) -> list[tuple[str, str]]:
     if parked := inbox.get("parked"):
         found.append((f"{parked} messages wait for disabled bots", "parley messages list --state received"))
     if (waited := seconds(inbox.get("oldest_waiting"))) > LATE:
-        found.append((f"a message waits for {say(waited)}", "parley messages list --state received"))
+        found.append((f"a message waits for {format_seconds(waited)}", "parley messages list --state received"))
     if dead := outbox.get("dead"):
         found.append((f"{dead} dead replies", "parley deliveries list --state dead"))
     if unknown := outbox.get("unknown"):
         found.append((f"{unknown} replies of unknown outcome", "parley deliveries list --state unknown"))
     if (waited := seconds(outbox.get("oldest_waiting"))) > LATE:
-        found.append((f"a reply waits for {say(waited)}", "parley deliveries list --state pending"))
+        found.append((f"a reply waits for {format_seconds(waited)}", "parley deliveries list --state pending"))
     return found
 
 
 def seconds(value: object) -> float:
-    """Of a duration in JSON, `3.5s`."""
+    """Returns the seconds of a duration in JSON, such as `3.5s`."""
     return float(value.removesuffix("s")) if isinstance(value, str) and value else 0.0

@@ -9,7 +9,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from parley.dialog.v1 import tenant_pb2
 from parley.limits.v1 import limits_pb2
 
-from parley_cli.durations import say
+from parley_cli.durations import format_seconds
 from parley_cli.faults import Fault
 from parley_cli.local import Session
 from parley_cli.output import as_dict, clock, enum_label
@@ -20,7 +20,7 @@ NO_LIMIT = 1_000_000_000
 
 
 async def list_rules(session: Session) -> list[limits_pb2.Rule]:
-    """The tenant's rules, and those for every tenant that it has none of its own for."""
+    """Lists the tenant's rules, and the rules for every tenant that it has not replaced by its own."""
     request = limits_pb2.ListRulesRequest(tenant_id=session.tenant, page_size=1000)
     found = list((await session.limits.list_rules(request)).rules)
     own = {rule.rule_id for rule in found if rule.tenant_id == session.tenant}
@@ -28,7 +28,7 @@ async def list_rules(session: Session) -> list[limits_pb2.Rule]:
 
 
 async def find_rule(session: Session, rule_id: str, *, creating: bool) -> limits_pb2.Rule | None:
-    """The rule; None when it is to be made. Raises `Fault` when there is none."""
+    """Finds a rule. Without one, returns None if `creating`, and raises `Fault` otherwise."""
     rules = await list_rules(session)
     for rule in rules:
         if rule.rule_id == rule_id:
@@ -37,16 +37,17 @@ async def find_rule(session: Session, rule_id: str, *, creating: bool) -> limits
         return None
     known = ", ".join(sorted(rule.rule_id for rule in rules))
     raise Fault(
-        f"there is no rule {rule_id!r}", f"Rules are {known}. To make one, say with --resource what it is to count."
+        f"there is no rule {rule_id!r}",
+        f"Rules are {known}. To create a rule, name what it counts with --resource.",
     )
 
 
 def new_rule(
     tenant: str, rule_id: str, resource: str, limit: int, per: int | None, chosen: list[str]
 ) -> limits_pb2.Rule:
-    """A rule for each contact; or one that binds nobody, to be overridden for the bot, channel or contact chosen."""
+    """Makes a rule for each contact, or one that binds nobody until it is overridden for the chosen subject."""
     if per is None:
-        raise Fault("a new rule needs --per", "Give it a length of time, a day at most.")
+        raise Fault("a new rule needs --per", "Give it a duration of at most a day.")
     scope = limits_pb2.RuleScope.Value(f"RULE_SCOPE_{(chosen or ['--contact'])[0].removeprefix('--').upper()}")
     window = limits_pb2.SlidingWindow(limit=NO_LIMIT if chosen else limit, window=Duration(seconds=per))
     return limits_pb2.Rule(
@@ -67,13 +68,13 @@ async def create_rule(session: Session, rule: limits_pb2.Rule) -> limits_pb2.Rul
 async def set_override(
     session: Session, rule: limits_pb2.Rule, limit: int, per: int | None, whom: limits_pb2.Selector
 ) -> limits_pb2.Rule:
-    """Another limit for one of them."""
+    """Sets another limit for one bot, channel or contact."""
     override = limits_pb2.Override(selector=whom, limit=limit)
     if rule.WhichOneof("algorithm") == "sliding_window":
         if per is not None:
             override.window.CopyFrom(Duration(seconds=per))
     elif per not in (None, DAY):
-        raise Fault(f"rule {rule.rule_id!r} counts days: --per can only be {DAY} for one of its subjects")
+        raise Fault(f"rule {rule.rule_id!r} counts days, so --per can only be {DAY} for a single subject")
     request = limits_pb2.SetOverrideRequest(
         tenant_id=session.tenant, rule_id=rule.rule_id, override=override, request_id=f"cli-{uuid4()}"
     )
@@ -83,9 +84,9 @@ async def set_override(
 async def set_rule(
     session: Session, found: limits_pb2.Rule, limit: int, per: int | None, zone: str = ""
 ) -> limits_pb2.Rule:
-    """Another limit for the tenant: its own rule is changed, or made after the one for every tenant.
+    """Sets another limit for the tenant: changes its own rule, or copies the one for every tenant.
 
-    A rule that counts days keeps its zone, unless another `zone` or length is given.
+    A rule that counts days keeps its zone unless `zone` or another duration is given.
     """
     rule = limits_pb2.Rule()
     rule.CopyFrom(found)
@@ -112,7 +113,7 @@ async def set_rule(
 
 
 async def unset_override(session: Session, rule_id: str, whom: limits_pb2.Selector) -> limits_pb2.Rule:
-    """The rule's own limit for one of them again."""
+    """Restores the rule's own limit for one bot, channel or contact."""
     request = limits_pb2.DeleteOverrideRequest(
         tenant_id=session.tenant, rule_id=rule_id, selector=whom, request_id=f"cli-{uuid4()}"
     )
@@ -120,7 +121,7 @@ async def unset_override(session: Session, rule_id: str, whom: limits_pb2.Select
 
 
 async def unset_rule(session: Session, found: limits_pb2.Rule) -> limits_pb2.Rule | None:
-    """The rule for every tenant again; None when there is none. Raises `Fault` for a rule that is not the tenant's."""
+    """Restores the rule for every tenant; returns it, if there is one. Raises `Fault` if the tenant has no own rule."""
     if found.tenant_id != session.tenant:
         raise Fault(
             f"rule {found.rule_id!r} is the one for every tenant", "`parley limits set` gives this tenant its own."
@@ -131,7 +132,7 @@ async def unset_rule(session: Session, found: limits_pb2.Rule) -> limits_pb2.Rul
 
 
 async def time_zone(session: Session) -> str:
-    """Where the tenant's days begin."""
+    """Returns the tenant's time zone, in which its days begin."""
     request = tenant_pb2.GetTenantRequest(tenant_id=session.tenant)
     return (await session.tenants.get_tenant(request)).tenant.time_zone
 
@@ -145,7 +146,7 @@ def selector(bot: str, channel: str, contact: str) -> limits_pb2.Selector:
 
 
 def limit_of(rule: limits_pb2.Rule) -> tuple[int, int]:
-    """Units, and seconds that they are for."""
+    """Returns the units and the seconds that they are allowed in."""
     if rule.WhichOneof("algorithm") == "daily_quota":
         return rule.daily_quota.limit, DAY
     return rule.sliding_window.limit, rule.sliding_window.window.seconds
@@ -158,18 +159,18 @@ def describe(rule: limits_pb2.Rule, status: limits_pb2.LimitStatus | None = None
 
 
 def rows_of(rule: limits_pb2.Rule, status: limits_pb2.LimitStatus | None = None) -> list[tuple[object, ...]]:
-    """A row for the rule, and one for each of its overrides."""
+    """Returns a row for the rule and one for each of its overrides."""
     limit, per = limit_of(rule)
     scope = enum_label("RuleScope", limits_pb2.RuleScope.Name(rule.scope)).lower()
     owner = "every tenant" if rule.tenant_id == "*" else rule.tenant_id
     days = rule.WhichOneof("algorithm") == "daily_quota"
     zone = rule.daily_quota.time_zone or "the tenant's zone"
-    length = f"day in {zone}" if days else say(per)
+    length = f"day in {zone}" if days else format_seconds(per)
     used = (status.used, status.remaining, clock(status.resets_at)) if status else ("", "", "")
     rows: list[tuple[object, ...]] = [(rule.rule_id, owner, rule.resource, scope, limit, length, *used)]
     for override in rule.overrides:
         kind = str(override.selector.WhichOneof("selector"))
         whom = f"{kind.removesuffix('_id')} {getattr(override.selector, kind)}"
-        window = say(override.window.seconds) if override.HasField("window") else length
+        window = format_seconds(override.window.seconds) if override.HasField("window") else length
         rows.append(("", "", "", whom, override.limit, window, "", "", ""))
     return rows

@@ -1,4 +1,4 @@
-"""A message's way as its stored states tell it: for messages whose spans were not kept. Pure functions."""
+"""A message's way as its stored states show it, for messages whose spans were not kept. Pure functions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from parley.dialog.v1 import dialog_pb2
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of a message's way. `duration` is in seconds, None while it lasts."""
+    """A stage of a message's way. `duration` is in seconds, or None while the stage lasts."""
 
     name: str
     start: datetime
@@ -22,7 +22,7 @@ class Stage:
 
 
 def at(value: Timestamp) -> datetime | None:
-    """A time, None when it is not set."""
+    """Converts a time; returns None if it is not set."""
     if not (value.seconds or value.nanos):
         return None
     return datetime.fromtimestamp(value.seconds + value.nanos / 1e9, UTC)
@@ -31,7 +31,7 @@ def at(value: Timestamp) -> datetime | None:
 def stage(
     name: str, start: datetime | None, end: datetime | None, *, waiting: bool = False, detail: str = ""
 ) -> list[Stage]:
-    """One stage, or none when it has not begun."""
+    """Returns one stage, or none if it has not begun."""
     if start is None:
         return []
     duration = max(0.0, (end - start).total_seconds()) if end else None
@@ -39,7 +39,7 @@ def stage(
 
 
 def stages(message: dialog_pb2.Message, deliveries: Sequence[delivery_pb2.Delivery]) -> list[Stage]:
-    """From the commit of the message to the provider's answers, in order of time."""
+    """Lists the stages from the message's commit to the provider's answers, in order of time."""
     received, started = at(message.received_at), at(message.started_at)
     generated, completed = at(message.generated_at), at(message.completed_at)
     attempts = f"attempt {message.attempts}" if message.attempts > 1 else ""
@@ -55,7 +55,7 @@ def stages(message: dialog_pb2.Message, deliveries: Sequence[delivery_pb2.Delive
 
 
 def part_stages(delivery: delivery_pb2.Delivery, part: delivery_pb2.Part) -> list[Stage]:
-    """A part's waits and attempts."""
+    """Lists a part's waits and attempts."""
     name = f"part {part.index + 1} of {len(delivery.parts)}" if len(delivery.parts) > 1 else "reply"
     since = at(delivery.created_at)
     found: list[Stage] = []

@@ -19,14 +19,14 @@ from parley_cli.stages import Stage, at, stages
 from parley_cli.waits import in_words
 
 NAME, BAR = 52, 24
-"""Characters of the waterfall's names and bars."""
+"""Widths of the waterfall's names and bars, in characters."""
 SERVICES = {"edge": "cyan", "dialog": "green", "context": "magenta", "limits": "yellow", "delivery": "blue"}
 
 
 def as_json(
     message: dialog_pb2.Message, deliveries: Sequence[delivery_pb2.Delivery], spans: Sequence[telemetry_pb2.Span]
 ) -> dict[str, Any]:
-    """The trace as one document. `stages` are from the stored states, and there without spans too."""
+    """Returns the trace as one document. `stages` come from the stored states, so they are there without spans too."""
     return {
         "trace_id": message.trace_id,
         "message_id": message.message_id,
@@ -72,7 +72,7 @@ def show(
     spans: Sequence[telemetry_pb2.Span],
     out: Console | None = None,
 ) -> None:
-    """The tree, or what the stored states tell."""
+    """Prints the tree of spans or, without spans, the stored states."""
     out = out or console()
     received = at(message.received_at)
     heading = Text("message ", style="bold").append(message.message_id)
@@ -89,7 +89,7 @@ def show(
     if spans:
         show_spans(waterfall.lines(spans), out)
     else:
-        out.print(Text("No spans of it are kept; this is what the stored states tell.", style="yellow"))
+        out.print(Text("Its spans were not kept; these are the stored states.", style="yellow"))
         show_stages(stages(message, deliveries), out)
     for waiting in (message.waiting, *(delivery.waiting for delivery in deliveries)):
         if why := in_words(waiting):
@@ -100,7 +100,7 @@ def show(
 
 
 def show_spans(lines: Sequence[waterfall.Line], out: Console) -> None:
-    """The waterfall, and its sum."""
+    """Prints the waterfall and its total."""
     whole = waterfall.total(lines)
     first = min(line.start for line in lines)
     table = Table(box=None, header_style="dim", pad_edge=False)
@@ -127,7 +127,7 @@ def show_spans(lines: Sequence[waterfall.Line], out: Console) -> None:
 
 
 def bar(line: waterfall.Line, first: float, whole: float) -> Text:
-    """Where in the whole a line lies."""
+    """Draws a line's place in the whole."""
     scale = BAR / whole if whole else 0.0
     before = min(int((line.start - first) * scale), BAR - 1)
     width = min(max(1, round(line.duration * scale)), BAR - before)
@@ -136,7 +136,7 @@ def bar(line: waterfall.Line, first: float, whole: float) -> Text:
 
 
 def show_stages(found: Sequence[Stage], out: Console) -> None:
-    """The stored states, a line each."""
+    """Prints the stored states, one per line."""
     if not found:
         return
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -155,7 +155,7 @@ def show_stages(found: Sequence[Stage], out: Console) -> None:
 
 
 def length(seconds: float) -> str:
-    """A length for people: `0.4 ms`, `12 ms`, `3.1 s`, `4 min 5 s`."""
+    """Formats a duration: `0.4 ms`, `12 ms`, `3.1 s`, `4 min 5 s`."""
     if seconds < 0.01:
         return f"{seconds * 1e3:.1f} ms"
     if seconds < 1:

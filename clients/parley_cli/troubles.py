@@ -1,17 +1,17 @@
-"""What is wrong with a process of the stack, in a sentence. Pure functions."""
+"""Says in a sentence what is wrong with a process of the stack. Pure functions."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from parley_cli.durations import say
+from parley_cli.durations import format_seconds
 
 RECENT = 600.0
-"""Seconds for which it is told that a process was started again."""
+"""Seconds for which a restart is worth telling."""
 
 
 def trouble(process: Mapping[str, Any], now: datetime | None = None) -> str:
-    """`dialog does not answer since 12:00:05 UTC; started again 2 s ago`; empty when there is nothing to tell."""
+    """Returns `dialog does not answer since 12:00:05 UTC; started again 2 s ago`, or nothing if all is well."""
     now = now or datetime.now(UTC)
     again = restarted(process, now)
     if process["healthy"]:
@@ -25,7 +25,7 @@ def trouble(process: Mapping[str, Any], now: datetime | None = None) -> str:
 
 
 def restarted(process: Mapping[str, Any], now: datetime) -> str:
-    """`started again 2 s ago (it was ended by SIGKILL)`; empty when it never was, or long ago."""
+    """Returns `started again 2 s ago (it was ended by SIGKILL)`, or nothing if that is long ago."""
     started = moment(process.get("started_at"))
     if not process["restarts"] or started is None:
         return ""
@@ -33,7 +33,7 @@ def restarted(process: Mapping[str, Any], now: datetime) -> str:
     if process["healthy"] and ago > RECENT:
         return ""
     why = f" (it {process['last_end']})" if process.get("last_end") else ""
-    return f"started again {say(max(0, round(ago)))} ago{why}"
+    return f"started again {format_seconds(max(0, round(ago)))} ago{why}"
 
 
 def moment(value: object) -> datetime | None:

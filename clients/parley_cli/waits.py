@@ -1,4 +1,4 @@
-"""Why something waits, in words. Pure functions."""
+"""Says in words why something waits. Pure functions."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ SHORT = {
     waiting_pb2.WAIT_REASON_BREAKER: "provider away",
 }
 LONG = {
-    waiting_pb2.WAIT_REASON_QUEUED: "it is due, and no worker has taken it yet: all are busy, or none runs",
+    waiting_pb2.WAIT_REASON_QUEUED: "it is due, but no worker has taken it yet: all are busy, or none runs",
     waiting_pb2.WAIT_REASON_BEHIND: "{ahead} earlier of its conversation come first",
     waiting_pb2.WAIT_REASON_IN_PROGRESS: "a worker has it now",
     waiting_pb2.WAIT_REASON_BOT_DISABLED: "its bot is disabled; `parley bots enable` lets it answer",
@@ -38,12 +38,12 @@ LONG = {
 
 
 def briefly(waiting: waiting_pb2.Waiting) -> str:
-    """For a table: `bot disabled`; empty for what waits for nothing."""
+    """Returns the reason for a table, such as `bot disabled`; nothing if it does not wait."""
     return SHORT.get(waiting.reason, "")
 
 
 def in_words(waiting: waiting_pb2.Waiting) -> str:
-    """For a person: what it waits for, until when, and what to do; empty for what waits for nothing."""
+    """Returns what it waits for, until when, and what to do; nothing if it does not wait."""
     words = LONG.get(waiting.reason, "")
     until = f" until {clock(waiting.until)}" if has_time(waiting.until) else ""
     if waiting.reason in (waiting_pb2.WAIT_REASON_RETRY, waiting_pb2.WAIT_REASON_EFFECTS):
@@ -57,6 +57,6 @@ def has_time(value: Timestamp) -> bool:
 
 
 def counted(waits: Iterable[waiting_pb2.Waiting]) -> str:
-    """How many wait for what, the most first: `12 bot disabled, 3 behind others`."""
+    """Counts the reasons, most frequent first: `12 bot disabled, 3 behind others`."""
     reasons = Counter(briefly(each) for each in waits if briefly(each))
     return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())

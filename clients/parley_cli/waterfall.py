@@ -1,4 +1,4 @@
-"""A trace as a tree with times, waiting in a queue apart from work. Pure functions."""
+"""A trace as a tree with times, with waiting in queues apart from work. Pure functions."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,12 +10,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from parley.telemetry.v1 import telemetry_pb2
 
 WAITING_FROM = 0.05
-"""Milliseconds; a shorter wait in a queue is not worth a line."""
+"""Milliseconds from which a wait in a queue gets a line."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the waterfall. Times are in milliseconds, `start` since the trace began."""
+    """One line of the waterfall. Times are in milliseconds; `start` counts from the beginning of the trace."""
 
     depth: int
     start: float
@@ -28,7 +28,7 @@ class Line:
 
 
 def milliseconds(value: Timestamp | Duration) -> float:
-    """A time since 1970, or a length."""
+    """Converts a time since 1970, or a duration, to milliseconds."""
     return value.seconds * 1e3 + value.nanos / 1e6
 
 
@@ -37,7 +37,7 @@ def ends(span: telemetry_pb2.Span) -> float:
 
 
 def lines(spans: Sequence[telemetry_pb2.Span]) -> list[Line]:
-    """The waterfall: each span under its parent, by start; those whose parent was not kept stand at the left."""
+    """Returns the waterfall: each span under its parent, by start. Spans whose parent was not kept are at the left."""
     if not spans:
         return []
     ordered = sorted(spans, key=lambda span: milliseconds(span.started_at))
@@ -52,9 +52,9 @@ def lines(spans: Sequence[telemetry_pb2.Span]) -> list[Line]:
 def below(
     parent: telemetry_pb2.Span | None, depth: int, began: float, children: dict[str, list[telemetry_pb2.Span]]
 ) -> Iterator[Line]:
-    """The lines under a span; before each consumer's, the time that its work waited for it.
+    """Yields the lines under a span, with a line for the wait before each consumer.
 
-    Work that was taken several times waited for the second from the end of the first, and so on.
+    If work was taken several times, the wait for the second time begins at the end of the first, and so on.
     """
     free_since = ends(parent) if parent is not None and parent.kind == telemetry_pb2.SPAN_KIND_PRODUCER else None
     for span in children.get(parent.span_id if parent is not None else "", ()):
@@ -77,18 +77,18 @@ def below(
 
 
 def short(name: str) -> str:
-    """`ContextService/GetContext` for `parley.context.v1.ContextService/GetContext`."""
+    """Returns `ContextService/GetContext` for `parley.context.v1.ContextService/GetContext`."""
     service, slash, method = name.partition("/")
     return f"{service.rpartition('.')[2]}/{method}" if slash and service.startswith("parley.") else name
 
 
 def queue_of(span: telemetry_pb2.Span) -> str:
-    """`inbox` for `process inbox`."""
+    """Returns `inbox` for `process inbox`."""
     return span.name.removeprefix("process ").split(" ")[0]
 
 
 def detail_of(span: telemetry_pb2.Span) -> str:
-    """What a person wants to know of a span beside its name."""
+    """Returns what a person wants to know about a span besides its name."""
     known = span.attributes
     parts = [
         known[name]
@@ -106,7 +106,7 @@ def detail_of(span: telemetry_pb2.Span) -> str:
 
 
 def total(shown: Iterable[Line]) -> float:
-    """Milliseconds from the first start to the last end."""
+    """Returns milliseconds from the first start to the last end."""
     known = list(shown)
     return max((line.start + line.duration for line in known), default=0.0) - min(
         (line.start for line in known), default=0.0
@@ -114,7 +114,7 @@ def total(shown: Iterable[Line]) -> float:
 
 
 def waiting(shown: Iterable[Line]) -> float:
-    """Milliseconds in which the message lay in a queue; overlapping ones count once."""
+    """Returns milliseconds spent in queues; overlapping waits count once."""
     waits = sorted((line.start, line.start + line.duration) for line in shown if line.waiting)
     covered, until = 0.0, float("-inf")
     for start, end in waits:

@@ -1,4 +1,4 @@
-"""Typed clients of Parley's services: one class a service, one method an RPC.
+"""Typed clients for Parley's services: one class per service, one method per RPC.
 
     async with connect("127.0.0.1:50051", audience="context", tokens=token) as connection:
         known = await ContextClient(connection).get_context(context_pb2.GetContextRequest(...), timeout=1.0)
@@ -6,7 +6,7 @@
     with blocking.connect("127.0.0.1:50051", audience="context", tokens=token) as connection:
         known = ContextClient(connection).get_context(context_pb2.GetContextRequest(...), timeout=1.0)
 
-Every failure is a `CallError`. The protos describe the methods, their requests and responses.
+Every failure is a `CallError`. The protos describe the methods, the requests and the responses.
 """
 
 from parley_client import blocking

@@ -1,10 +1,10 @@
-"""Connections and calls for code without an event loop. The same clients are made on them.
+"""Connections and calls for code without an event loop; the client classes are the same.
 
     with blocking.connect("127.0.0.1:50051", audience="context", tokens=token) as connection:
         known = ContextClient(connection).get_context(context_pb2.GetContextRequest(...), timeout=1.0)
 
-Everything here may be used by several threads at once. Calls are never gathered into batches: a thread has one call at
-a time.
+Everything here is safe to use from several threads. Calls are never gathered into batches, because a thread makes only
+one call at a time.
 """
 
 from collections.abc import Generator
@@ -27,14 +27,14 @@ Res = TypeVar("Res", bound=Message)
 
 
 class BlockingConnection(Caller):
-    """A channel to one service, and the tokens for it. Clients are made on it; it outlives them."""
+    """A channel to one service and the tokens for it. Make as many clients on it as you like; close it after them."""
 
     def __init__(self, channel: grpc.Channel, audience: str, tokens: Tokens) -> None:
         super().__init__(audience, tokens)
         self.channel = channel
 
     def close(self) -> None:
-        """Closes the channel; calls under way are cancelled."""
+        """Closes the channel and cancels running calls."""
         self.channel.close()
 
     def __enter__(self) -> Self:
@@ -53,7 +53,7 @@ def connect(
     tokens: Tokens,
     credentials: grpc.ChannelCredentials | None = None,
 ) -> BlockingConnection:
-    """A connection as `parley_client.channel.connect` makes it, with the same parameters, retries and bounds."""
+    """Makes a blocking connection. Parameters, retries and bounds are those of `parley_client.channel.connect`."""
     if credentials is None:
         channel = grpc.insecure_channel(address, options=OPTIONS)
     else:
@@ -62,7 +62,7 @@ def connect(
 
 
 class _Call:
-    """What calls have in common: a span, headers, and failures as CallError."""
+    """What all calls share: a span, headers, and failures as CallError."""
 
     def __init__(self, connection: BlockingConnection, method: str) -> None:
         self._connection = connection
@@ -103,7 +103,7 @@ class BlockingUnaryCall(_Call, Generic[Req, Res]):
 
 
 class BlockingStreamCall(_Call, Generic[Req, Res]):
-    """One request, many responses. The call begins with the first of them; closing the generator cancels it."""
+    """One request, many responses. The call starts with the first `next`; closing the generator cancels it."""
 
     def __init__(
         self,

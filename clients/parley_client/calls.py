@@ -1,7 +1,7 @@
-"""The three shapes of calls: unary, coalesced, and server stream. Each is a callable that a client has for an RPC.
+"""The three shapes of calls: unary, coalesced, and server stream. A client has one callable for each RPC.
 
-All take the request, then `timeout` in seconds (the RPC's own default when None), and raise CallError. The time that is
-left of an incoming call bounds the calls that it makes.
+Each takes the request and a `timeout` in seconds (None for the RPC's own default), and raises CallError. A call made
+while an incoming call is being answered never outlasts that call's deadline.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ Req = TypeVar("Req", bound=Message)
 Res = TypeVar("Res", bound=Message)
 
 DEADLINE: ContextVar[float | None] = ContextVar("parley_deadline", default=None)
-"""When the incoming call that is being answered must be done, in `time.monotonic()` seconds; None without a bound."""
+"""The deadline of the incoming call that is being answered, in `time.monotonic()` seconds; None if there is none."""
 
-# Deadlines of one batch that are this close (seconds) need no own mention: the caller keeps its own time anyway.
+# Seconds. An item whose deadline is this close to its batch's does not send its own: the caller watches it anyway.
 _SAME_DEADLINE = 0.25
 
 
 def expires_at(timeout: float) -> float:
-    """The end of a call that starts now, in `time.monotonic()` seconds. Raises DeadlineExceeded when it has passed."""
+    """Returns when a call that starts now must end (`time.monotonic()`). Raises DeadlineExceeded if that is past."""
     now = monotonic()
     expires, bound = now + timeout, DEADLINE.get()
     if bound is not None and bound < expires:
@@ -75,7 +75,7 @@ class UnaryCall(Generic[Req, Res]):
 
 
 class StreamCall(Generic[Req, Res]):
-    """One request, many responses. Leaving the loop, or closing the generator, cancels the call."""
+    """One request, many responses. Closing the generator cancels the call."""
 
     def __init__(
         self, connection: Connection, method: str, request: type[Req], response: type[Res], timeout: float | None
@@ -89,7 +89,7 @@ class StreamCall(Generic[Req, Res]):
 
     async def __call__(self, request: Req, *, timeout: float | None = None) -> AsyncGenerator[Res, None]:
         timeout = self._timeout if timeout is None else timeout
-        # A stream without a time of its own outlives the call in which it happens to be opened.
+        # A stream without a timeout outlives the incoming call in which it happens to be opened.
         left = None if timeout is None else expires_at(timeout) - monotonic()
         span, traceparent, tracestate = self._spans.start()
         code, message = "CANCELLED", ""
@@ -116,9 +116,9 @@ class _Item(NamedTuple):
 
 
 class CoalescedCall(Generic[Req, Res]):
-    """One request, one response, carried by the RPC's Batch twin together with others of the same moment.
+    """One request, one response, sent by the RPC's Batch twin together with other calls of the same moment.
 
-    Each keeps its own trace and deadline. A caller that is cancelled, or whose time is up, leaves; the batch goes on.
+    Each call keeps its own trace and deadline. A batch goes on without callers that are cancelled or run out of time.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class CoalescedCall(Generic[Req, Res]):
         timeout: float,
         gather: float = 0.0,
     ) -> None:
-        """`gather`: as a `Coalescer` has it."""
+        """`gather` is that of `Coalescer`."""
         self._connection = connection
         self._timeout = timeout
         self._spans = CallSpans(method)
@@ -167,11 +167,11 @@ class CoalescedCall(Generic[Req, Res]):
             finish(span, code, message)
 
     async def drain(self) -> None:
-        """Returns when no call is under way."""
+        """Waits until no call is running."""
         await self._coalescer.drain()
 
     async def _one_by_one(self, items: list[_Item]) -> Sequence[Res | Exception]:
-        """A batch that failed as a whole, again: what one of them has broken, the others need not bear."""
+        """Repeats a failed batch item by item, so that only the item at fault fails."""
         results: list[Res | Exception] = []
         for item in items:
             results += [too_late()] if item.expires <= monotonic() else await self._send([item])
@@ -203,11 +203,11 @@ class CoalescedCall(Generic[Req, Res]):
 
 
 _ALONE = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INVALID_ARGUMENT})
-"""What one item may have caused for the whole batch. Items have request ids, so that none is done twice."""
+"""Failures of a whole batch that a single item may have caused. Request ids keep a repeated item from acting twice."""
 
 
 def batch_of(batch: Any, items: Sequence[_Item], latest: float) -> Any:
-    """The batch request of some items, whose RPC ends at `latest`."""
+    """Builds the batch request for some items; its RPC ends at `latest`."""
     request, now = batch(), monotonic()
     add = request.items.add
     for item in items:
@@ -225,5 +225,5 @@ def batch_of(batch: Any, items: Sequence[_Item], latest: float) -> Any:
 
 
 def _too_large(error: CallError) -> bool:
-    """The transport's own refusal of a message above the size limit: a service's refusal has a reason."""
+    """Whether the transport refused a message above the size limit. A refusal by the service has a reason."""
     return error.code is grpc.StatusCode.RESOURCE_EXHAUSTED and not error.reason

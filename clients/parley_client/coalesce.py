@@ -1,4 +1,4 @@
-"""Many concurrent calls, one batch: gathers what arrives together and sends it as one.
+"""Gathers concurrent calls and sends them as one batch.
 
 Clients use it to put calls into one RPC, services to put writes into one commit.
 """
@@ -16,7 +16,7 @@ Res = TypeVar("Res")
 
 _NEVER = float("inf")
 COMPANY, ENOUGH = 3, 16
-"""Items in the last batch from which gathering pays, and items that wait for no more."""
+"""From how many items in the last batch gathering pays off, and how many waiting items are enough to leave at once."""
 
 
 class _Entry(NamedTuple, Generic[Req, Res]):
@@ -28,12 +28,12 @@ class _Entry(NamedTuple, Generic[Req, Res]):
 class Coalescer(Generic[Req, Res]):
     """Gathers items into batches.
 
-    An item that finds nothing under way leaves in the same turn of the loop, with what else arrived in that turn; only
-    when the batch before had company does it wait `gather` seconds for more, so that a lone call never waits. While a
-    batch is under way arrivals wait and leave together when it is back, when it has been away for `patience` seconds
-    (so that one slow batch delays few), or when they fill a batch; `max_in_flight` batches at most are under way.
+    If no batch is running, an item leaves in the same turn of the event loop, together with the others of that turn.
+    Only if the last batch had several items does it wait `gather` seconds for more, so a lone call never waits. While a
+    batch is running, new items wait. They leave together when it returns, when it has run for `patience` seconds (so
+    that one slow batch delays few), or when they fill a batch. At most `max_in_flight` batches run at a time.
 
-    A caller that is cancelled leaves the queue; a batch that has left goes on without it.
+    A cancelled caller leaves the queue; a batch that has left goes on without it.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class Coalescer(Generic[Req, Res]):
         key: Callable[[Req], Any] | None = None,
         isolate: bool = False,
     ) -> None:
-        """`send` gets a batch and gives a result or an exception for each item, in the order of the items; what it
-        raises, each item gets. `gather` is worth it where items come in singly, at the edge of the mesh: behind it
-        they come in batches already. `key` orders the items of a batch, so that statements lock rows in one order.
-        `isolate`: a batch that fails as a whole is sent again item by item, so that one bad item fails alone.
+        """`send` takes a batch and returns a result or an exception for each item, in order; if it raises, every item
+        gets that exception. `gather` pays off where items arrive one by one, at the edge of the mesh; behind it they
+        arrive in batches. `key` sorts a batch, so that all statements lock rows in the same order. With `isolate`, a
+        batch that fails as a whole is repeated item by item, so that only the item at fault fails.
         """
         self._send = send
         self._max_items = max_items
@@ -68,15 +68,14 @@ class Coalescer(Generic[Req, Res]):
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def call(self, item: Req, *, deadline: float = _NEVER) -> Res:
-        """The item's result; raises the item's exception.
+        """Returns the item's result or raises its exception.
 
-        `deadline`: in `time.monotonic()` seconds; raises TimeoutError then, and an item that has not left by then never
-        leaves.
+        Raises TimeoutError at `deadline` (`time.monotonic()` seconds); an item that has not left by then never leaves.
         """
         return await self.submit(item, deadline)
 
     def submit(self, item: Req, deadline: float = _NEVER) -> "asyncio.Future[Res]":
-        """As `call`, without a coroutine around it."""
+        """Does the same as `call` without a coroutine around it."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Res] = loop.create_future()
         self._waiting.append(_Entry(item, future, deadline))
@@ -87,7 +86,7 @@ class Coalescer(Generic[Req, Res]):
         return future
 
     async def drain(self) -> None:
-        """Returns when nothing waits and nothing is under way."""
+        """Waits until no item waits and no batch is running."""
         while self._waiting or self._under_way:
             if self._under_way:
                 await asyncio.wait(self._under_way)
@@ -122,7 +121,7 @@ class Coalescer(Generic[Req, Res]):
                 task.add_done_callback(self._returned)
 
     def _take(self) -> list[_Entry[Req, Res]]:
-        """The next batch, without items whose caller has gone or whose time is up."""
+        """Takes the next batch, without items whose caller has left or whose time is up."""
         now = monotonic()
         batch: list[_Entry[Req, Res]] = []
         while self._waiting and len(batch) < self._max_items:
@@ -165,14 +164,14 @@ class Coalescer(Generic[Req, Res]):
 
     def _returned(self, task: asyncio.Task[None]) -> None:
         for entry in self._under_way.pop(task):
-            if not entry.future.done():  # only when the loop is being shut down under us
+            if not entry.future.done():  # only while the event loop is being shut down
                 entry.future.cancel()
         if not self._waiting or self._flush_soon:
             return
         if self._gather and self._last_size >= COMPANY and len(self._waiting) < ENOUGH:
             self._arrange_flush(asyncio.get_running_loop())
         else:
-            self._flush()  # the callers that just got their results ran before this, so what they ask next is here
+            self._flush()  # callers that just got results ran before this, so their next calls are in the queue
 
     def _arrange_sweep(self, loop: asyncio.AbstractEventLoop, at: float) -> None:
         if self._sweeper is not None:
@@ -181,7 +180,7 @@ class Coalescer(Generic[Req, Res]):
         self._sweeper = loop.call_later(max(0.0, at - monotonic()), self._sweep, context=Context())
 
     def _sweep(self) -> None:
-        """Ends the calls whose time is up. One timer, set to the earliest deadline, serves all of them."""
+        """Ends calls whose time is up. A single timer, set to the earliest deadline, serves all calls."""
         self._sweeper, self._sweep_at = None, _NEVER
         now = monotonic()
         earliest = _NEVER

@@ -1,4 +1,4 @@
-"""Client of the context service."""
+"""The client for the context service."""
 
 from parley.context.v1 import context_pb2
 

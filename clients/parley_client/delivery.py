@@ -1,4 +1,4 @@
-"""Clients of the delivery service."""
+"""The clients for the delivery service."""
 
 from parley.delivery.v1 import channel_pb2, delivery_pb2
 
@@ -6,7 +6,7 @@ from parley_client.methods import Client, Coalesced, Conn, Stream, Unary
 
 
 class DeliveryClient(Client[Conn]):
-    """Messages out, and what became of them."""
+    """Outgoing messages and what became of them."""
 
     service = "parley.delivery.v1.DeliveryService"
 
@@ -25,7 +25,7 @@ class DeliveryClient(Client[Conn]):
 
 
 class ChannelClient(Client[Conn]):
-    """Connections of bots to providers."""
+    """The connections between bots and providers."""
 
     service = "parley.delivery.v1.ChannelService"
 

@@ -1,4 +1,4 @@
-"""Clients of the dialog service."""
+"""The clients for the dialog service."""
 
 from parley.dialog.v1 import bot_pb2, dialog_pb2, order_pb2, tenant_pb2
 
@@ -6,7 +6,7 @@ from parley_client.methods import Client, Coalesced, Conn, Stream, Unary
 
 
 class DialogClient(Client[Conn]):
-    """Messages in, turns, and what became of them."""
+    """Incoming messages, turns, and what became of them."""
 
     service = "parley.dialog.v1.DialogService"
 
@@ -15,7 +15,7 @@ class DialogClient(Client[Conn]):
         dialog_pb2.SubmitMessageResponse,
         dialog_pb2.BatchSubmitMessageRequest,
         dialog_pb2.BatchSubmitMessageResponse,
-        gather=0.008,  # webhooks come one by one
+        gather=0.008,  # webhooks arrive one by one
     )
     batch_submit_message = Unary(dialog_pb2.BatchSubmitMessageRequest, dialog_pb2.BatchSubmitMessageResponse)
     chat = Stream(dialog_pb2.ChatRequest, dialog_pb2.ChatResponse, timeout=120.0)
@@ -34,7 +34,7 @@ class DialogClient(Client[Conn]):
 
 
 class BotClient(Client[Conn]):
-    """The bots of a tenant."""
+    """A tenant's bots."""
 
     service = "parley.dialog.v1.BotService"
 
@@ -48,7 +48,7 @@ class BotClient(Client[Conn]):
 
 
 class OrderClient(Client[Conn]):
-    """The rows that forms wrote."""
+    """The orders that forms have written."""
 
     service = "parley.dialog.v1.OrderService"
 

@@ -1,4 +1,4 @@
-"""Failed calls as exceptions: one class a status code, with the reason and details that the service gave."""
+"""Failed calls as exceptions: one class per status code, with the service's reason and details."""
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -17,10 +17,10 @@ _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.Statu
 class CallError(Exception):
     """A call that failed.
 
-    `code`: the gRPC status. `reason`: a name of `parley.common.v1.ErrorReason` without its prefix, "" when the failure
-    came from elsewhere (the network, a proxy). `message`: for people. `fields`: pairs of field and description for each
-    field that broke its rule. `metadata`: as the reason documents. `retry_after`: seconds, None when the service said
-    nothing of it.
+    `code` is the gRPC status. `reason` is a name of `parley.common.v1.ErrorReason` without its prefix, or "" if the
+    failure came from elsewhere, such as the network or a proxy. `message` is for people. `fields` holds a pair of name
+    and description for each field that broke its rule. `metadata` is what the reason documents. `retry_after` is in
+    seconds, or None if the service did not say.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class CallError(Exception):
 
 
 class InvalidArgument(CallError):
-    """The request is wrong whatever the state; `fields` names what to change."""
+    """The request is wrong in any state; `fields` names what to change."""
 
 
 class Unauthenticated(CallError):
@@ -63,31 +63,31 @@ class NotFound(CallError):
 
 
 class AlreadyExists(CallError):
-    """It is there already, or the request id was used with another body."""
+    """It exists already, or the request id was used with another body."""
 
 
 class Aborted(CallError):
-    """Somebody else changed it first: read again, then try again."""
+    """Somebody else changed it first: read it again, then repeat the change."""
 
 
 class FailedPrecondition(CallError):
-    """The state does not allow it; trying again does not help until the state changes."""
+    """The state does not allow it; a repeat fails too until the state changes."""
 
 
 class ResourceExhausted(CallError):
-    """A limit is reached, or load is shed; `retry_after` says when to come back."""
+    """A limit is reached, or the service sheds load; `retry_after` says when to come back."""
 
 
 class Unavailable(CallError):
-    """The service or its storage is away; trying again later is safe."""
+    """The service or its storage is away; repeating the call later is safe."""
 
 
 class DeadlineExceeded(CallError):
-    """The time was up. Whether the service has done the work is unknown; the request id makes a repeat safe."""
+    """The time is up. The service may have done the work; the request id makes a repeat safe."""
 
 
 class Internal(CallError):
-    """A fault of the service; its log has the trace id."""
+    """The service has a fault; its log has the trace id."""
 
 
 CLASSES: Mapping[grpc.StatusCode, type[CallError]] = {
@@ -106,7 +106,7 @@ CLASSES: Mapping[grpc.StatusCode, type[CallError]] = {
 
 
 def from_status(status: status_pb2.Status) -> CallError:
-    """The exception of a rich status, as an item of a batch carries it. Unknown details are left out."""
+    """Makes the exception for a rich status, such as that of a batch's item. Leaves out unknown details."""
     code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
     reason, retry_after = "", None
     metadata = _NOTHING
@@ -129,16 +129,16 @@ def from_status(status: status_pb2.Status) -> CallError:
 
 
 def from_rpc_error(error: grpc.RpcError, service: str) -> CallError:
-    """The exception of a failed RPC, with the details of its trailing metadata when it has some that can be read.
+    """Makes the exception for a failed RPC, with the details from its trailing metadata if they can be read.
 
-    When the network says that nobody is there, the message names the `service`, not its addresses.
+    If nobody could be reached, the message names the `service` instead of its addresses.
     """
     packed = _details(error.trailing_metadata())
     if packed is not None:
         status = status_pb2.Status()
         try:
             status.ParseFromString(packed)
-        except ValueError:  # not ours, or damaged on the way: the plain status still stands
+        except ValueError:  # foreign or damaged details: the plain status is still right
             status.Clear()
         if status.code == error.code().value[0]:
             return from_status(status)
@@ -148,12 +148,12 @@ def from_rpc_error(error: grpc.RpcError, service: str) -> CallError:
 
 
 def of_code(code: grpc.StatusCode, message: str) -> CallError:
-    """The exception of a bare status code."""
+    """Makes the exception for a bare status code."""
     return CLASSES.get(code, CallError)(code, message)
 
 
 def _details(metadata: Iterable[Any] | None) -> bytes | None:
-    for key, value in metadata or ():  # pairs, which either kind of channel types in its own way
+    for key, value in metadata or ():  # pairs; async and blocking channels type them differently
         if key == _DETAILS_KEY and isinstance(value, bytes):
             return value
     return None

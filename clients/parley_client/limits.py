@@ -1,4 +1,4 @@
-"""Client of the limits service."""
+"""The client for the limits service."""
 
 from parley.limits.v1 import limits_pb2
 
@@ -6,7 +6,7 @@ from parley_client.methods import Client, Coalesced, Conn, Unary
 
 
 class LimitsClient(Client[Conn]):
-    """Quotas, rates and their rules."""
+    """Quotas, rates, and the rules for them."""
 
     service = "parley.limits.v1.LimitsService"
 

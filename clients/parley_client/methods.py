@@ -1,11 +1,11 @@
-"""How a client declares the RPCs of its service.
+"""How a client class declares the RPCs of its service.
 
     class OrderClient(Client[Conn]):
         service = "parley.dialog.v1.OrderService"
         list_orders = Unary(pb.ListOrdersRequest, pb.ListOrdersResponse)
 
-The name of the attribute in CamelCase is the RPC's. The connection that a client is made on decides whether its
-methods are awaited or block: one declaration serves both.
+The attribute's name in CamelCase is the RPC's name. One declaration serves both kinds of client: the connection decides
+whether methods are awaited or block.
 """
 
 from typing import Any, ClassVar, Generic, Self, TypeVar, overload
@@ -22,14 +22,14 @@ Res = TypeVar("Res", bound=Message)
 Call = TypeVar("Call")
 BlockingCall = TypeVar("BlockingCall")
 Conn = typing_extensions.TypeVar("Conn", bound=Caller, default=Connection)
-"""How a client calls: `DialogClient` awaits, `DialogClient[BlockingConnection]` blocks."""
+"""The kind of connection: `DialogClient` is awaited, `DialogClient[BlockingConnection]` blocks."""
 
 DEFAULT_TIMEOUT = 5.0
-"""Seconds that a call may take when neither the RPC nor the caller says otherwise."""
+"""Seconds that a call may take unless the RPC or the caller says otherwise."""
 
 
 class Client(Generic[Conn]):
-    """A service's client. `service` is the full name of the service in its proto."""
+    """The client for a service. `service` is the service's full name in its proto."""
 
     service: ClassVar[str]
 
@@ -38,7 +38,7 @@ class Client(Generic[Conn]):
 
 
 class Method(Generic[Call, BlockingCall]):
-    """An RPC as a client class declares it. An instance has the callable in its place, made at first use."""
+    """An RPC that a client class declares. On an instance it becomes the callable, made at first use."""
 
     def __init__(self, request: type[Message], response: type[Message]) -> None:
         self.request, self.response = request, response
@@ -63,7 +63,7 @@ class Method(Generic[Call, BlockingCall]):
         connection, method = client.connection, f"{owner.service}/{self.rpc}"
         blocks = isinstance(connection, BlockingConnection)
         call = self.bind_blocking(connection, method) if blocks else self.bind(connection, method)
-        client.__dict__[self.name] = call  # found before this descriptor from now on
+        client.__dict__[self.name] = call  # from now on found before this descriptor
         return call
 
     def bind(self, connection: Connection, method: str) -> Call:
@@ -88,7 +88,7 @@ class Unary(Method[UnaryCall[Req, Res], BlockingUnaryCall[Req, Res]]):
 
 
 class Stream(Method[StreamCall[Req, Res], BlockingStreamCall[Req, Res]]):
-    """One request, many responses. A `timeout` of None: until somebody ends it."""
+    """One request, many responses. With a `timeout` of None, the stream runs until somebody ends it."""
 
     def __init__(self, request: type[Req], response: type[Res], *, timeout: float | None) -> None:
         super().__init__(request, response)
@@ -102,10 +102,10 @@ class Stream(Method[StreamCall[Req, Res], BlockingStreamCall[Req, Res]]):
 
 
 class Coalesced(Method[CoalescedCall[Req, Res], BlockingUnaryCall[Req, Res]]):
-    """One request, one response; carried by the RPC's Batch twin, whose messages are given too. A blocking client
+    """One request, one response, sent by the RPC's Batch twin, whose messages are given too. A blocking client
     calls the RPC itself.
 
-    While there is much company, calls wait `gather` seconds for each other.
+    Under load, calls wait `gather` seconds for each other.
     """
 
     def __init__(

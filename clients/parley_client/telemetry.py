@@ -1,4 +1,4 @@
-"""Client of the telemetry service."""
+"""The client for the telemetry service."""
 
 from parley.telemetry.v1 import telemetry_pb2
 
@@ -6,7 +6,7 @@ from parley_client.methods import Client, Conn, Unary
 
 
 class TelemetryClient(Client[Conn]):
-    """Traces, read back."""
+    """The traces that the telemetry service keeps."""
 
     service = "parley.telemetry.v1.TelemetryService"
 

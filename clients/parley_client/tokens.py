@@ -5,14 +5,14 @@ from typing import Protocol
 
 
 class TokenSource(Protocol):
-    """Gives the bearer tokens that calls carry."""
+    """Gives calls their bearer tokens."""
 
     def token(self, audience: str) -> str:
-        """A token that `audience` (the name of a service) accepts now. Asked for before each call: keep it cheap."""
+        """Returns a token that `audience` (a service) accepts now. It must be cheap, as every call asks for one."""
 
 
 class StaticToken:
-    """The same token for everybody, for example one from `parley keys create --scope service`."""
+    """The same token for every service, such as one from `parley keys create --scope service`."""
 
     def __init__(self, value: str) -> None:
         self._value = value
@@ -22,7 +22,7 @@ class StaticToken:
 
 
 class RenewedToken:
-    """Whatever token a function returns at the time of the call, for example one that it reads from a file."""
+    """The token that a function returns at the time of the call, for example from a file."""
 
     def __init__(self, current: Callable[[], str]) -> None:
         self._current = current
@@ -32,7 +32,7 @@ class RenewedToken:
 
 
 Tokens = str | Callable[[], str] | TokenSource
-"""What `connect` takes: a token, a function that returns the current one, or a source that tells services apart."""
+"""What `connect` takes: a token, a function that returns the current token, or a source with a token per service."""
 
 
 def source_of(tokens: Tokens) -> TokenSource:

@@ -1,6 +1,7 @@
-"""Trace context of calls, as W3C headers and as OpenTelemetry contexts.
+"""The trace context of calls, as W3C headers and as OpenTelemetry contexts.
 
-A call gets a CLIENT span only below a sampled span: what is not sampled is passed on and costs one formatted string.
+A call gets a CLIENT span only below a sampled span. An unsampled context is just passed on, which costs one formatted
+string.
 """
 
 import re
@@ -32,22 +33,22 @@ _LONGEST_PARENT, _LONGEST_STATE = 128, 512
 _KEY = r"(?:[a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
 _VALUE = r"[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
 _STATE = re.compile(f"{_KEY}={_VALUE}(?:,[ \\t]*{_KEY}={_VALUE}){{0,31}}")
-"""What is not of this form is left out here: OpenTelemetry would write each into the log, whoever has sent it."""
+"""A `tracestate` of another form is dropped here, because OpenTelemetry would log every one that anybody sends."""
 
 
 def tracer(name: str = "parley_client") -> Tracer:
-    """A tracer of the global provider, also of one that is set later."""
+    """Returns a tracer of the global provider, even if the provider is set later."""
     return trace.get_tracer(name)
 
 
 def inject() -> tuple[str, str]:
-    """`traceparent` and `tracestate` of the current span; empty strings when there is none."""
+    """Returns `traceparent` and `tracestate` of the current span, or empty strings without one."""
     return headers_of(trace.get_current_span().get_span_context())
 
 
 def headers_of(context: SpanContext) -> tuple[str, str]:
-    """`traceparent` and `tracestate` of a span's context; empty strings when it is not valid."""
-    trace_id, span_id, _, flags, state, is_valid = context  # a tuple; its properties cost as much as the rest
+    """Returns `traceparent` and `tracestate` of a span's context, or empty strings if it is not valid."""
+    trace_id, span_id, _, flags, state, is_valid = context  # its properties cost as much as all the rest
     if not is_valid:
         return "", ""
     parent = f"00-{trace_id.to_bytes(16).hex()}-{span_id.to_bytes(8).hex()}-{flags:02x}"  # hex() beats a format
@@ -55,7 +56,7 @@ def headers_of(context: SpanContext) -> tuple[str, str]:
 
 
 def context_from(traceparent: str, tracestate: str = "") -> Context:
-    """The context whose current span is the remote one; an empty context when `traceparent` is empty or malformed."""
+    """Returns a context whose current span is the remote one, or an empty context for a malformed `traceparent`."""
     if not traceparent or len(traceparent) > _LONGEST_PARENT:
         return _EMPTY
     if tracestate and (len(tracestate) > _LONGEST_STATE or not _STATE.fullmatch(tracestate)):
@@ -69,13 +70,13 @@ def context_from(traceparent: str, tracestate: str = "") -> Context:
 
 
 def links_from(traceparent: str, tracestate: str = "") -> list[Link]:
-    """A link to the span that a caller from outside names: its trace is its own, and not to be written into."""
+    """Links to the span that an outside caller names, because we do not write into their trace."""
     context = trace.get_current_span(context_from(traceparent, tracestate)).get_span_context()
     return [Link(context)] if context.is_valid else []
 
 
 def _parse(traceparent: str) -> SpanContext | None:
-    """The usual form, four times as fast as by the propagator; None for what the propagator must judge."""
+    """Parses the usual form, four times as fast as the propagator. Returns None for anything else."""
     if len(traceparent) != 55 or not traceparent.startswith("00-") or traceparent[35] != "-" or traceparent[52] != "-":
         return None
     try:
@@ -83,23 +84,23 @@ def _parse(traceparent: str) -> SpanContext | None:
         flags = bytes.fromhex(traceparent[53:])
     except ValueError:
         return None
-    if len(trace_id) != 16 or len(span_id) != 8 or len(flags) != 1:  # fromhex() skips blanks
+    if len(trace_id) != 16 or len(span_id) != 8 or len(flags) != 1:  # fromhex() ignores spaces
         return None
     context = SpanContext(int.from_bytes(trace_id), int.from_bytes(span_id), True, TraceFlags(flags[0]))
     return context if context.is_valid else None
 
 
 class CallSpans:
-    """Makes the CLIENT spans of one RPC, by the conventions for RPC of OpenTelemetry."""
+    """Makes the CLIENT spans of one RPC, following OpenTelemetry's RPC conventions."""
 
     def __init__(self, method: str) -> None:
-        """`method`: full name without leading slash, for example `parley.context.v1.ContextService/GetContext`."""
+        """`method` is the full name without a leading slash: `parley.context.v1.ContextService/GetContext`."""
         self._method = method
         self._tracer = tracer()
         self._attributes: Mapping[str, str] = {RPC_SYSTEM: "grpc", RPC_METHOD: method}
 
     def start(self) -> tuple[Span | None, str, str]:
-        """A span below the current one, None when that is not sampled; and the headers that the call must carry."""
+        """Returns a span below the current one (None if that is not sampled) and the call's trace headers."""
         current = trace.get_current_span().get_span_context()
         if not current.trace_flags & TraceFlags.SAMPLED:
             return None, *headers_of(current)
@@ -108,7 +109,7 @@ class CallSpans:
 
 
 def finish(span: Span, code: str, message: str = "") -> None:
-    """Ends a call's span. Every code but OK is a client's error."""
+    """Ends a call's span. For a client, every code but OK is an error."""
     span.set_attribute(RPC_STATUS, code)
     if code != "OK":
         span.set_attribute(ERROR_TYPE, code)
@@ -117,5 +118,5 @@ def finish(span: Span, code: str, message: str = "") -> None:
 
 
 def remote(context: SpanContext) -> Context:
-    """A context whose current span is `context`, for work that goes on elsewhere."""
+    """Returns a context whose current span is `context`, for work that continues elsewhere."""
     return trace.set_span_in_context(NonRecordingSpan(context), Context())

@@ -1,4 +1,4 @@
-"""The options that make and change a bot."""
+"""The options that create and change a bot."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,32 +16,38 @@ from parley_client.errors import CallError
 DEFAULT_FORM = "water-order"
 
 BotId = Annotated[str, typer.Argument(help="The bot's id.")]
-Name = Annotated[str | None, typer.Option("--name", help="Name that people see.")]
-Locale = Annotated[str | None, typer.Option(help="Language of its texts, for example ru or en.")]
+Name = Annotated[str | None, typer.Option("--name", help="The name that people see.")]
+Locale = Annotated[str | None, typer.Option(help="The language of its texts, such as ru or en.")]
 Form = Annotated[
-    str | None, typer.Option("--form", help=f"form: one that comes along ({DEFAULT_FORM}), or a YAML file of your own.")
+    str | None, typer.Option("--form", help=f"form: a built-in form ({DEFAULT_FORM}) or a YAML file of your own.")
 ]
-FormFile = Annotated[Path | None, typer.Option("--form-file", help="form: a YAML file of your own, whatever its name.")]
-Prompt = Annotated[str | None, typer.Option("--prompt", help="assistant: what the model is told.")]
+FormFile = Annotated[Path | None, typer.Option("--form-file", help="form: a YAML file of your own with any name.")]
+Prompt = Annotated[str | None, typer.Option("--prompt", help="assistant: the model's instructions.")]
 PromptFile = Annotated[Path | None, typer.Option("--prompt-file", help="assistant: the same, from a file.")]
 Model = Annotated[str | None, typer.Option("--model", help="assistant: the model's name.")]
-History = Annotated[int | None, typer.Option("--history", help="assistant: how many messages it sees.")]
-MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="assistant: the longest answer.")]
+History = Annotated[int | None, typer.Option("--history", help="assistant: how many earlier messages it sees.")]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="assistant: the longest answer, in tokens.")]
 ModelTimeout = Annotated[
     float | None,
-    typer.Option("--model-timeout", parser=parse, metavar=METAVAR, help="assistant: time for a model call, as 30s."),
+    typer.Option(
+        "--model-timeout", parser=parse, metavar=METAVAR, help="assistant: time for a model call, such as 30s."
+    ),
 ]
-Start = Annotated[str | None, typer.Option("--start-message", help="Answer to /start.")]
-Help = Annotated[str | None, typer.Option("--help-message", help="Answer to /help.")]
-Error = Annotated[str | None, typer.Option("--error-message", help="What a person gets when a turn fails.")]
-Limit = Annotated[str | None, typer.Option("--limit-message", help="What a person gets over a limit.")]
+Start = Annotated[str | None, typer.Option("--start-message", help="The answer to /start.")]
+Help = Annotated[str | None, typer.Option("--help-message", help="The answer to /help.")]
+Error = Annotated[str | None, typer.Option("--error-message", help="What people get when a turn fails.")]
+Limit = Annotated[str | None, typer.Option("--limit-message", help="What people get when they are over a limit.")]
 DialogTtl = Annotated[
     float | None,
-    typer.Option("--dialog-ttl", parser=parse, metavar=METAVAR, help="How long a silent dialog is remembered, as 24h."),
+    typer.Option(
+        "--dialog-ttl", parser=parse, metavar=METAVAR, help="How long a silent dialog is remembered, such as 24h."
+    ),
 ]
 Debounce = Annotated[
     float | None,
-    typer.Option("--debounce", parser=parse, metavar=METAVAR, help="How long to wait for further messages, as 2s."),
+    typer.Option(
+        "--debounce", parser=parse, metavar=METAVAR, help="How long to wait for further messages, such as 2s."
+    ),
 ]
 AnswerWithin = Annotated[
     float | None,
@@ -49,13 +55,13 @@ AnswerWithin = Annotated[
         "--answer-within",
         parser=parse,
         metavar=METAVAR,
-        help="How long a person waits while the model is away, as 60s; then they get the error message.",
+        help="How long people wait while the model is away, such as 60s, before they get the error message.",
     ),
 ]
 AnswerLate = Annotated[
-    bool | None, typer.Option("--answer-late/--no-answer-late", help="Answer also after that, within a day.")
+    bool | None, typer.Option("--answer-late/--no-answer-late", help="Answer even after that, within a day.")
 ]
-Owner = Annotated[str | None, typer.Option("--owner", help="Who answers for it.")]
+Owner = Annotated[str | None, typer.Option("--owner", help="Who is responsible for it.")]
 
 PLAIN = {
     "name": "display_name",
@@ -73,7 +79,7 @@ Setter = Callable[[bot_pb2.Bot, Any], None]
 
 
 def set_form(bot: bot_pb2.Bot, form: str) -> None:
-    """A form by its id; by its file when it looks like one, as no id has a dot or a slash."""
+    """Sets a form by its id, or by its file if the name has a dot or a slash, which no id has."""
     if "." in form or "/" in form:
         bot.form.definition_yaml = read(Path(form), "--form")
     else:
@@ -100,7 +106,7 @@ OF_FLOW: dict[str, tuple[str, Setter]] = {
 
 
 def apply(bot: bot_pb2.Bot, options: dict[str, Any]) -> list[str]:
-    """Put the options that were given into the bot; the update mask for them. Raises `Fault`."""
+    """Puts the given options into the bot and returns their update mask. Raises `Fault`."""
     mask = set()
     given = {name: value for name, value in options.items() if value is not None}
     for option, field in PLAIN.items():
@@ -114,7 +120,7 @@ def apply(bot: bot_pb2.Bot, options: dict[str, Any]) -> list[str]:
     for option, (flow, put) in OF_FLOW.items():
         if option in given:
             if bot.WhichOneof("flow") != flow:
-                raise Fault(f"--{option.replace('_', '-')} is for bots of flow {flow}")
+                raise Fault(f"--{option.replace('_', '-')} is for bots with flow {flow}")
             put(bot, given[option])
             mask.add(flow)
     return sorted(mask)
@@ -130,8 +136,8 @@ def read(path: Path, option: str) -> str:
 
 
 @contextmanager
-def naming(form: str | None, form_file: Path | None) -> Iterator[None]:
-    """What is wrong with a form of one's own is told with its file; the service names key, line and reason."""
+def name_form_file(form: str | None, form_file: Path | None) -> Iterator[None]:
+    """Adds the name of the form's file to an error; the service names the key, the line and the reason."""
     try:
         yield
     except CallError as error:

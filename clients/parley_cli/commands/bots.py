@@ -1,4 +1,4 @@
-"""`parley bots`: what answers."""
+"""`parley bots`: creates, changes and lists bots."""
 
 from typing import Annotated, Any
 from uuid import uuid4
@@ -32,16 +32,16 @@ from parley_cli.commands.bot_options import (
     PromptFile,
     Start,
     apply,
-    naming,
+    name_form_file,
 )
 from parley_cli.confirm import confirm
-from parley_cli.durations import said
+from parley_cli.durations import format_duration
 from parley_cli.faults import Fault
 from parley_cli.local import Session, perform
 from parley_cli.options import Flow
 from parley_cli.output import DEFAULT_TENANT, Json, Tenant, Yes, as_dict, print_fields, print_json, print_table
 
-app = typer.Typer(help="What answers.", no_args_is_help=True)
+app = typer.Typer(help="Create, change and list bots.", no_args_is_help=True)
 
 WAITING = (dialog_pb2.MESSAGE_STATE_RECEIVED, dialog_pb2.MESSAGE_STATE_PROCESSING, dialog_pb2.MESSAGE_STATE_FAILED)
 DEFAULT_PROMPT = "You are a helpful assistant. Answer briefly, in the language of the question."
@@ -49,8 +49,8 @@ DEFAULT_PROMPT = "You are a helpful assistant. Answer briefly, in the language o
 
 @app.command("create")
 def create(
-    bot_id: Annotated[str, typer.Option("--id", help="Its id, unique in the tenant.")],
-    flow: Annotated[Flow, typer.Option("--flow", help="How it decides.")],
+    bot_id: Annotated[str, typer.Option("--id", help="The bot's id, unique in the tenant.")],
+    flow: Annotated[Flow, typer.Option("--flow", help="How the bot decides.")],
     name: Name = None,
     locale: Locale = None,
     form: Form = None,
@@ -82,7 +82,7 @@ def create(
         bot.assistant.system_prompt = DEFAULT_PROMPT
     apply(bot, given)
     request = bot_pb2.CreateBotRequest(tenant_id=tenant, bot=bot, request_id=f"cli-{uuid4()}")
-    with naming(form, form_file):
+    with name_form_file(form, form_file):
         made = perform(tenant, lambda session: session.bots.create_bot(request)).bot
     show_one(made, as_json=as_json)
 
@@ -112,7 +112,7 @@ def update(
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """Change what is given; it holds for the next turn."""
+    """Change a bot; only the given options change, from the next turn on."""
     given = locals()
 
     async def work(session: Any) -> bot_pb2.Bot:
@@ -120,14 +120,14 @@ def update(
         bot: bot_pb2.Bot = (await session.bots.get_bot(get)).bot
         mask = apply(bot, given)
         if not mask:
-            raise Fault("nothing to change", "`parley bots update --help` says what can be changed.")
+            raise Fault("nothing to change", "`parley bots update --help` lists what can be changed.")
         request = bot_pb2.UpdateBotRequest(
             tenant_id=tenant, bot=bot, update_mask=FieldMask(paths=mask), request_id=f"cli-{uuid4()}"
         )
         updated: bot_pb2.Bot = (await session.bots.update_bot(request)).bot
         return updated
 
-    with naming(form, form_file):
+    with name_form_file(form, form_file):
         updated = perform(tenant, work)
     show_one(updated, as_json=as_json)
 
@@ -153,21 +153,21 @@ def show(bot_id: BotId, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) 
 
 @app.command("enable")
 def enable(bot_id: BotId, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
-    """Let a bot answer; clears its broken mark."""
+    """Let a bot answer, and clear its broken mark."""
     request = bot_pb2.EnableBotRequest(tenant_id=tenant, bot_id=bot_id, request_id=f"cli-{uuid4()}")
     show_one(perform(tenant, lambda session: session.bots.enable_bot(request)).bot, as_json=as_json)
 
 
 @app.command("disable")
 def disable(bot_id: BotId, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
-    """Stop a bot from answering; messages wait."""
+    """Stop a bot from answering; its messages wait."""
     request = bot_pb2.DisableBotRequest(tenant_id=tenant, bot_id=bot_id, request_id=f"cli-{uuid4()}")
     show_one(perform(tenant, lambda session: session.bots.disable_bot(request)).bot, as_json=as_json)
 
 
 @app.command("delete")
 def delete(bot_id: BotId, yes: Yes = False, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
-    """Delete a bot; its history stays. What waits for it is answered by nobody."""
+    """Delete a bot but keep its history. Nobody answers the messages that wait for it."""
     request = bot_pb2.DeleteBotRequest(tenant_id=tenant, bot_id=bot_id, request_id=f"cli-{uuid4()}")
     waits = perform(tenant, lambda session: waiting_for(session, bot_id))
     if waits:
@@ -180,7 +180,7 @@ def delete(bot_id: BotId, yes: Yes = False, tenant: Tenant = DEFAULT_TENANT, as_
 
 
 async def waiting_for(session: Session, bot_id: str) -> str:
-    """How many messages wait for a bot, in words; empty when none does."""
+    """Says how many messages wait for a bot; returns nothing if none do."""
     request = dialog_pb2.ListMessagesRequest(tenant_id=session.tenant, states=WAITING, page_size=500)
     page = await session.dialog.list_messages(request)
     count = sum(message.bot_id == bot_id for message in page.messages)
@@ -210,9 +210,9 @@ def show_one(bot: bot_pb2.Bot, *, as_json: bool) -> None:
             "prompt": bot.assistant.system_prompt,
             "model": bot.assistant.model,
             "locale": bot.locale,
-            "remembers": said(bot.dialog_ttl),
-            "debounce": said(bot.debounce) if bot.HasField("debounce") else "",
-            "answers within": said(bot.answer_within) if bot.HasField("answer_within") else "",
+            "remembers": format_duration(bot.dialog_ttl),
+            "debounce": format_duration(bot.debounce) if bot.HasField("debounce") else "",
+            "answers within": format_duration(bot.answer_within) if bot.HasField("answer_within") else "",
             "answers late": "yes" if bot.answer_late else "",
             "state": state_of(bot),
             "owner": bot.owner,

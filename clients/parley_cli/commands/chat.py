@@ -1,4 +1,4 @@
-"""`parley chat`: talk to a bot in the terminal."""
+"""`parley chat`: talks to a bot in the terminal."""
 
 import sys
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from parley.delivery.v1 import channel_pb2
 from parley.dialog.v1 import dialog_pb2
 
 from parley_cli.commands.channels import require_bot
-from parley_cli.faults import Fault, explain, tell
+from parley_cli.faults import Fault, explain, print_fault
 from parley_cli.local import Session, opened
 from parley_cli.output import DEFAULT_TENANT, Json, Tenant, print_json
 from parley_client.errors import CallError
@@ -21,12 +21,12 @@ from parley_client.errors import CallError
 
 def chat(
     bot: Annotated[str, typer.Option("--bot", help="The bot to talk to.")],
-    user: Annotated[str, typer.Option("--user", help="Who you are; somebody new when not given.")] = "",
+    user: Annotated[str, typer.Option("--user", help="Who you are; somebody new by default.")] = "",
     timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait for a reply.")] = 60.0,
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """Talk to a bot. Reads lines from standard input, and prints the replies; Ctrl-D ends."""
+    """Talk to a bot: read lines from standard input and print the replies. Ctrl-D ends."""
     speaker = user or f"cli-{uuid4().hex[:8]}"
     interactive = sys.stdin.isatty() and not as_json
     if interactive:
@@ -45,7 +45,7 @@ def chat(
 
 
 class Conversation:
-    """Lines in, replies out."""
+    """Sends lines to a bot and prints its replies."""
 
     def __init__(self, session: Session, channel: str, bot: str, speaker: str, timeout: float, *, quiet: bool) -> None:
         self.session, self.channel, self.bot, self.speaker = session, channel, bot, speaker
@@ -55,15 +55,15 @@ class Conversation:
         self.live = sys.stdout.isatty() and not quiet
 
     async def exchange(self, text: str) -> None:
-        """One message and its reply; a failed one is told, and the conversation goes on."""
+        """Sends a message and waits for its reply. Prints a failure, so that the conversation goes on."""
         try:
             self.exchanges.append(await self.say(text))
         except CallError as error:
             self.failed = True
-            tell(explain(error))
+            print_fault(explain(error))
 
     async def say(self, text: str) -> dict[str, Any]:
-        """One message and its reply. Raises `CallError`."""
+        """Sends a message and returns it with its reply. Raises `CallError`."""
         sender = identity_pb2.Sender(
             identity=identity_pb2.Identity(kind=identity_pb2.IDENTITY_KIND_EXTERNAL, value=self.speaker)
         )
@@ -107,16 +107,16 @@ class Conversation:
 
 
 def piped() -> Iterator[str]:
-    """Lines of standard input that are not empty."""
+    """Yields lines of standard input that are not empty."""
     for line in sys.stdin:
         if line.strip():
             yield line.strip()
 
 
 def typed() -> Iterator[str]:
-    """What a person types, with a prompt and the keys that one is used to."""
+    """Yields what a person types at a prompt."""
     with suppress(ImportError):
-        import readline  # noqa: F401 - gives `input` its history and its editing
+        import readline  # noqa: F401 - gives `input` its history and editing
     while True:
         try:
             line = input("> ")
@@ -128,7 +128,7 @@ def typed() -> Iterator[str]:
 
 
 async def api_channel(session: Session, bot: str) -> str:
-    """The bot's channel of kind `api`; made when it has none."""
+    """Returns the bot's `api` channel; creates one if it has none."""
     request = channel_pb2.ListChannelsRequest(tenant_id=session.tenant, bot_id=bot, page_size=500)
     for channel in (await session.channels.list_channels(request)).channels:
         if channel.provider == channel_pb2.PROVIDER_API and channel.enabled:

@@ -1,4 +1,4 @@
-"""`parley deliveries`: what goes out, and what became of it."""
+"""`parley deliveries`: lists, shows and retries outgoing messages."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -33,12 +33,12 @@ from parley_cli.output import (
 from parley_cli.waits import briefly, in_words
 from parley_client.errors import CallError
 
-app = typer.Typer(help="What goes out, and what became of it.", no_args_is_help=True)
+app = typer.Typer(help="Outgoing messages and what became of them.", no_args_is_help=True)
 
 DeliveryId = Annotated[str, typer.Argument(help="The delivery's id.")]
 Channel = Annotated[str, typer.Option("--channel", help="Only this channel.")]
 State = Annotated[
-    PartState | None, typer.Option("--state", case_sensitive=False, help="Only with a part in this state.")
+    PartState | None, typer.Option("--state", case_sensitive=False, help="Only deliveries with a part in this state.")
 ]
 STYLES = {
     delivery_pb2.PART_STATE_SENT: "green",
@@ -53,7 +53,7 @@ WORSE = [
     delivery_pb2.PART_STATE_UNKNOWN,
     delivery_pb2.PART_STATE_DEAD,
 ]
-"""States of parts, the best first."""
+"""States of parts, best first."""
 PAGE = 200
 
 
@@ -92,7 +92,7 @@ def list_deliveries(
 
 @app.command("show")
 def show(delivery_id: DeliveryId, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
-    """Show one delivery with its parts and every attempt at sending them."""
+    """Show a delivery with its parts and every attempt to send them."""
     request = delivery_pb2.GetDeliveryRequest(tenant_id=tenant, delivery_id=delivery_id)
     delivery = perform(tenant, lambda session: session.delivery.get_delivery(request)).delivery
     if as_json:
@@ -103,7 +103,9 @@ def show(delivery_id: DeliveryId, tenant: Tenant = DEFAULT_TENANT, as_json: Json
 
 @app.command("retry")
 def retry(
-    delivery_id: Annotated[str, typer.Argument(help="The delivery's id; all that the options choose if absent.")] = "",
+    delivery_id: Annotated[
+        str, typer.Argument(help="The delivery's id; without one, all that the options select.")
+    ] = "",
     channel: Channel = "",
     since: Since = None,
     yes: Yes = False,
@@ -112,10 +114,10 @@ def retry(
 ) -> None:
     """Send dead deliveries again: one, or all dead ones of a channel or of the last hours.
 
-    The selection is made first and its size shown; what dies meanwhile is not in it.
+    The command selects first and shows how many; it does not send deliveries that die meanwhile.
     """
     if bool(delivery_id) == bool(channel or since is not None):
-        raise Fault("say which deliveries", "Give an id, or --channel, --since or both for all dead ones of them.")
+        raise Fault("say which deliveries", "Give an id, or select dead deliveries with --channel, --since or both.")
 
     async def choose(session: Session) -> list[str]:
         request = filter_of(tenant, PartState.dead, channel, "")
@@ -123,7 +125,7 @@ def retry(
 
     async def send(session: Session) -> dict[str, list[Any]]:
         done: dict[str, list[Any]] = {"retried": [], "failed": []}
-        for each in reversed(chosen):  # the oldest first, as they were meant to arrive
+        for each in reversed(chosen):  # oldest first, as they were meant to arrive
             try:
                 await retry_delivery(session, each)
                 done["retried"].append(each)
@@ -155,7 +157,7 @@ def filter_of(tenant: str, state: PartState | None, channel: str, message: str) 
 async def every(
     session: Session, request: delivery_pb2.ListDeliveriesRequest, since: float | None
 ) -> AsyncIterator[delivery_pb2.Delivery]:
-    """All pages, newest first, down to the oldest wanted."""
+    """Yields deliveries from all pages, newest first, back to `since`."""
     request.page_size = PAGE
     while True:
         page = await session.delivery.list_deliveries(request)
@@ -169,7 +171,7 @@ async def every(
 
 
 async def retry_delivery(session: Session, delivery_id: str) -> delivery_pb2.Delivery:
-    """Send what is dead of a delivery again. Raises `CallError`."""
+    """Sends the dead parts of a delivery again. Raises `CallError`."""
     request = delivery_pb2.RetryDeliveryRequest(
         tenant_id=session.tenant, delivery_id=delivery_id, request_id=f"cli-{uuid4()}"
     )
@@ -177,7 +179,7 @@ async def retry_delivery(session: Session, delivery_id: str) -> delivery_pb2.Del
 
 
 def worst(delivery: delivery_pb2.Delivery) -> delivery_pb2.PartState.ValueType:
-    """The state of the part that is worst off."""
+    """Returns the state of the worst part."""
     return max((part.state for part in delivery.parts), key=WORSE.index, default=delivery_pb2.PART_STATE_PENDING)
 
 
@@ -186,7 +188,7 @@ def state_of(delivery: delivery_pb2.Delivery) -> str:
 
 
 def state_in_words(delivery: delivery_pb2.Delivery) -> Text:
-    """The state, and what it waits for."""
+    """Returns the state and what the delivery waits for."""
     text = Text(state_of(delivery), style=STYLES.get(worst(delivery), ""))
     if waits := briefly(delivery.waiting):
         text.append(f", {waits}", style="dim")
@@ -198,7 +200,7 @@ def tries(delivery: delivery_pb2.Delivery) -> int:
 
 
 def last_error(delivery: delivery_pb2.Delivery) -> str:
-    """Of the part that is worst off; empty when all is well."""
+    """Returns the last error of a delivery that has not been sent; nothing if all is well."""
     if worst(delivery) == delivery_pb2.PART_STATE_SENT:
         return ""
     errors = [part.attempts[-1].error for part in delivery.parts if part.attempts and part.attempts[-1].error]
@@ -247,7 +249,7 @@ def print_delivery(delivery: delivery_pb2.Delivery) -> None:
 
 
 def came_of(attempt: delivery_pb2.Attempt) -> str:
-    """What is known of an attempt, and what the provider has reported of it since."""
+    """Says how an attempt ended and what the provider has reported since."""
     failure = enum_label("FailureKind", delivery_pb2.FailureKind.Name(attempt.failure)).lower().replace("_", " ")
     known = attempt.error or failure or ("sent" if attempt.HasField("ended_at") else "under way")
     said = enum_label("ProviderStatus", delivery_pb2.ProviderStatus.Name(attempt.status)).lower()

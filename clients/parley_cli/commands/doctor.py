@@ -1,4 +1,4 @@
-"""`parley doctor`: what is wrong on this machine, and what to do."""
+"""`parley doctor`: finds what is wrong on this machine and says what to do."""
 
 import typer
 from rich.text import Text
@@ -10,7 +10,7 @@ MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "r
 
 
 def doctor(as_json: Json = False) -> None:
-    """Check Python, ports, stores, services, the model's endpoint, the clock, disk space and keys."""
+    """Check Python, settings, ports, services, databases, queues, the model, the clock, disk space and keys."""
     findings = examine()
     if as_json:
         print_json([finding.as_dict() for finding in findings])

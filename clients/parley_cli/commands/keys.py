@@ -1,4 +1,4 @@
-"""`parley keys`: who may come in from outside, and the keys that services sign and seal with."""
+"""`parley keys`: API keys, service tokens, and the keys that services sign and seal with."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ from parley_cli.faults import Fault
 from parley_cli.local import Session, is_running, perform
 from parley_cli.output import DEFAULT_TENANT, Json, Tenant, as_dict, brief, print_json, print_table
 
-app = typer.Typer(help="API keys and service tokens, and the keys of services.", no_args_is_help=True)
+app = typer.Typer(help="API keys, service tokens, and the services' own keys.", no_args_is_help=True)
 SERVICE_TOKEN_DAYS = 1.0
 LONGEST_DAYS = 90.0
 
@@ -30,16 +30,20 @@ def create(
             "--scope", help="`chat`: a key for /v1/chat/*; `service`: a gRPC token; `metrics`: for Prometheus."
         ),
     ],
-    name: Annotated[str, typer.Option("--name", help="What it is for; the list shows it.")] = "",
-    channel: Annotated[str, typer.Option("--channel", help="For `chat`: the `api` channel it speaks on.")] = "",
+    name: Annotated[str, typer.Option("--name", help="What it is for, shown in the list.")] = "",
+    channel: Annotated[str, typer.Option("--channel", help="For `chat`: the `api` channel that it opens.")] = "",
     days: Annotated[
         float,
-        typer.Option("--days", min=0, help="How long it holds, a token at most 90; 0: a key for ever, a token 1."),
+        typer.Option(
+            "--days",
+            min=0,
+            help="Days for which it is valid; by default 1 for a token (at most 90), for ever for a key.",
+        ),
     ] = 0.0,
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """Make a key. It is shown once."""
+    """Create a key, which is shown only once."""
     if len(name) > 64:
         raise Fault("a name has at most 64 characters")
     if scope in ("service", "metrics"):
@@ -48,12 +52,12 @@ def create(
     elif scope == "chat":
         print_key(perform(tenant, lambda session: make_key(session, name, channel, days)), as_json=as_json)
     else:
-        raise Fault(f"--scope {scope!r} is not known", "Scopes are `chat`, `service` and `metrics`.")
+        raise Fault(f"--scope {scope!r} is unknown", "Scopes are `chat`, `service` and `metrics`.")
 
 
 @app.command("list")
 def list_keys(tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
-    """List API keys and service tokens, newest first, without the keys themselves. Tokens need no running stack."""
+    """List API keys and service tokens, newest first, but not their secrets. Tokens need no running stack."""
     request = tenant_pb2.ListApiKeysRequest(tenant_id=tenant, page_size=500)
     tokens = [row for row in reversed(ask_stack("tokens")) if row["tenant_id"] in (tenant, "*")]
     found = perform(tenant, lambda session: session.tenants.list_api_keys(request)).api_keys if is_running() else []
@@ -91,11 +95,11 @@ def list_keys(tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
 
 @app.command("revoke")
 def revoke(
-    key_id: Annotated[str, typer.Argument(help="As `parley keys list` shows it.")],
+    key_id: Annotated[str, typer.Argument(help="The id that `parley keys list` shows.")],
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """End an API key or a service token. Edges forget a key within 30 seconds, services a token within two."""
+    """Revoke an API key (it ends within 30 seconds) or a service token (within two)."""
     if key_id.startswith("st_"):
         answer = ask_stack("revoke", key_id)
     else:
@@ -111,16 +115,17 @@ def revoke(
 def rotate(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Services, `operator` (signs tokens), `master` (seals what is stored); all if none."),
+        typer.Argument(help="Services, `operator` (signs tokens) or `master` (seals what is stored); all by default."),
     ] = None,
     now: Annotated[
-        bool, typer.Option("--now", help="What the old keys have signed ends within 15 seconds: when one was stolen.")
+        bool, typer.Option("--now", help="End what the old keys have signed within 15 seconds, because one was stolen.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Give services new keys, while they run.
+    """Give services new keys while they run.
 
-    What the old ones have signed holds until it ends, unless --now is given; what they have sealed always opens.
+    What the old keys have signed stays valid until it expires, unless you give --now. What they have sealed can
+    always be opened.
     """
     answer = ask_stack("rotate", *(names or []), *(["--now"] if now else []))
     if as_json:
@@ -130,7 +135,7 @@ def rotate(
 
 
 def ask_stack(*arguments: str) -> Any:
-    """What the local stack's own command answers, which has its keys. Raises `Fault`."""
+    """Runs a command of the local stack, which has the keys, and returns its answer. Raises `Fault`."""
     command = [sys.executable, "-P", "-m", "deploy.local", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -139,7 +144,7 @@ def ask_stack(*arguments: str) -> Any:
 
 
 def short(at: str | None) -> str:
-    """A time as tables show it."""
+    """Formats a time for a table."""
     value = Timestamp()
     if at:
         value.FromJsonString(at)
@@ -147,7 +152,7 @@ def short(at: str | None) -> str:
 
 
 async def make_key(session: Session, name: str, channel: str, days: float) -> tenant_pb2.CreateApiKeyResponse:
-    """A chat key. Raises `Fault` when it is not clear for which channel."""
+    """Creates a chat key. Raises `Fault` if it is not clear for which channel."""
     request = tenant_pb2.CreateApiKeyRequest(
         tenant_id=session.tenant,
         scopes=[tenant_pb2.API_KEY_SCOPE_CHAT],
@@ -161,7 +166,7 @@ async def make_key(session: Session, name: str, channel: str, days: float) -> te
 
 
 async def api_channel(session: Session, channel_id: str) -> str:
-    """The channel, which must be of kind api. Raises `Fault` or CHANNEL_NOT_FOUND."""
+    """Checks that the channel is an `api` channel. Raises `Fault` or CHANNEL_NOT_FOUND."""
     request = channel_pb2.GetChannelRequest(tenant_id=session.tenant, channel_id=channel_id)
     channel = (await session.channels.get_channel(request)).channel
     if channel.provider != channel_pb2.PROVIDER_API:
@@ -180,10 +185,10 @@ async def only_api_channel(session: Session) -> str:
         return found[0]
     if not found:
         raise Fault(
-            f"tenant {session.tenant!r} has no channel of kind api",
-            "Make one: parley channels create --id ID --provider api --bot BOT",
+            f"tenant {session.tenant!r} has no api channel",
+            "Create one: parley channels create --id ID --provider api --bot BOT",
         )
-    raise Fault("a chat key is for one channel of kind api: say which", f"--channel {' | '.join(found)}")
+    raise Fault("a chat key is for one api channel: say which", f"--channel {' | '.join(found)}")
 
 
 def print_key(made: tenant_pb2.CreateApiKeyResponse, *, as_json: bool) -> None:
@@ -195,9 +200,9 @@ def print_key(made: tenant_pb2.CreateApiKeyResponse, *, as_json: bool) -> None:
 
 
 def print_token(scope: str, tenant: str, name: str, days: float, *, as_json: bool) -> None:
-    """A signed token, which holds whether the stack runs or not."""
+    """Prints a signed token. The stack need not be running."""
     if days > LONGEST_DAYS:
-        raise Fault(f"a token holds for at most {LONGEST_DAYS:g} days", f"--days {LONGEST_DAYS:g}")
+        raise Fault(f"a token is valid for at most {LONGEST_DAYS:g} days", f"--days {LONGEST_DAYS:g}")
     made = ask_stack("token", "--scope", scope, "--tenant", tenant, "--name", name, "--hours", str(days * 24))
     if as_json:
         print_json({"key": made["token"]} | made)
@@ -205,5 +210,5 @@ def print_token(scope: str, tenant: str, name: str, days: float, *, as_json: boo
     typer.echo(made["token"])
     until = short(made["expires_at"])
     whose = "all tenants" if tenant == "*" else f"tenant {tenant}"
-    typer.echo(f"for {whose}, good until {until}; send it as `authorization: Bearer <token>`.", err=True)
+    typer.echo(f"for {whose}, valid until {until}; send it as `authorization: Bearer <token>`.", err=True)
     typer.echo(f"It is not shown again; `parley keys revoke {made['id']}` ends it.", err=True)

@@ -1,4 +1,4 @@
-"""`parley logs`: what the processes of the stack say."""
+"""`parley logs`: shows what the stack's processes log."""
 
 import json
 import time
@@ -11,26 +11,26 @@ import typer
 from parley_cli import local
 from parley_cli.durations import Since
 from parley_cli.faults import Fault
-from parley_cli.log_lines import LONG_AGO, LogLine, Read, as_dict, read, shown, together, wanted
+from parley_cli.log_lines import LONG_AGO, LogLine, Read, as_dict, by_time, format_line, read, wanted
 from parley_cli.options import Level
 from parley_cli.output import Json, console, print_json
 
 POLL = 0.3
-"""Seconds between two looks at growing logs."""
+"""Seconds between two looks at the growing logs."""
 
 
 def logs(
-    service: Annotated[str, typer.Argument(help="The process, as `parley status` names it; all when not given.")] = "",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines; Ctrl-C ends.")] = False,
+    service: Annotated[str, typer.Argument(help="The process, as `parley status` names it; all by default.")] = "",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for new lines; Ctrl-C ends.")] = False,
     since: Since = None,
-    level: Annotated[Level, typer.Option("--level", help="This bad or worse.")] = Level.info,
+    level: Annotated[Level, typer.Option("--level", help="Only lines of this level or worse.")] = Level.info,
     trace: Annotated[str, typer.Option("--trace", help="Only lines of this trace.")] = "",
     count: Annotated[int, typer.Option("--count", "-n", min=0, max=100_000, help="How many of the last lines.")] = 50,
     as_json: Json = False,
 ) -> None:
-    """Show what the processes have logged, all in the order of time. Works when the stack is down, too.
+    """Show what the processes have logged, in order of time, even while the stack is down.
 
-    With --follow, --json prints a document a line.
+    With --follow, --json prints one document per line.
     """
     files = log_files(service)
     start = datetime.now(UTC) - timedelta(seconds=since) if since is not None else LONG_AGO
@@ -41,7 +41,7 @@ def logs(
         for name, path in files.items():
             lines, so_far[name] = read(name, path, so_far.get(name, Read()))
             found.append([line for line in lines if fits(line, start, level.value, trace)])
-        return list(together(found))
+        return list(by_time(found))
 
     first = new()
     first = first if since is not None else first[len(first) - min(count, len(first)) :]
@@ -56,7 +56,7 @@ def logs(
             if as_json:
                 typer.echo(json.dumps(as_dict(line), ensure_ascii=False))
             else:
-                out.print(shown(line, width), soft_wrap=True)
+                out.print(format_line(line, width), soft_wrap=True)
 
     show(first)
     try:
@@ -72,7 +72,7 @@ def fits(line: LogLine, since: datetime, level: str, trace: str) -> bool:
 
 
 def log_files(service: str) -> dict[str, Path]:
-    """The logs by process. Raises `Fault` when there is none of that name."""
+    """Returns the logs by process. Raises `Fault` if there is none of that name."""
     folder = local.home() / "logs"
     found = {path.stem: path for path in sorted(folder.glob("*.log"))}
     if not found:

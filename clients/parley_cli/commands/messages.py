@@ -1,4 +1,4 @@
-"""`parley messages`: what came in, and what became of it."""
+"""`parley messages`: lists, shows and retries incoming messages."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -32,7 +32,7 @@ from parley_cli.output import (
 )
 from parley_cli.waits import briefly, in_words
 
-app = typer.Typer(help="What came in, and what became of it.", no_args_is_help=True)
+app = typer.Typer(help="Incoming messages and what became of them.", no_args_is_help=True)
 STYLES = {
     dialog_pb2.MESSAGE_STATE_COMPLETED: "green",
     dialog_pb2.MESSAGE_STATE_FAILED: "yellow",
@@ -47,7 +47,7 @@ WORSE = [
     dialog_pb2.REPLY_STATE_QUEUED,
     dialog_pb2.REPLY_STATE_DEAD,
 ]
-"""States of replies, the best first."""
+"""States of replies, best first."""
 REPLY_STYLES = {dialog_pb2.REPLY_STATE_DEAD: "red", dialog_pb2.REPLY_STATE_QUEUED: "yellow"}
 MessageId = Annotated[str, typer.Argument(help="The message's id.")]
 
@@ -56,13 +56,15 @@ MessageId = Annotated[str, typer.Argument(help="The message's id.")]
 def list_messages(
     state: Annotated[
         list[MessageState] | None,
-        typer.Option("--state", case_sensitive=False, help="Only these; may be repeated."),
+        typer.Option("--state", case_sensitive=False, help="Only messages in this state; may be repeated."),
     ] = None,
     conversation: Annotated[str, typer.Option(help="Only this conversation.")] = "",
     channel: Annotated[str, typer.Option(help="Only this channel.")] = "",
     since: Since = None,
     count: Count = 50,
-    wide: Annotated[bool, typer.Option("--wide", help="Conversations, channels, attempts and ends as well.")] = False,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Also show channels, conversations, attempts and times of completion.")
+    ] = False,
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
@@ -95,7 +97,7 @@ def list_messages(
 
 
 async def newest(session: Session, request: dialog_pb2.ListMessagesRequest, count: int) -> list[dialog_pb2.Message]:
-    """So many messages. When few of very many match, a page may be short, and the next one has more."""
+    """Reads `count` messages. If few of many match, a page may be short and the next one has more."""
     found: list[dialog_pb2.Message] = []
     while True:
         page = await session.dialog.list_messages(request)
@@ -114,7 +116,7 @@ def further(message: dialog_pb2.Message) -> tuple[object, ...]:
 
 @app.command("show")
 def show(message_id: MessageId, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
-    """Show one message with its states, replies and usage, and what it or its replies wait for."""
+    """Show a message with its states, replies and usage, and what it and its replies wait for."""
 
     async def work(session: Session) -> tuple[dialog_pb2.Message, list[delivery_pb2.Delivery]]:
         message = await get_message(session, message_id)
@@ -136,7 +138,7 @@ def show(message_id: MessageId, tenant: Tenant = DEFAULT_TENANT, as_json: Json =
 
 @app.command("retry")
 def retry(message_id: MessageId, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
-    """Answer a FAILED or TERMINAL message anew; of an answered one, send again the replies that are dead."""
+    """Answer a FAILED or TERMINAL message anew; if it was answered, send its dead replies again."""
 
     async def work(session: Session) -> tuple[dialog_pb2.Message, list[str]]:
         message = await get_message(session, message_id)
@@ -160,7 +162,7 @@ def retry(message_id: MessageId, tenant: Tenant = DEFAULT_TENANT, as_json: Json 
 
 
 def dead_deliveries(message: dialog_pb2.Message) -> list[str]:
-    """Deliveries of an answered message whose replies never reached the person."""
+    """Returns the deliveries of an answered message whose replies never arrived."""
     if message.state != dialog_pb2.MESSAGE_STATE_COMPLETED:
         return []
     return [
@@ -171,7 +173,7 @@ def dead_deliveries(message: dialog_pb2.Message) -> list[str]:
 
 
 async def get_message(session: Session, message_id: str) -> dialog_pb2.Message:
-    """One message. Raises `CallError`."""
+    """Reads a message. Raises `CallError`."""
     request = dialog_pb2.GetMessageRequest(tenant_id=session.tenant, message_id=message_id)
     return (await session.dialog.get_message(request)).message
 
@@ -189,7 +191,7 @@ def reply_state(reply: dialog_pb2.Reply) -> str:
 
 
 def state_in_words(message: dialog_pb2.Message) -> Text:
-    """The state, and that of its replies where they say more: a message may be COMPLETED while its reply is dead."""
+    """Returns the state, and that of the worst reply: a message may be COMPLETED while its reply is dead."""
     text = Text(state_of(message), style=STYLES.get(message.state, ""))
     worst = max((reply.state for reply in message.replies), key=WORSE.index, default=None)
     if worst is not None and worst != dialog_pb2.REPLY_STATE_RETURNED:
@@ -201,7 +203,7 @@ def state_in_words(message: dialog_pb2.Message) -> Text:
 
 
 def sender_of(message: dialog_pb2.Message) -> str:
-    """By name; by the provider's id when there is none."""
+    """Returns the sender's name, or the provider's id if there is none."""
     return message.sender.display_name or message.sender.identity.value
 
 

@@ -1,4 +1,4 @@
-"""`parley orders`: what forms have made."""
+"""`parley orders`: lists the orders that forms have written."""
 
 from typing import Annotated
 
@@ -10,12 +10,12 @@ from parley.dialog.v1 import order_pb2
 from parley_cli.local import perform
 from parley_cli.output import DEFAULT_TENANT, Count, Json, Tenant, as_dict, clock, print_json, print_table
 
-app = typer.Typer(help="Orders that forms have made.", no_args_is_help=True)
+app = typer.Typer(help="Orders that forms have written.", no_args_is_help=True)
 
 
 @app.callback()
 def orders() -> None:
-    """Orders that forms have made."""
+    """Orders that forms have written."""
 
 
 @app.command("list")
@@ -44,7 +44,7 @@ def show_order(order: order_pb2.Order) -> dict[str, object]:
 
 
 def fields_of(order: order_pb2.Order) -> dict[str, object]:
-    """The slots; whole numbers as such, though a Struct holds floats only."""
+    """Returns the slots, with whole numbers as integers, which a Struct cannot hold."""
     fields: dict[str, object] = MessageToDict(order.fields)
     return {
         name: int(value) if isinstance(value, float) and value.is_integer() else value for name, value in fields.items()

@@ -1,4 +1,4 @@
-"""`parley send`: say something in a conversation, as the bot."""
+"""`parley send`: sends a message in a conversation as the bot."""
 
 from typing import Annotated
 from uuid import uuid4
@@ -20,7 +20,7 @@ def send(
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """Send a message to the person of a conversation, unasked."""
+    """Send a message in a conversation without being asked."""
 
     async def work(session: Session) -> delivery_pb2.SendMessageResponse:
         conversation = await find_conversation(session, conversation_id)

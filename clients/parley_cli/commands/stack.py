@@ -1,4 +1,4 @@
-"""`parley up` and `parley status`."""
+"""`parley up` and `parley status`: start the stack and show its state."""
 
 import os
 import sys
@@ -15,10 +15,10 @@ from parley_cli.troubles import trouble
 
 
 def up(
-    no_demo: Annotated[bool, typer.Option("--no-demo", help="Do not make the demo tenant.")] = False,
+    no_demo: Annotated[bool, typer.Option("--no-demo", help="Do not create the demo tenant.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Start the whole stack in the foreground; Ctrl-C stops it."""
+    """Start the whole stack in the foreground. Ctrl-C stops it."""
     options = [*(["--no-demo"] if no_demo else []), *(["--json"] if as_json else [])]
     command = [sys.executable, "-P", "-m", "deploy.local", "up", *options]
     sys.stdout.flush()
@@ -26,9 +26,9 @@ def up(
 
 
 def status(tenant: Tenant = "", as_json: Json = False) -> None:
-    """Show every process of the stack: address, process id, health; and what waits or is dead.
+    """Show every process of the stack with its address, process id and health, and what waits or is dead.
 
-    Ends with 1 when a process is unhealthy.
+    Exits with 1 if a process is unhealthy.
     """
     stack = local.stack()
     queues = {} if stack["state"] in ("starting", "stopping") else queues_of(stack, tenant)

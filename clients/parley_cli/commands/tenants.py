@@ -1,4 +1,4 @@
-"""`parley tenants`: companies, and for how long their data is kept."""
+"""`parley tenants`: companies, and how long their data is kept."""
 
 from typing import Annotated
 from uuid import uuid4
@@ -8,12 +8,12 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from parley.dialog.v1 import tenant_pb2
 
-from parley_cli.durations import SECONDS, parse, say
+from parley_cli.durations import SECONDS, format_seconds, parse
 from parley_cli.faults import Fault
 from parley_cli.local import perform
 from parley_cli.output import DEFAULT_TENANT, Json, as_dict, clock, print_fields, print_json
 
-app = typer.Typer(help="Companies, and for how long their data is kept.", no_args_is_help=True)
+app = typer.Typer(help="Companies, and how long their data is kept.", no_args_is_help=True)
 
 FOREVER, DEFAULT = 0, -1
 WORDS = {"forever": FOREVER, "default": DEFAULT}
@@ -22,7 +22,7 @@ METAVAR = "DAYS|forever|default"
 
 
 def days(text: str) -> int:
-    """Whole days, or what a word stands for. Raises `typer.BadParameter` for anything else."""
+    """Returns whole days, or what a word stands for. Raises `typer.BadParameter` for anything else."""
     word = text.strip().lower()
     if word in WORDS:
         return WORDS[word]
@@ -33,7 +33,7 @@ def days(text: str) -> int:
 
 
 def days_at_most(text: str) -> int:
-    """The same of what cannot be kept for ever."""
+    """Does the same as `days`, but refuses `forever`."""
     count = days(text)
     if count == FOREVER:
         raise typer.BadParameter("traces are kept for PARLEY_TELEMETRY_DAYS at most; write 3d or default")
@@ -43,27 +43,33 @@ def days_at_most(text: str) -> int:
 Id = Annotated[str, typer.Argument(metavar="TENANT", help="The tenant.", envvar="PARLEY_TENANT")]
 Messages = Annotated[
     int | None,
-    typer.Option("--keep-messages", parser=days, metavar=METAVAR, help="Messages, their answers, ends of dialogs."),
+    typer.Option(
+        "--keep-messages", parser=days, metavar=METAVAR, help="Days for messages, their answers and ends of dialogs."
+    ),
 ]
 Journal = Annotated[
-    int | None, typer.Option("--keep-journal", parser=days, metavar=METAVAR, help="Calls of models and tools.")
+    int | None, typer.Option("--keep-journal", parser=days, metavar=METAVAR, help="Days for model and tool calls.")
 ]
 Deliveries = Annotated[
-    int | None, typer.Option("--keep-deliveries", parser=days, metavar=METAVAR, help="What was sent, and how.")
+    int | None, typer.Option("--keep-deliveries", parser=days, metavar=METAVAR, help="Days for deliveries.")
 ]
 Traces = Annotated[
     int | None,
-    typer.Option("--keep-traces", parser=days_at_most, metavar="DAYS|default", help="Traces, failed ones too."),
+    typer.Option(
+        "--keep-traces", parser=days_at_most, metavar="DAYS|default", help="Days for traces, including failed ones."
+    ),
 ]
-Orders = Annotated[int | None, typer.Option("--keep-orders", parser=days, metavar=METAVAR, help="Orders.")]
+Orders = Annotated[int | None, typer.Option("--keep-orders", parser=days, metavar=METAVAR, help="Days for orders.")]
 
 
 @app.command("create")
 def create(
-    tenant_id: Annotated[str, typer.Option("--id", help="Its id: small letters, digits and dashes.")],
-    name: Annotated[str, typer.Option("--name", help="What people see.")] = "",
-    zone: Annotated[str, typer.Option("--time-zone", help="Where its days begin, as Asia/Bishkek.")] = "UTC",
-    region: Annotated[str, typer.Option("--region", help="Of phone numbers without a country code, as KG.")] = "",
+    tenant_id: Annotated[str, typer.Option("--id", help="Its id: lower-case letters, digits and dashes.")],
+    name: Annotated[str, typer.Option("--name", help="The name that people see.")] = "",
+    zone: Annotated[str, typer.Option("--time-zone", help="The time zone of its days, such as Asia/Bishkek.")] = "UTC",
+    region: Annotated[
+        str, typer.Option("--region", help="The region of phone numbers without a country code, such as KG.")
+    ] = "",
     messages: Messages = None,
     journal: Journal = None,
     deliveries: Deliveries = None,
@@ -80,7 +86,7 @@ def create(
 
 @app.command("show")
 def show(tenant_id: Id = DEFAULT_TENANT, as_json: Json = False) -> None:
-    """Show a tenant, and for how long its data is kept."""
+    """Show a tenant and how long its data is kept."""
     request = tenant_pb2.GetTenantRequest(tenant_id=tenant_id)
     show_one(perform(tenant_id, lambda session: session.tenants.get_tenant(request)).tenant, as_json=as_json)
 
@@ -95,10 +101,10 @@ def update(
     orders: Orders = None,
     as_json: Json = False,
 ) -> None:
-    """Change for how long a tenant's data is kept. What is too old then goes within hours."""
+    """Change how long a tenant's data is kept. Data that is then too old is removed within hours."""
     given = named(messages, journal, deliveries, traces, orders)
     if not given:
-        raise Fault("nothing to change", "`parley tenants update --help` says what can be changed.")
+        raise Fault("nothing to change", "`parley tenants update --help` lists what can be changed.")
     tenant = tenant_pb2.Tenant(tenant_id=tenant_id)
     apply(tenant.retention, given)
     request = tenant_pb2.UpdateTenantRequest(
@@ -113,7 +119,7 @@ def update(
 def named(
     messages: int | None, journal: int | None, deliveries: int | None, traces: int | None, orders: int | None
 ) -> dict[str, int]:
-    """What was given, by the contract's names."""
+    """Returns the given options under the contract's names."""
     values = {
         "messages_days": messages,
         "journal_days": journal,
@@ -125,7 +131,7 @@ def named(
 
 
 def apply(retention: tenant_pb2.Retention, given: dict[str, int]) -> None:
-    """Set what was given; `default` leaves a field absent, which stands for the settings."""
+    """Sets what was given. `default` leaves a field absent, so that the settings apply."""
     for name, value in given.items():
         if value != DEFAULT:
             setattr(retention, name, value)
@@ -143,14 +149,14 @@ def show_one(tenant: tenant_pb2.Tenant, *, as_json: bool) -> None:
             "time zone": tenant.time_zone,
             "region": tenant.default_region,
             "created": clock(tenant.created_at),
-            "keeps messages": said(kept.messages_days),
-            "keeps journal": said(kept.journal_days),
-            "keeps deliveries": said(kept.deliveries_days),
-            "keeps traces": said(kept.spans_days),
-            "keeps orders": said(kept.orders_days),
+            "keeps messages": format_days(kept.messages_days),
+            "keeps journal": format_days(kept.journal_days),
+            "keeps deliveries": format_days(kept.deliveries_days),
+            "keeps traces": format_days(kept.spans_days),
+            "keeps orders": format_days(kept.orders_days),
         }
     )
 
 
-def said(count: int) -> str:
-    return say(count * SECONDS["d"]) if count else "for ever"
+def format_days(count: int) -> str:
+    return format_seconds(count * SECONDS["d"]) if count else "for ever"

@@ -1,4 +1,4 @@
-"""`parley trace`: where a message's time went."""
+"""`parley trace`: shows where a message's time went."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ from parley_cli.output import DEFAULT_TENANT, Json, Tenant, print_json
 from parley_client.errors import NotFound, Unavailable
 
 PATIENCE = 3.0
-"""Seconds to wait for the spans of a message that was finished a moment ago: processes send them in batches."""
+"""Seconds to wait for the spans of a message that has just finished, because processes send spans in batches."""
 
 
 def trace(
@@ -25,9 +25,9 @@ def trace(
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """Show a message's way from webhook to provider as a tree, with its times.
+    """Show a message's way from webhook to provider as a tree with times.
 
-    When its spans were not kept, the stored states tell the essentials.
+    If its spans were not kept, show the stored states instead.
     """
     story = perform(tenant, lambda session: collect(session, message_id))
     if as_json:
@@ -39,7 +39,7 @@ def trace(
 async def collect(
     session: Session, message_id: str
 ) -> tuple[dialog_pb2.Message, list[delivery_pb2.Delivery], list[telemetry_pb2.Span]]:
-    """The message, its deliveries and its spans, of which there may be none. Raises `CallError`."""
+    """Reads the message, its deliveries and its spans, if there are any. Raises `CallError`."""
     message = await get_message(session, message_id)
     request = delivery_pb2.ListDeliveriesRequest(tenant_id=session.tenant, message_id=message_id, page_size=500)
     deliveries = (await session.delivery.list_deliveries(request)).deliveries
@@ -47,7 +47,7 @@ async def collect(
 
 
 async def spans_of(session: Session, message: dialog_pb2.Message) -> list[telemetry_pb2.Span]:
-    """The spans of the message's trace; waits for those of a message that was finished just now."""
+    """Reads the spans of the message's trace, and waits for them if the message has just finished."""
     if not message.trace_id:
         return []
     ended = max(message.completed_at.seconds, message.sent_at.seconds, message.received_at.seconds)
@@ -66,5 +66,5 @@ async def ask(session: Session, trace_id: str) -> list[telemetry_pb2.Span]:
     request = telemetry_pb2.GetTraceRequest(tenant_id=session.tenant, trace_id=trace_id)
     try:
         return list((await session.telemetry.get_trace(request)).spans)
-    except (NotFound, Unavailable):  # not sampled, no longer kept, or no telemetry: the stored states remain
+    except (NotFound, Unavailable):  # not sampled, no longer kept, or telemetry is away: the stored states remain
         return []

@@ -5,7 +5,7 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parley_cli.durations import parse, say
+from parley_cli.durations import format_seconds, parse
 
 
 @pytest.mark.parametrize(
@@ -27,10 +27,10 @@ def test_what_is_no_length_is_refused_with_examples(text: str) -> None:
     [(0, "0 s"), (0.25, "250 ms"), (45, "45 s"), (300, "5 min"), (5_400, "1 h 30 min"), (86_400, "1 day")],
 )
 def test_lengths_are_told(seconds: float, words: str) -> None:
-    assert say(seconds) == words
+    assert format_seconds(seconds) == words
 
 
 @given(st.integers(1, 10_000_000))
 def test_what_is_told_is_never_longer_than_it_was(seconds: int) -> None:
-    told = say(seconds).replace("days", "d").replace("day", "d").replace("min", "m")
+    told = format_seconds(seconds).replace("days", "d").replace("day", "d").replace("min", "m")
     assert seconds - 3_600 <= parse(told) <= seconds
