@@ -23,12 +23,12 @@ class _ErrorReason:
 class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReason.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
-    """Not a reason."""
+    """Never a reason."""
     ERROR_REASON_INVALID_FIELD: _ErrorReason.ValueType  # 1
     """A field of the request breaks its rule; `BadRequest` names each field. INVALID_ARGUMENT."""
     ERROR_REASON_INVALID_PAGE_TOKEN: _ErrorReason.ValueType  # 2
-    """The page token was not made by this method with these filters, is older than a day, or was made some minutes before
-    the service's key was replaced. INVALID_ARGUMENT. Metadata: `field`.
+    """The page token was not made by this method with these filters, is older than a day, or was signed with a key that
+    was replaced some minutes ago. INVALID_ARGUMENT. Metadata: `field`.
     """
     ERROR_REASON_INVALID_UPDATE_MASK: _ErrorReason.ValueType  # 3
     """The update mask names a field that does not exist or cannot be changed. INVALID_ARGUMENT. Metadata: `field`."""
@@ -37,7 +37,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INVALID_FORM: _ErrorReason.ValueType  # 5
     """A form definition is not valid; the message names the line or key. INVALID_ARGUMENT. Metadata: `field`."""
     ERROR_REASON_INVALID_TOKEN: _ErrorReason.ValueType  # 20
-    """The call has no token, or one that is malformed, expired, revoked, for longer than is allowed, or for another
+    """The call has no token, or its token is malformed, expired, revoked, valid for too long, or made for another
     audience. UNAUTHENTICATED.
     """
     ERROR_REASON_INVALID_API_KEY: _ErrorReason.ValueType  # 21
@@ -49,29 +49,31 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SCOPE_MISSING: _ErrorReason.ValueType  # 24
     """The API key lacks the scope. PERMISSION_DENIED. Metadata: `scope`."""
     ERROR_REASON_TENANT_NOT_FOUND: _ErrorReason.ValueType  # 40
-    """No such tenant. NOT_FOUND. Metadata: `tenant_id`."""
+    """The tenant does not exist. NOT_FOUND. Metadata: `tenant_id`."""
     ERROR_REASON_BOT_NOT_FOUND: _ErrorReason.ValueType  # 41
-    """No such bot. NOT_FOUND. Metadata: `bot_id`."""
+    """The bot does not exist. NOT_FOUND. Metadata: `bot_id`."""
     ERROR_REASON_CHANNEL_NOT_FOUND: _ErrorReason.ValueType  # 42
-    """No such channel. NOT_FOUND. Metadata: `channel_id`."""
+    """The channel does not exist. NOT_FOUND. Metadata: `channel_id`."""
     ERROR_REASON_MESSAGE_NOT_FOUND: _ErrorReason.ValueType  # 43
-    """No such message. NOT_FOUND. Metadata: `message_id`."""
+    """The message does not exist. NOT_FOUND. Metadata: `message_id`."""
     ERROR_REASON_DELIVERY_NOT_FOUND: _ErrorReason.ValueType  # 44
-    """No such delivery. NOT_FOUND. Metadata: `delivery_id`."""
+    """The delivery does not exist. NOT_FOUND. Metadata: `delivery_id`."""
     ERROR_REASON_RULE_NOT_FOUND: _ErrorReason.ValueType  # 45
-    """No such rule. NOT_FOUND. Metadata: `rule_id`."""
+    """The rule does not exist. NOT_FOUND. Metadata: `rule_id`."""
     ERROR_REASON_API_KEY_NOT_FOUND: _ErrorReason.ValueType  # 46
-    """No such API key. NOT_FOUND. Metadata: `key_id`."""
+    """The API key does not exist. NOT_FOUND. Metadata: `key_id`."""
     ERROR_REASON_TRACE_NOT_FOUND: _ErrorReason.ValueType  # 47
-    """No spans of such a trace are kept. NOT_FOUND. Metadata: `trace_id`."""
+    """No spans of the trace are kept. NOT_FOUND. Metadata: `trace_id`."""
     ERROR_REASON_FORM_NOT_FOUND: _ErrorReason.ValueType  # 48
-    """No such form. NOT_FOUND. Metadata: `form_id`."""
+    """The form does not exist. NOT_FOUND. Metadata: `form_id`."""
     ERROR_REASON_ALREADY_EXISTS: _ErrorReason.ValueType  # 60
-    """Something with this id exists already. ALREADY_EXISTS. Metadata: `id`."""
+    """Something with this id already exists. ALREADY_EXISTS. Metadata: `id`."""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 61
     """The request id was used before with another body. ALREADY_EXISTS. Metadata: `request_id`."""
     ERROR_REASON_VERSION_MISMATCH: _ErrorReason.ValueType  # 62
-    """The stored version is not the expected one; read again. ABORTED. Metadata: `expected`, `actual`."""
+    """The stored version is not the expected one; read again and repeat the change. ABORTED. Metadata: `expected`,
+    `actual`.
+    """
     ERROR_REASON_WRONG_STATE: _ErrorReason.ValueType  # 63
     """The state does not allow this, for example retrying a completed message. FAILED_PRECONDITION. Metadata: `state`."""
     ERROR_REASON_BOT_DISABLED: _ErrorReason.ValueType  # 64
@@ -79,70 +81,68 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_CHANNEL_DISABLED: _ErrorReason.ValueType  # 65
     """The channel is disabled or broken. FAILED_PRECONDITION. Metadata: `channel_id`."""
     ERROR_REASON_IN_USE: _ErrorReason.ValueType  # 66
-    """It is still used by others, for example a bot by channels. FAILED_PRECONDITION. Metadata: `id`."""
+    """Something else still uses it, as channels use a bot. FAILED_PRECONDITION. Metadata: `id`."""
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 80
-    """A limit is reached; `QuotaFailure` names it and `RetryInfo` says when to come back. RESOURCE_EXHAUSTED.
-    Metadata: `rule_id`, `remaining`.
+    """A limit is reached. `QuotaFailure` names it and `RetryInfo` says when to come back. RESOURCE_EXHAUSTED. Metadata:
+    `rule_id`, `remaining`.
     """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 81
-    """The service sheds load; try again after `RetryInfo`. RESOURCE_EXHAUSTED."""
+    """The service is overloaded; `RetryInfo` says when to come back. RESOURCE_EXHAUSTED."""
     ERROR_REASON_STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 100
-    """Postgres or Redis cannot be reached and the call needs it. UNAVAILABLE. Metadata: `store`."""
+    """The call needs Postgres or Redis, which cannot be reached. UNAVAILABLE. Metadata: `store`."""
     ERROR_REASON_MODEL_UNAVAILABLE: _ErrorReason.ValueType  # 101
-    """The model's endpoint failed in a way that may pass. UNAVAILABLE. Metadata: `message_id`."""
+    """The model's endpoint has failed for now. UNAVAILABLE. Metadata: `message_id`."""
     ERROR_REASON_MODEL_TIMEOUT: _ErrorReason.ValueType  # 102
     """The model did not answer in time. DEADLINE_EXCEEDED. Metadata: `message_id`."""
     ERROR_REASON_MODEL_REJECTED: _ErrorReason.ValueType  # 103
-    """The model refused the call for good, for example a bad key. FAILED_PRECONDITION. Metadata: `message_id`."""
+    """The model refused the call for good, for example because of a bad key. FAILED_PRECONDITION. Metadata: `message_id`."""
     ERROR_REASON_STILL_WORKING: _ErrorReason.ValueType  # 104
-    """The answer is not ready before the call's deadline; the turn goes on, and the same idempotency key fetches its
-    result. DEADLINE_EXCEEDED. Metadata: `message_id`.
+    """The answer was not ready at the call's deadline. The turn goes on, and the same idempotency key fetches its result.
+    DEADLINE_EXCEEDED. Metadata: `message_id`.
     """
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 105
-    """The service is stopping; another replica takes the call. UNAVAILABLE."""
+    """The service is stopping; another replica will take the call. UNAVAILABLE."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 106
     """The call's deadline passed before the work was done. DEADLINE_EXCEEDED."""
     ERROR_REASON_READ_TOO_LONG: _ErrorReason.ValueType  # 107
-    """A list or a count took too long and was stopped; narrow it down by its filters. DEADLINE_EXCEEDED."""
-    ERROR_REASON_BUDGET_EXCEEDED: _ErrorReason.ValueType  # 108
-    """A turn has used up the steps, tokens or money that one turn may use. FAILED_PRECONDITION. Metadata: `message_id`."""
+    """A list or a count took too long and was stopped; narrow it with filters. DEADLINE_EXCEEDED."""
     ERROR_REASON_UNREADABLE: _ErrorReason.ValueType  # 119
-    """What is stored cannot be read: it is damaged, or a newer version wrote it. FAILED_PRECONDITION."""
+    """The stored data cannot be read, because it is damaged or a newer version wrote it. FAILED_PRECONDITION."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 120
-    """A fault of ours; the message has no details and the log has the trace id. INTERNAL."""
+    """The service has a fault. The message has no details; the log has the trace id. INTERNAL."""
     ERROR_REASON_INVALID_SIGNATURE: _ErrorReason.ValueType  # 140
     """Over HTTP only: the webhook's secret or signature is missing or wrong. UNAUTHENTICATED."""
     ERROR_REASON_TOO_MANY_FAILURES: _ErrorReason.ValueType  # 141
-    """Over HTTP only: this address has failed too often with unknown keys, wrong secrets or unknown channels;
-    `Retry-After` says when it is heard again. RESOURCE_EXHAUSTED.
+    """Over HTTP only: the caller's address has tried too many unknown keys, wrong secrets or unknown channels.
+    `Retry-After` says when to come back. RESOURCE_EXHAUSTED.
     """
     ERROR_REASON_ROUTE_NOT_FOUND: _ErrorReason.ValueType  # 142
     """Over HTTP only: there is nothing at this path. NOT_FOUND."""
     ERROR_REASON_WRONG_HTTP_METHOD: _ErrorReason.ValueType  # 143
-    """Over HTTP only: the path is there, and takes another method. UNIMPLEMENTED."""
+    """Over HTTP only: the path takes another method. UNIMPLEMENTED."""
     ERROR_REASON_INVALID_HTTP: _ErrorReason.ValueType  # 144
-    """Over HTTP only: what came is not a request of HTTP/1.1. INVALID_ARGUMENT."""
+    """Over HTTP only: the bytes are not an HTTP/1.1 request. INVALID_ARGUMENT."""
     ERROR_REASON_HEADERS_TOO_LARGE: _ErrorReason.ValueType  # 145
-    """Over HTTP only: the address and the headers are larger than the edge reads, or more than a hundred.
+    """Over HTTP only: the address and the headers are too large, or there are more than a hundred headers.
     INVALID_ARGUMENT.
     """
     ERROR_REASON_TOO_SLOW: _ErrorReason.ValueType  # 146
-    """Over HTTP only: the headers or the body took too long to come. DEADLINE_EXCEEDED."""
+    """Over HTTP only: the headers or the body took too long to arrive. DEADLINE_EXCEEDED."""
     ERROR_REASON_CLIENT_GONE: _ErrorReason.ValueType  # 147
-    """In traces of the edge only: the caller went away before its request was complete. CANCELLED."""
+    """Only in the edge's traces: the caller left before its request was complete. CANCELLED."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """The `reason` of the `google.rpc.ErrorInfo` that each failure carries, without the prefix; the `domain` is
-    `parley`. Clients switch on it. A number is never used again.
+    """Each failure carries a `google.rpc.ErrorInfo` with the `domain` `parley` and one of these as its `reason`, without
+    the prefix. Clients switch on it. Numbers are never reused.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
-"""Not a reason."""
+"""Never a reason."""
 ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 1
 """A field of the request breaks its rule; `BadRequest` names each field. INVALID_ARGUMENT."""
 ERROR_REASON_INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 2
-"""The page token was not made by this method with these filters, is older than a day, or was made some minutes before
-the service's key was replaced. INVALID_ARGUMENT. Metadata: `field`.
+"""The page token was not made by this method with these filters, is older than a day, or was signed with a key that
+was replaced some minutes ago. INVALID_ARGUMENT. Metadata: `field`.
 """
 ERROR_REASON_INVALID_UPDATE_MASK: ErrorReason.ValueType  # 3
 """The update mask names a field that does not exist or cannot be changed. INVALID_ARGUMENT. Metadata: `field`."""
@@ -151,7 +151,7 @@ ERROR_REASON_TOO_LARGE: ErrorReason.ValueType  # 4
 ERROR_REASON_INVALID_FORM: ErrorReason.ValueType  # 5
 """A form definition is not valid; the message names the line or key. INVALID_ARGUMENT. Metadata: `field`."""
 ERROR_REASON_INVALID_TOKEN: ErrorReason.ValueType  # 20
-"""The call has no token, or one that is malformed, expired, revoked, for longer than is allowed, or for another
+"""The call has no token, or its token is malformed, expired, revoked, valid for too long, or made for another
 audience. UNAUTHENTICATED.
 """
 ERROR_REASON_INVALID_API_KEY: ErrorReason.ValueType  # 21
@@ -163,29 +163,31 @@ ERROR_REASON_TENANT_NOT_ALLOWED: ErrorReason.ValueType  # 23
 ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 24
 """The API key lacks the scope. PERMISSION_DENIED. Metadata: `scope`."""
 ERROR_REASON_TENANT_NOT_FOUND: ErrorReason.ValueType  # 40
-"""No such tenant. NOT_FOUND. Metadata: `tenant_id`."""
+"""The tenant does not exist. NOT_FOUND. Metadata: `tenant_id`."""
 ERROR_REASON_BOT_NOT_FOUND: ErrorReason.ValueType  # 41
-"""No such bot. NOT_FOUND. Metadata: `bot_id`."""
+"""The bot does not exist. NOT_FOUND. Metadata: `bot_id`."""
 ERROR_REASON_CHANNEL_NOT_FOUND: ErrorReason.ValueType  # 42
-"""No such channel. NOT_FOUND. Metadata: `channel_id`."""
+"""The channel does not exist. NOT_FOUND. Metadata: `channel_id`."""
 ERROR_REASON_MESSAGE_NOT_FOUND: ErrorReason.ValueType  # 43
-"""No such message. NOT_FOUND. Metadata: `message_id`."""
+"""The message does not exist. NOT_FOUND. Metadata: `message_id`."""
 ERROR_REASON_DELIVERY_NOT_FOUND: ErrorReason.ValueType  # 44
-"""No such delivery. NOT_FOUND. Metadata: `delivery_id`."""
+"""The delivery does not exist. NOT_FOUND. Metadata: `delivery_id`."""
 ERROR_REASON_RULE_NOT_FOUND: ErrorReason.ValueType  # 45
-"""No such rule. NOT_FOUND. Metadata: `rule_id`."""
+"""The rule does not exist. NOT_FOUND. Metadata: `rule_id`."""
 ERROR_REASON_API_KEY_NOT_FOUND: ErrorReason.ValueType  # 46
-"""No such API key. NOT_FOUND. Metadata: `key_id`."""
+"""The API key does not exist. NOT_FOUND. Metadata: `key_id`."""
 ERROR_REASON_TRACE_NOT_FOUND: ErrorReason.ValueType  # 47
-"""No spans of such a trace are kept. NOT_FOUND. Metadata: `trace_id`."""
+"""No spans of the trace are kept. NOT_FOUND. Metadata: `trace_id`."""
 ERROR_REASON_FORM_NOT_FOUND: ErrorReason.ValueType  # 48
-"""No such form. NOT_FOUND. Metadata: `form_id`."""
+"""The form does not exist. NOT_FOUND. Metadata: `form_id`."""
 ERROR_REASON_ALREADY_EXISTS: ErrorReason.ValueType  # 60
-"""Something with this id exists already. ALREADY_EXISTS. Metadata: `id`."""
+"""Something with this id already exists. ALREADY_EXISTS. Metadata: `id`."""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 61
 """The request id was used before with another body. ALREADY_EXISTS. Metadata: `request_id`."""
 ERROR_REASON_VERSION_MISMATCH: ErrorReason.ValueType  # 62
-"""The stored version is not the expected one; read again. ABORTED. Metadata: `expected`, `actual`."""
+"""The stored version is not the expected one; read again and repeat the change. ABORTED. Metadata: `expected`,
+`actual`.
+"""
 ERROR_REASON_WRONG_STATE: ErrorReason.ValueType  # 63
 """The state does not allow this, for example retrying a completed message. FAILED_PRECONDITION. Metadata: `state`."""
 ERROR_REASON_BOT_DISABLED: ErrorReason.ValueType  # 64
@@ -193,55 +195,53 @@ ERROR_REASON_BOT_DISABLED: ErrorReason.ValueType  # 64
 ERROR_REASON_CHANNEL_DISABLED: ErrorReason.ValueType  # 65
 """The channel is disabled or broken. FAILED_PRECONDITION. Metadata: `channel_id`."""
 ERROR_REASON_IN_USE: ErrorReason.ValueType  # 66
-"""It is still used by others, for example a bot by channels. FAILED_PRECONDITION. Metadata: `id`."""
+"""Something else still uses it, as channels use a bot. FAILED_PRECONDITION. Metadata: `id`."""
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 80
-"""A limit is reached; `QuotaFailure` names it and `RetryInfo` says when to come back. RESOURCE_EXHAUSTED.
-Metadata: `rule_id`, `remaining`.
+"""A limit is reached. `QuotaFailure` names it and `RetryInfo` says when to come back. RESOURCE_EXHAUSTED. Metadata:
+`rule_id`, `remaining`.
 """
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 81
-"""The service sheds load; try again after `RetryInfo`. RESOURCE_EXHAUSTED."""
+"""The service is overloaded; `RetryInfo` says when to come back. RESOURCE_EXHAUSTED."""
 ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 100
-"""Postgres or Redis cannot be reached and the call needs it. UNAVAILABLE. Metadata: `store`."""
+"""The call needs Postgres or Redis, which cannot be reached. UNAVAILABLE. Metadata: `store`."""
 ERROR_REASON_MODEL_UNAVAILABLE: ErrorReason.ValueType  # 101
-"""The model's endpoint failed in a way that may pass. UNAVAILABLE. Metadata: `message_id`."""
+"""The model's endpoint has failed for now. UNAVAILABLE. Metadata: `message_id`."""
 ERROR_REASON_MODEL_TIMEOUT: ErrorReason.ValueType  # 102
 """The model did not answer in time. DEADLINE_EXCEEDED. Metadata: `message_id`."""
 ERROR_REASON_MODEL_REJECTED: ErrorReason.ValueType  # 103
-"""The model refused the call for good, for example a bad key. FAILED_PRECONDITION. Metadata: `message_id`."""
+"""The model refused the call for good, for example because of a bad key. FAILED_PRECONDITION. Metadata: `message_id`."""
 ERROR_REASON_STILL_WORKING: ErrorReason.ValueType  # 104
-"""The answer is not ready before the call's deadline; the turn goes on, and the same idempotency key fetches its
-result. DEADLINE_EXCEEDED. Metadata: `message_id`.
+"""The answer was not ready at the call's deadline. The turn goes on, and the same idempotency key fetches its result.
+DEADLINE_EXCEEDED. Metadata: `message_id`.
 """
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 105
-"""The service is stopping; another replica takes the call. UNAVAILABLE."""
+"""The service is stopping; another replica will take the call. UNAVAILABLE."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 106
 """The call's deadline passed before the work was done. DEADLINE_EXCEEDED."""
 ERROR_REASON_READ_TOO_LONG: ErrorReason.ValueType  # 107
-"""A list or a count took too long and was stopped; narrow it down by its filters. DEADLINE_EXCEEDED."""
-ERROR_REASON_BUDGET_EXCEEDED: ErrorReason.ValueType  # 108
-"""A turn has used up the steps, tokens or money that one turn may use. FAILED_PRECONDITION. Metadata: `message_id`."""
+"""A list or a count took too long and was stopped; narrow it with filters. DEADLINE_EXCEEDED."""
 ERROR_REASON_UNREADABLE: ErrorReason.ValueType  # 119
-"""What is stored cannot be read: it is damaged, or a newer version wrote it. FAILED_PRECONDITION."""
+"""The stored data cannot be read, because it is damaged or a newer version wrote it. FAILED_PRECONDITION."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 120
-"""A fault of ours; the message has no details and the log has the trace id. INTERNAL."""
+"""The service has a fault. The message has no details; the log has the trace id. INTERNAL."""
 ERROR_REASON_INVALID_SIGNATURE: ErrorReason.ValueType  # 140
 """Over HTTP only: the webhook's secret or signature is missing or wrong. UNAUTHENTICATED."""
 ERROR_REASON_TOO_MANY_FAILURES: ErrorReason.ValueType  # 141
-"""Over HTTP only: this address has failed too often with unknown keys, wrong secrets or unknown channels;
-`Retry-After` says when it is heard again. RESOURCE_EXHAUSTED.
+"""Over HTTP only: the caller's address has tried too many unknown keys, wrong secrets or unknown channels.
+`Retry-After` says when to come back. RESOURCE_EXHAUSTED.
 """
 ERROR_REASON_ROUTE_NOT_FOUND: ErrorReason.ValueType  # 142
 """Over HTTP only: there is nothing at this path. NOT_FOUND."""
 ERROR_REASON_WRONG_HTTP_METHOD: ErrorReason.ValueType  # 143
-"""Over HTTP only: the path is there, and takes another method. UNIMPLEMENTED."""
+"""Over HTTP only: the path takes another method. UNIMPLEMENTED."""
 ERROR_REASON_INVALID_HTTP: ErrorReason.ValueType  # 144
-"""Over HTTP only: what came is not a request of HTTP/1.1. INVALID_ARGUMENT."""
+"""Over HTTP only: the bytes are not an HTTP/1.1 request. INVALID_ARGUMENT."""
 ERROR_REASON_HEADERS_TOO_LARGE: ErrorReason.ValueType  # 145
-"""Over HTTP only: the address and the headers are larger than the edge reads, or more than a hundred.
+"""Over HTTP only: the address and the headers are too large, or there are more than a hundred headers.
 INVALID_ARGUMENT.
 """
 ERROR_REASON_TOO_SLOW: ErrorReason.ValueType  # 146
-"""Over HTTP only: the headers or the body took too long to come. DEADLINE_EXCEEDED."""
+"""Over HTTP only: the headers or the body took too long to arrive. DEADLINE_EXCEEDED."""
 ERROR_REASON_CLIENT_GONE: ErrorReason.ValueType  # 147
-"""In traces of the edge only: the caller went away before its request was complete. CANCELLED."""
+"""Only in the edge's traces: the caller left before its request was complete. CANCELLED."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -25,62 +25,62 @@ class _WaitReason:
 class _WaitReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitReason.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     WAIT_REASON_UNSPECIFIED: _WaitReason.ValueType  # 0
-    """It waits for nothing."""
+    """It does not wait."""
     WAIT_REASON_QUEUED: _WaitReason.ValueType  # 1
-    """It is due, and no worker has taken it yet."""
+    """It is due, but no worker has taken it yet."""
     WAIT_REASON_BEHIND: _WaitReason.ValueType  # 2
-    """Earlier ones of its conversation come first; `ahead` says how many."""
+    """Earlier items of its conversation come first; `ahead` says how many."""
     WAIT_REASON_IN_PROGRESS: _WaitReason.ValueType  # 3
-    """A worker has it now."""
+    """A worker is working on it."""
     WAIT_REASON_BOT_DISABLED: _WaitReason.ValueType  # 4
     """Its bot is disabled."""
     WAIT_REASON_RETRY: _WaitReason.ValueType  # 5
-    """It failed and is tried again; `detail` is the last error."""
+    """It failed and will be tried again; `detail` is the last error."""
     WAIT_REASON_PUT_OFF: _WaitReason.ValueType  # 6
-    """Its bot waits for further messages of the person, to answer them together; or for a service, which `detail` tells."""
+    """Its bot waits for further messages, to answer all of them together, or for a service, which `detail` names."""
     WAIT_REASON_EFFECTS: _WaitReason.ValueType  # 7
-    """It is answered, but the answer cannot be carried out; `detail` says what is away."""
+    """It is answered, but the answer cannot be carried out yet; `detail` says what is away."""
     WAIT_REASON_CHANNEL_DISABLED: _WaitReason.ValueType  # 8
     """Its channel is disabled."""
     WAIT_REASON_CHANNEL_BROKEN: _WaitReason.ValueType  # 9
-    """Its channel is broken: the provider refuses it, as `detail` says. Enabling the channel tries again."""
+    """Its channel is broken, because the provider refuses it; `detail` says why. Enabling the channel tries again."""
     WAIT_REASON_RATE: _WaitReason.ValueType  # 10
     """The provider's rate allows no more calls for now."""
     WAIT_REASON_BREAKER: _WaitReason.ValueType  # 11
-    """Calls of its channel failed one after the other, or the provider asked for a pause."""
+    """Calls on its channel have failed repeatedly, or the provider has asked for a pause."""
 
 class WaitReason(_WaitReason, metaclass=_WaitReasonEnumTypeWrapper):
     """What a message or a reply waits for."""
 
 WAIT_REASON_UNSPECIFIED: WaitReason.ValueType  # 0
-"""It waits for nothing."""
+"""It does not wait."""
 WAIT_REASON_QUEUED: WaitReason.ValueType  # 1
-"""It is due, and no worker has taken it yet."""
+"""It is due, but no worker has taken it yet."""
 WAIT_REASON_BEHIND: WaitReason.ValueType  # 2
-"""Earlier ones of its conversation come first; `ahead` says how many."""
+"""Earlier items of its conversation come first; `ahead` says how many."""
 WAIT_REASON_IN_PROGRESS: WaitReason.ValueType  # 3
-"""A worker has it now."""
+"""A worker is working on it."""
 WAIT_REASON_BOT_DISABLED: WaitReason.ValueType  # 4
 """Its bot is disabled."""
 WAIT_REASON_RETRY: WaitReason.ValueType  # 5
-"""It failed and is tried again; `detail` is the last error."""
+"""It failed and will be tried again; `detail` is the last error."""
 WAIT_REASON_PUT_OFF: WaitReason.ValueType  # 6
-"""Its bot waits for further messages of the person, to answer them together; or for a service, which `detail` tells."""
+"""Its bot waits for further messages, to answer all of them together, or for a service, which `detail` names."""
 WAIT_REASON_EFFECTS: WaitReason.ValueType  # 7
-"""It is answered, but the answer cannot be carried out; `detail` says what is away."""
+"""It is answered, but the answer cannot be carried out yet; `detail` says what is away."""
 WAIT_REASON_CHANNEL_DISABLED: WaitReason.ValueType  # 8
 """Its channel is disabled."""
 WAIT_REASON_CHANNEL_BROKEN: WaitReason.ValueType  # 9
-"""Its channel is broken: the provider refuses it, as `detail` says. Enabling the channel tries again."""
+"""Its channel is broken, because the provider refuses it; `detail` says why. Enabling the channel tries again."""
 WAIT_REASON_RATE: WaitReason.ValueType  # 10
 """The provider's rate allows no more calls for now."""
 WAIT_REASON_BREAKER: WaitReason.ValueType  # 11
-"""Calls of its channel failed one after the other, or the provider asked for a pause."""
+"""Calls on its channel have failed repeatedly, or the provider has asked for a pause."""
 Global___WaitReason: _TypeAlias = WaitReason  # noqa: Y015
 
 @_typing.final
 class Waiting(_message.Message):
-    """Why something waits, as far as the service that was asked knows."""
+    """Why something waits, as far as the service knows."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -89,14 +89,14 @@ class Waiting(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     AHEAD_FIELD_NUMBER: _builtins.int
     reason: Global___WaitReason.ValueType
-    """What for."""
+    """What it waits for."""
     detail: _builtins.str
-    """More for a person to read, for example the last error; may be empty."""
+    """Details for a person, such as the last error; may be empty."""
     ahead: _builtins.int
-    """How many of its conversation come first."""
+    """How many earlier items of its conversation come first."""
     @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
-        """Until when at most, unless something changes; absent when nobody knows."""
+        """The latest time at which the wait ends, unless something changes; absent if nobody knows."""
 
     def __init__(
         self,

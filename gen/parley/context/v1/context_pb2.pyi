@@ -33,29 +33,29 @@ class _Namespace:
 class _NamespaceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Namespace.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     NAMESPACE_UNSPECIFIED: _Namespace.ValueType  # 0
-    """Not a namespace."""
+    """Never a namespace."""
     NAMESPACE_CLIENT: _Namespace.ValueType  # 1
-    """Who the contact is: name, phone, language. Contact, 24 hours."""
+    """Who the contact is: name, phone, language. Belongs to the contact; kept for 24 hours."""
     NAMESPACE_DIALOG: _Namespace.ValueType  # 2
-    """Where the dialog stands: flow, step, slots, selection. Conversation, 30 days."""
+    """The state of the dialog: flow, step, slots. Belongs to the conversation; kept for 30 days."""
     NAMESPACE_MESSAGES: _Namespace.ValueType  # 3
-    """The last messages of both sides. Conversation, 24 hours."""
+    """The last messages of both sides. Belongs to the conversation; kept for 24 hours."""
     NAMESPACE_PREFERENCES: _Namespace.ValueType  # 4
-    """What the contact likes. Contact, 1 year."""
+    """What the contact likes. Belongs to the contact; kept for 1 year."""
 
 class Namespace(_Namespace, metaclass=_NamespaceEnumTypeWrapper):
-    """The namespaces."""
+    """The kinds of remembered data."""
 
 NAMESPACE_UNSPECIFIED: Namespace.ValueType  # 0
-"""Not a namespace."""
+"""Never a namespace."""
 NAMESPACE_CLIENT: Namespace.ValueType  # 1
-"""Who the contact is: name, phone, language. Contact, 24 hours."""
+"""Who the contact is: name, phone, language. Belongs to the contact; kept for 24 hours."""
 NAMESPACE_DIALOG: Namespace.ValueType  # 2
-"""Where the dialog stands: flow, step, slots, selection. Conversation, 30 days."""
+"""The state of the dialog: flow, step, slots. Belongs to the conversation; kept for 30 days."""
 NAMESPACE_MESSAGES: Namespace.ValueType  # 3
-"""The last messages of both sides. Conversation, 24 hours."""
+"""The last messages of both sides. Belongs to the conversation; kept for 24 hours."""
 NAMESPACE_PREFERENCES: Namespace.ValueType  # 4
-"""What the contact likes. Contact, 1 year."""
+"""What the contact likes. Belongs to the contact; kept for 1 year."""
 Global___Namespace: _TypeAlias = Namespace  # noqa: Y015
 
 class _Role:
@@ -65,7 +65,7 @@ class _Role:
 class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ROLE_UNSPECIFIED: _Role.ValueType  # 0
-    """Not a role."""
+    """Never a role."""
     ROLE_USER: _Role.ValueType  # 1
     """The person."""
     ROLE_ASSISTANT: _Role.ValueType  # 2
@@ -75,7 +75,7 @@ class Role(_Role, metaclass=_RoleEnumTypeWrapper):
     """Who spoke."""
 
 ROLE_UNSPECIFIED: Role.ValueType  # 0
-"""Not a role."""
+"""Never a role."""
 ROLE_USER: Role.ValueType  # 1
 """The person."""
 ROLE_ASSISTANT: Role.ValueType  # 2
@@ -91,19 +91,19 @@ class _CacheLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CacheLevel
     CACHE_LEVEL_UNSPECIFIED: _CacheLevel.ValueType  # 0
     """Unknown."""
     CACHE_LEVEL_MEMORY: _CacheLevel.ValueType  # 1
-    """Memory of the process."""
+    """The memory of the process."""
     CACHE_LEVEL_REDIS: _CacheLevel.ValueType  # 2
     """Redis."""
     CACHE_LEVEL_POSTGRES: _CacheLevel.ValueType  # 3
     """Postgres."""
 
 class CacheLevel(_CacheLevel, metaclass=_CacheLevelEnumTypeWrapper):
-    """Where a read was answered from."""
+    """Which level answered a read."""
 
 CACHE_LEVEL_UNSPECIFIED: CacheLevel.ValueType  # 0
 """Unknown."""
 CACHE_LEVEL_MEMORY: CacheLevel.ValueType  # 1
-"""Memory of the process."""
+"""The memory of the process."""
 CACHE_LEVEL_REDIS: CacheLevel.ValueType  # 2
 """Redis."""
 CACHE_LEVEL_POSTGRES: CacheLevel.ValueType  # 3
@@ -120,11 +120,11 @@ class ClientData(_message.Message):
     PHONE_FIELD_NUMBER: _builtins.int
     LOCALE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Display name."""
+    """The display name."""
     phone: _builtins.str
-    """Phone in E.164; empty when unknown."""
+    """The phone number in E.164; empty if unknown."""
     locale: _builtins.str
-    """BCP 47 language tag; empty when unknown."""
+    """The BCP 47 language tag; empty if unknown."""
     def __init__(
         self,
         *,
@@ -142,7 +142,7 @@ Global___ClientData: _TypeAlias = ClientData  # noqa: Y015
 
 @_typing.final
 class DialogData(_message.Message):
-    """Where a dialog stands."""
+    """The state of a dialog."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -154,19 +154,19 @@ class DialogData(_message.Message):
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     THREAD_ID_FIELD_NUMBER: _builtins.int
     flow: _builtins.str
-    """Name of the flow that the slots belong to, for example `water-order`."""
+    """The flow that the slots belong to, for example `water-order`."""
     flow_version: _builtins.str
-    """Version of the flow that wrote the slots."""
+    """The version of the flow that wrote the slots."""
     step: _builtins.str
-    """Step of the flow, for example `waiting_phone`; empty before the first one."""
+    """The flow's step, for example `waiting_phone`; empty before the first one."""
     message_count: _builtins.int
-    """Messages of the person in this dialog so far."""
+    """How many messages the person has written in this dialog."""
     thread_id: _builtins.str
-    """Thread of an assistant's conversation; a new one after `/refresh`."""
+    """The thread of an assistant's conversation. `/refresh` begins a new one."""
     @_builtins.property
     def slots(self) -> _struct_pb2.Struct:
-        """The flow's own slots, by name; at most 2,000 values in 16 levels. Their number is bounded beside the rules here,
-        which have nothing to say of a free-form struct and would walk all of it.
+        """The flow's own slots by name: at most 2,000 values in 16 levels. The service checks this bound itself, because
+        field rules cannot express it for a free-form struct and would walk all of it.
         """
 
     @_builtins.property
@@ -207,7 +207,7 @@ class HistoryEntry(_message.Message):
     """What was said."""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp:
-        """When."""
+        """When it was said."""
 
     def __init__(
         self,
@@ -233,7 +233,7 @@ class MessagesData(_message.Message):
     ENTRIES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___HistoryEntry]:
-        """The entries; the service keeps the newest 50."""
+        """The entries. The service keeps the newest 50."""
 
     def __init__(
         self,
@@ -294,7 +294,7 @@ Global___PreferencesData: _TypeAlias = PreferencesData  # noqa: Y015
 
 @_typing.final
 class Snapshot(_message.Message):
-    """All that is known. An absent namespace is empty or has expired."""
+    """Everything that is known. An absent namespace is empty or has expired."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -349,10 +349,10 @@ class GetContextRequest(_message.Message):
     conversation_id: _builtins.str
     """The conversation; a UUID."""
     min_version: _builtins.int
-    """The answer holds at least this conversation version; a level that holds less is a miss. 0 asks for any."""
+    """The oldest acceptable version of the conversation. A cache level with an older one is a miss. 0 accepts any."""
     @_builtins.property
     def sender(self) -> _identity_pb2.Sender:
-        """The person. Without it the conversation must exist already, or the answer is empty and has no contact."""
+        """The person. If it is absent and the conversation is unknown, the answer is empty and has no contact."""
 
     def __init__(
         self,
@@ -383,21 +383,21 @@ class GetContextResponse(_message.Message):
     CONTACT_VERSION_FIELD_NUMBER: _builtins.int
     EXPIRES_IN_FIELD_NUMBER: _builtins.int
     contact_id: _builtins.str
-    """The contact; a UUID, empty when no sender was given and the conversation is unknown."""
+    """The contact, a UUID; empty if no sender was given and the conversation is unknown."""
     version: _builtins.int
-    """Version of the conversation's namespaces; 0 when nothing was ever saved."""
+    """The version of the conversation's namespaces; 0 if nothing was ever saved."""
     level: Global___CacheLevel.ValueType
-    """Where the conversation's part was answered from."""
+    """Which level answered for the conversation."""
     contact_version: _builtins.int
-    """Version of the contact's namespaces; 0 when nothing was ever saved."""
+    """The version of the contact's namespaces; 0 if nothing was ever saved."""
     @_builtins.property
     def snapshot(self) -> Global___Snapshot:
         """What is known."""
 
     @_builtins.property
     def expires_in(self) -> _duration_pb2.Duration:
-        """Time until the first of the namespaces in the answer expires. Whoever keeps the answer keeps it no longer. Empty
-        when the answer has no namespace.
+        """The time until the first namespace in the answer expires. Do not keep the answer for longer. Absent if the answer
+        has no namespace.
         """
 
     def __init__(
@@ -440,17 +440,17 @@ class SaveContextRequest(_message.Message):
     contact_id: _builtins.str
     """The contact, as GetContext returned it; a UUID."""
     request_id: _builtins.str
-    """Makes the save happen once, for example `{turn_id}/{index}`."""
+    """Chosen by the caller, for example `{turn_id}/{index}`. A repeated save with the same id takes effect once."""
     expected_version: _builtins.int
-    """When set, the save fails with VERSION_MISMATCH unless the conversation has this version."""
+    """If set, the save fails with VERSION_MISMATCH unless the conversation has this version."""
     @_builtins.property
     def changes(self) -> Global___Snapshot:
-        """New values of the fields that `update_mask` names."""
+        """The new values of the fields that `update_mask` names."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Paths into `changes`, for example `dialog` or `client.name`. A named field that `changes` lacks is cleared.
-        `messages` replaces the history; to add to it use `append_messages`.
+        """Paths into `changes`, for example `dialog` or `client.name`. A field that is named here but absent from `changes`
+        is cleared. `messages` replaces the history; `append_messages` adds to it.
         """
 
     @_builtins.property
@@ -459,7 +459,7 @@ class SaveContextRequest(_message.Message):
 
     @_builtins.property
     def dialog_ttl(self) -> _duration_pb2.Duration:
-        """How long the dialog namespace is kept from now; the tenant's setting when absent."""
+        """How long the dialog namespace is kept from now; absent for the service's setting."""
 
     def __init__(
         self,
@@ -496,11 +496,11 @@ class SaveContextResponse(_message.Message):
     version: _builtins.int
     """The conversation's version after this save."""
     replayed: _builtins.bool
-    """True when the request id had been saved before, and nothing was done now."""
+    """True if the request id was used before and nothing was saved now."""
     @_builtins.property
     def expires_in(self) -> _duration_pb2.Duration:
-        """Time until the first of the conversation's namespaces expires, as they are after this save; empty when there is
-        none, or when the save was replayed.
+        """The time until the first of the conversation's namespaces expires, as of this save. Absent if there is none, or if
+        the save was replayed.
         """
 
     def __init__(
@@ -526,7 +526,7 @@ class BatchGetContextRequest(_message.Message):
 
     @_typing.final
     class Item(_message.Message):
-        """One call."""
+        """One call of the batch."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -534,7 +534,7 @@ class BatchGetContextRequest(_message.Message):
         CONTEXT_FIELD_NUMBER: _builtins.int
         @_builtins.property
         def request(self) -> Global___GetContextRequest:
-            """The call's request; checked item by item."""
+            """The call's request. Items are checked one by one, so that an invalid one fails alone."""
 
         @_builtins.property
         def context(self) -> _batch_pb2.ItemContext:
@@ -578,7 +578,7 @@ class BatchGetContextResponse(_message.Message):
 
     @_typing.final
     class Result(_message.Message):
-        """What became of one call."""
+        """The result of one call."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -586,11 +586,11 @@ class BatchGetContextResponse(_message.Message):
         ERROR_FIELD_NUMBER: _builtins.int
         @_builtins.property
         def response(self) -> Global___GetContextResponse:
-            """It worked."""
+            """What the call returned."""
 
         @_builtins.property
         def error(self) -> _status_pb2.Status:
-            """It failed."""
+            """Why the call failed."""
 
         def __init__(
             self,
@@ -609,7 +609,7 @@ class BatchGetContextResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchGetContextResponse.Result]:
-        """As many as items, in their order."""
+        """One result per item, in the order of the items."""
 
     def __init__(
         self,
@@ -632,7 +632,7 @@ class BatchSaveContextRequest(_message.Message):
 
     @_typing.final
     class Item(_message.Message):
-        """One call."""
+        """One call of the batch."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -640,7 +640,7 @@ class BatchSaveContextRequest(_message.Message):
         CONTEXT_FIELD_NUMBER: _builtins.int
         @_builtins.property
         def request(self) -> Global___SaveContextRequest:
-            """The call's request; checked item by item."""
+            """The call's request. Items are checked one by one, so that an invalid one fails alone."""
 
         @_builtins.property
         def context(self) -> _batch_pb2.ItemContext:
@@ -684,7 +684,7 @@ class BatchSaveContextResponse(_message.Message):
 
     @_typing.final
     class Result(_message.Message):
-        """What became of one call."""
+        """The result of one call."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -692,11 +692,11 @@ class BatchSaveContextResponse(_message.Message):
         ERROR_FIELD_NUMBER: _builtins.int
         @_builtins.property
         def response(self) -> Global___SaveContextResponse:
-            """It worked."""
+            """What the call returned."""
 
         @_builtins.property
         def error(self) -> _status_pb2.Status:
-            """It failed."""
+            """Why the call failed."""
 
         def __init__(
             self,
@@ -715,7 +715,7 @@ class BatchSaveContextResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchSaveContextResponse.Result]:
-        """As many as items, in their order."""
+        """One result per item, in the order of the items."""
 
     def __init__(
         self,
@@ -744,7 +744,7 @@ class InvalidateContextRequest(_message.Message):
     conversation_id: _builtins.str
     """The conversation; a UUID."""
     request_id: _builtins.str
-    """Makes the call safe to repeat."""
+    """Chosen by the caller; a repeated call with the same id takes effect once."""
     def __init__(
         self,
         *,
@@ -811,14 +811,14 @@ class GetStatsResponse(_message.Message):
         MISSES_FIELD_NUMBER: _builtins.int
         UNREADABLE_FIELD_NUMBER: _builtins.int
         level: Global___CacheLevel.ValueType
-        """Which."""
+        """The level."""
         hits: _builtins.int
-        """Reads answered."""
+        """How many reads it answered."""
         misses: _builtins.int
-        """Reads passed on."""
+        """How many reads it passed on."""
         unreadable: _builtins.int
-        """Values that were there and could not be opened: changed, sealed with a key that is not known, or foreign. Each is
-        a miss as well, and is replaced.
+        """How many values could not be opened, because they were changed, foreign, or sealed with an unknown key. Each also
+        counts as a miss and is replaced.
         """
         def __init__(
             self,
@@ -841,15 +841,15 @@ class GetStatsResponse(_message.Message):
     SAVE_P50_MICROS_FIELD_NUMBER: _builtins.int
     SAVE_P99_MICROS_FIELD_NUMBER: _builtins.int
     memory_entries: _builtins.int
-    """Entries in memory now."""
+    """How many entries are in memory now."""
     read_p50_micros: _builtins.int
-    """Median time of a read, in microseconds, over the last 1,000."""
+    """The median time of the last 1,000 reads, in microseconds."""
     read_p99_micros: _builtins.int
-    """99th percentile of the time of a read, in microseconds, over the last 1,000."""
+    """The 99th percentile of the last 1,000 reads, in microseconds."""
     save_p50_micros: _builtins.int
-    """Median time of a save, in microseconds, over the last 1,000."""
+    """The median time of the last 1,000 saves, in microseconds."""
     save_p99_micros: _builtins.int
-    """99th percentile of the time of a save, in microseconds, over the last 1,000."""
+    """The 99th percentile of the last 1,000 saves, in microseconds."""
     @_builtins.property
     def levels(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetStatsResponse.Level]:
         """The levels."""

@@ -74,42 +74,42 @@ class ContextServiceServicer:
     """
 
     def GetContext(self, request, context):
-        """Returns what is known of a conversation and its contact. A contact seen for the first time is created.
+        """Returns what is known about a conversation and its contact. Creates a contact that is new.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetContext(self, request, context):
-        """GetContext for many conversations; a result per item, in the order of the items.
+        """Reads many contexts and returns one result per item, in order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SaveContext(self, request, context):
-        """Saves changes to several namespaces at once: all or nothing, once per request id.
+        """Saves changes to several namespaces, all of them or none, once per request id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchSaveContext(self, request, context):
-        """SaveContext for many conversations; a result per item, in the order of the items. Items are independent.
+        """Saves many contexts and returns one result per item, in order. The items are independent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def InvalidateContext(self, request, context):
-        """Drops a conversation's entries from memory, in every process, and from Redis. Postgres keeps what it has.
+        """Drops a conversation's entries from Redis and from the memory of every process. Postgres keeps them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetStats(self, request, context):
-        """Returns hits and misses per level and load and save times of this process since it started.
+        """Returns hits and misses per cache level, and times of loads and saves, since this process started.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -19,17 +19,17 @@ class ContextServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetContext: _aio.UnaryUnaryMultiCallable[_context_pb2.GetContextRequest, _context_pb2.GetContextResponse]
-    """Returns what is known of a conversation and its contact. A contact seen for the first time is created."""
+    """Returns what is known about a conversation and its contact. Creates a contact that is new."""
     BatchGetContext: _aio.UnaryUnaryMultiCallable[_context_pb2.BatchGetContextRequest, _context_pb2.BatchGetContextResponse]
-    """GetContext for many conversations; a result per item, in the order of the items."""
+    """Reads many contexts and returns one result per item, in order."""
     SaveContext: _aio.UnaryUnaryMultiCallable[_context_pb2.SaveContextRequest, _context_pb2.SaveContextResponse]
-    """Saves changes to several namespaces at once: all or nothing, once per request id."""
+    """Saves changes to several namespaces, all of them or none, once per request id."""
     BatchSaveContext: _aio.UnaryUnaryMultiCallable[_context_pb2.BatchSaveContextRequest, _context_pb2.BatchSaveContextResponse]
-    """SaveContext for many conversations; a result per item, in the order of the items. Items are independent."""
+    """Saves many contexts and returns one result per item, in order. The items are independent."""
     InvalidateContext: _aio.UnaryUnaryMultiCallable[_context_pb2.InvalidateContextRequest, _context_pb2.InvalidateContextResponse]
-    """Drops a conversation's entries from memory, in every process, and from Redis. Postgres keeps what it has."""
+    """Drops a conversation's entries from Redis and from the memory of every process. Postgres keeps them."""
     GetStats: _aio.UnaryUnaryMultiCallable[_context_pb2.GetStatsRequest, _context_pb2.GetStatsResponse]
-    """Returns hits and misses per level and load and save times of this process since it started."""
+    """Returns hits and misses per cache level, and times of loads and saves, since this process started."""
 
 class ContextServiceServicer(metaclass=_abc_1.ABCMeta):
     """Remembers: contacts with their identities, and the namespaces of contacts and conversations. Reads go through
@@ -42,7 +42,7 @@ class ContextServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _context_pb2.GetContextRequest,
         context: _aio.ServicerContext[_context_pb2.GetContextRequest, _abc.Awaitable[_context_pb2.GetContextResponse]],
     ) -> _abc.Awaitable[_context_pb2.GetContextResponse]:
-        """Returns what is known of a conversation and its contact. A contact seen for the first time is created."""
+        """Returns what is known about a conversation and its contact. Creates a contact that is new."""
 
     @_abc_1.abstractmethod
     def BatchGetContext(
@@ -50,7 +50,7 @@ class ContextServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _context_pb2.BatchGetContextRequest,
         context: _aio.ServicerContext[_context_pb2.BatchGetContextRequest, _abc.Awaitable[_context_pb2.BatchGetContextResponse]],
     ) -> _abc.Awaitable[_context_pb2.BatchGetContextResponse]:
-        """GetContext for many conversations; a result per item, in the order of the items."""
+        """Reads many contexts and returns one result per item, in order."""
 
     @_abc_1.abstractmethod
     def SaveContext(
@@ -58,7 +58,7 @@ class ContextServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _context_pb2.SaveContextRequest,
         context: _aio.ServicerContext[_context_pb2.SaveContextRequest, _abc.Awaitable[_context_pb2.SaveContextResponse]],
     ) -> _abc.Awaitable[_context_pb2.SaveContextResponse]:
-        """Saves changes to several namespaces at once: all or nothing, once per request id."""
+        """Saves changes to several namespaces, all of them or none, once per request id."""
 
     @_abc_1.abstractmethod
     def BatchSaveContext(
@@ -66,7 +66,7 @@ class ContextServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _context_pb2.BatchSaveContextRequest,
         context: _aio.ServicerContext[_context_pb2.BatchSaveContextRequest, _abc.Awaitable[_context_pb2.BatchSaveContextResponse]],
     ) -> _abc.Awaitable[_context_pb2.BatchSaveContextResponse]:
-        """SaveContext for many conversations; a result per item, in the order of the items. Items are independent."""
+        """Saves many contexts and returns one result per item, in order. The items are independent."""
 
     @_abc_1.abstractmethod
     def InvalidateContext(
@@ -74,7 +74,7 @@ class ContextServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _context_pb2.InvalidateContextRequest,
         context: _aio.ServicerContext[_context_pb2.InvalidateContextRequest, _abc.Awaitable[_context_pb2.InvalidateContextResponse]],
     ) -> _abc.Awaitable[_context_pb2.InvalidateContextResponse]:
-        """Drops a conversation's entries from memory, in every process, and from Redis. Postgres keeps what it has."""
+        """Drops a conversation's entries from Redis and from the memory of every process. Postgres keeps them."""
 
     @_abc_1.abstractmethod
     def GetStats(
@@ -82,6 +82,6 @@ class ContextServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _context_pb2.GetStatsRequest,
         context: _aio.ServicerContext[_context_pb2.GetStatsRequest, _abc.Awaitable[_context_pb2.GetStatsResponse]],
     ) -> _abc.Awaitable[_context_pb2.GetStatsResponse]:
-        """Returns hits and misses per level and load and save times of this process since it started."""
+        """Returns hits and misses per cache level, and times of loads and saves, since this process started."""
 
 def add_ContextServiceServicer_to_server(servicer: ContextServiceServicer, server: _aio.Server) -> None: ...

@@ -32,33 +32,33 @@ class _PartState:
 class _PartStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PartState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PART_STATE_UNSPECIFIED: _PartState.ValueType  # 0
-    """Not a state."""
+    """Never a state."""
     PART_STATE_PENDING: _PartState.ValueType  # 1
-    """Waits to be sent, or to be sent again."""
+    """It waits to be sent, or to be sent again."""
     PART_STATE_STARTED: _PartState.ValueType  # 2
-    """A call to the provider is under way."""
+    """A call to the provider is running."""
     PART_STATE_SENT: _PartState.ValueType  # 3
-    """The provider took it."""
+    """The provider accepted it."""
     PART_STATE_UNKNOWN: _PartState.ValueType  # 4
-    """The call left, and its outcome is not known."""
+    """The call left, but its outcome is unknown."""
     PART_STATE_DEAD: _PartState.ValueType  # 5
-    """Given up."""
+    """It was given up."""
 
 class PartState(_PartState, metaclass=_PartStateEnumTypeWrapper):
-    """Where a part of a delivery stands."""
+    """The states of a part of a delivery."""
 
 PART_STATE_UNSPECIFIED: PartState.ValueType  # 0
-"""Not a state."""
+"""Never a state."""
 PART_STATE_PENDING: PartState.ValueType  # 1
-"""Waits to be sent, or to be sent again."""
+"""It waits to be sent, or to be sent again."""
 PART_STATE_STARTED: PartState.ValueType  # 2
-"""A call to the provider is under way."""
+"""A call to the provider is running."""
 PART_STATE_SENT: PartState.ValueType  # 3
-"""The provider took it."""
+"""The provider accepted it."""
 PART_STATE_UNKNOWN: PartState.ValueType  # 4
-"""The call left, and its outcome is not known."""
+"""The call left, but its outcome is unknown."""
 PART_STATE_DEAD: PartState.ValueType  # 5
-"""Given up."""
+"""It was given up."""
 Global___PartState: _TypeAlias = PartState  # noqa: Y015
 
 class _FailureKind:
@@ -68,29 +68,29 @@ class _FailureKind:
 class _FailureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     FAILURE_KIND_UNSPECIFIED: _FailureKind.ValueType  # 0
-    """Nothing."""
+    """It did not fail."""
     FAILURE_KIND_RETRYABLE: _FailureKind.ValueType  # 1
-    """May pass: 429, 5xx, no connection, timeout before the request left."""
+    """A failure that may pass: 429, 5xx, no connection, or a timeout before the request left."""
     FAILURE_KIND_FATAL: _FailureKind.ValueType  # 2
-    """The channel is broken: 401, 403. Operators are alerted, and the channel stops."""
+    """The provider refuses the channel (401, 403). Operators are alerted and the channel stops."""
     FAILURE_KIND_TERMINAL: _FailureKind.ValueType  # 3
     """This message can never be sent."""
     FAILURE_KIND_UNKNOWN_OUTCOME: _FailureKind.ValueType  # 4
-    """The request left, and no answer came: it may have been sent."""
+    """The request left but no answer came. The message may have been sent."""
 
 class FailureKind(_FailureKind, metaclass=_FailureKindEnumTypeWrapper):
-    """What went wrong with an attempt."""
+    """Why an attempt failed."""
 
 FAILURE_KIND_UNSPECIFIED: FailureKind.ValueType  # 0
-"""Nothing."""
+"""It did not fail."""
 FAILURE_KIND_RETRYABLE: FailureKind.ValueType  # 1
-"""May pass: 429, 5xx, no connection, timeout before the request left."""
+"""A failure that may pass: 429, 5xx, no connection, or a timeout before the request left."""
 FAILURE_KIND_FATAL: FailureKind.ValueType  # 2
-"""The channel is broken: 401, 403. Operators are alerted, and the channel stops."""
+"""The provider refuses the channel (401, 403). Operators are alerted and the channel stops."""
 FAILURE_KIND_TERMINAL: FailureKind.ValueType  # 3
 """This message can never be sent."""
 FAILURE_KIND_UNKNOWN_OUTCOME: FailureKind.ValueType  # 4
-"""The request left, and no answer came: it may have been sent."""
+"""The request left but no answer came. The message may have been sent."""
 Global___FailureKind: _TypeAlias = FailureKind  # noqa: Y015
 
 class _ProviderStatus:
@@ -100,9 +100,9 @@ class _ProviderStatus:
 class _ProviderStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ProviderStatus.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PROVIDER_STATUS_UNSPECIFIED: _ProviderStatus.ValueType  # 0
-    """Not a status."""
+    """Never a status."""
     PROVIDER_STATUS_SENT: _ProviderStatus.ValueType  # 1
-    """The provider sent it on."""
+    """The provider has sent it on."""
     PROVIDER_STATUS_DELIVERED: _ProviderStatus.ValueType  # 2
     """It reached the device."""
     PROVIDER_STATUS_READ: _ProviderStatus.ValueType  # 3
@@ -110,15 +110,15 @@ class _ProviderStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Provid
     PROVIDER_STATUS_FAILED: _ProviderStatus.ValueType  # 4
     """It could not be sent."""
     PROVIDER_STATUS_UNKNOWN: _ProviderStatus.ValueType  # 5
-    """Something in a word that this version does not know; the word stands in `word`. It changes nothing."""
+    """A status that this version does not know; `word` has the provider's word for it. It changes nothing."""
 
 class ProviderStatus(_ProviderStatus, metaclass=_ProviderStatusEnumTypeWrapper):
-    """What a provider says of a sent message."""
+    """What a provider reports about a sent message."""
 
 PROVIDER_STATUS_UNSPECIFIED: ProviderStatus.ValueType  # 0
-"""Not a status."""
+"""Never a status."""
 PROVIDER_STATUS_SENT: ProviderStatus.ValueType  # 1
-"""The provider sent it on."""
+"""The provider has sent it on."""
 PROVIDER_STATUS_DELIVERED: ProviderStatus.ValueType  # 2
 """It reached the device."""
 PROVIDER_STATUS_READ: ProviderStatus.ValueType  # 3
@@ -126,12 +126,12 @@ PROVIDER_STATUS_READ: ProviderStatus.ValueType  # 3
 PROVIDER_STATUS_FAILED: ProviderStatus.ValueType  # 4
 """It could not be sent."""
 PROVIDER_STATUS_UNKNOWN: ProviderStatus.ValueType  # 5
-"""Something in a word that this version does not know; the word stands in `word`. It changes nothing."""
+"""A status that this version does not know; `word` has the provider's word for it. It changes nothing."""
 Global___ProviderStatus: _TypeAlias = ProviderStatus  # noqa: Y015
 
 @_typing.final
 class Attempt(_message.Message):
-    """One try."""
+    """One try at sending a part."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -146,22 +146,24 @@ class Attempt(_message.Message):
     number: _builtins.int
     """Counts from 1."""
     http_status: _builtins.int
-    """The provider's HTTP status; 0 when there was none."""
+    """The provider's HTTP status; 0 if there was none."""
     failure: Global___FailureKind.ValueType
-    """What went wrong."""
+    """Why it failed."""
     error: _builtins.str
-    """The words that the provider has for errors, shortened; no message text, and no other part of its answer."""
+    """The error in the provider's words, shortened. It contains no message text and no other part of the provider's
+    answer.
+    """
     provider_message_id: _builtins.str
-    """What the provider calls the message that this attempt has made; empty when it was not said."""
+    """The provider's id for the message that this attempt sent; empty if the provider did not say."""
     status: Global___ProviderStatus.ValueType
-    """The furthest that the provider has reported of this attempt since; unspecified when it has said nothing."""
+    """The furthest status that the provider has reported for this attempt; unspecified if none."""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp:
         """When the call began."""
 
     @_builtins.property
     def ended_at(self) -> _timestamp_pb2.Timestamp:
-        """When it ended; absent while it runs, or when the process died."""
+        """When it ended; absent while it runs, or if the process died."""
 
     def __init__(
         self,
@@ -185,7 +187,7 @@ Global___Attempt: _TypeAlias = Attempt  # noqa: Y015
 
 @_typing.final
 class Part(_message.Message):
-    """One provider call's worth of a delivery."""
+    """As much of a delivery as one provider call carries."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -204,26 +206,26 @@ class Part(_message.Message):
     text: _builtins.str
     """The text of this part."""
     state: Global___PartState.ValueType
-    """Where it stands."""
+    """Its state."""
     provider_message_id: _builtins.str
-    """The provider's id of the sent message."""
+    """The provider's id for the sent message."""
     possibly_duplicate: _builtins.bool
-    """The person may have got it twice: it was tried again after an unknown outcome."""
+    """Whether the person may have got it twice, because it was tried again after an unknown outcome."""
     unknown_statuses: _builtins.int
-    """How often the provider has reported a status in a word that this version does not know. Such a word changes nothing."""
+    """How often the provider has reported a status that this version does not know. Such a status changes nothing."""
     last_unknown_status: _builtins.str
-    """The last such word."""
+    """The provider's word for the last such status."""
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
-        """Attempts made."""
+        """The attempts so far."""
 
     @_builtins.property
     def due_at(self) -> _timestamp_pb2.Timestamp:
-        """When it is tried next; absent when it is not."""
+        """When it is tried next; absent if it is not tried again."""
 
     @_builtins.property
     def sent_at(self) -> _timestamp_pb2.Timestamp:
-        """When the provider took it."""
+        """When the provider accepted it."""
 
     def __init__(
         self,
@@ -277,11 +279,11 @@ class Delivery(_message.Message):
     conversation_id: _builtins.str
     """The conversation; a UUID."""
     chat_id: _builtins.str
-    """The provider's id of the chat."""
+    """The provider's id for the chat."""
     request_id: _builtins.str
-    """What it was called for."""
+    """The request id of SendMessage."""
     message_id: _builtins.str
-    """The inbound message that it answers; empty when proactive."""
+    """The inbound message that it answers; empty if it is proactive."""
     trace_id: _builtins.str
     """The trace, as 32 hex digits."""
     @_builtins.property
@@ -302,15 +304,15 @@ class Delivery(_message.Message):
 
     @_builtins.property
     def delivered_at(self) -> _timestamp_pb2.Timestamp:
-        """When the provider said that it reached the device."""
+        """When it reached the device, according to the provider."""
 
     @_builtins.property
     def read_at(self) -> _timestamp_pb2.Timestamp:
-        """When the provider said that it was read."""
+        """When it was read, according to the provider."""
 
     @_builtins.property
     def waiting(self) -> _waiting_pb2.Waiting:
-        """Why what is left of it is not sent yet; absent once it is, or is given up."""
+        """Why its remaining parts are not sent yet; absent once they are sent or given up."""
 
     def __init__(
         self,
@@ -358,15 +360,15 @@ class SendMessageRequest(_message.Message):
     channel_id: _builtins.str
     """The channel."""
     conversation_id: _builtins.str
-    """The conversation; a UUID. Its deliveries go out in the order in which they were stored."""
+    """The conversation, a UUID. Its deliveries go out in the order in which they were stored."""
     chat_id: _builtins.str
-    """The provider's id of the chat."""
+    """The provider's id for the chat."""
     request_id: _builtins.str
-    """Makes the call happen once: `{turn_id}/{index}` for a reply."""
+    """Chosen by the caller; `{turn_id}/{index}` for a reply. A repeated call with the same id takes effect once."""
     message_id: _builtins.str
-    """The inbound message that it answers; empty when proactive."""
+    """The inbound message that it answers; empty if it is proactive."""
     reply_index: _builtins.int
-    """The turn's index of the reply."""
+    """The reply's index within its turn."""
     @_builtins.property
     def content(self) -> _content_pb2.OutboundContent:
         """What to send."""
@@ -400,9 +402,9 @@ class SendMessageResponse(_message.Message):
     DELIVERY_ID_FIELD_NUMBER: _builtins.int
     DUPLICATE_FIELD_NUMBER: _builtins.int
     delivery_id: _builtins.str
-    """The delivery; of a repeated request id, the first one's."""
+    """The delivery; for a repeated request id, the first one."""
     duplicate: _builtins.bool
-    """True when the request id had been seen before, and nothing was stored now."""
+    """True if the request id was used before and nothing was stored now."""
     def __init__(
         self,
         *,
@@ -425,7 +427,7 @@ class BatchSendMessageRequest(_message.Message):
 
     @_typing.final
     class Item(_message.Message):
-        """One call."""
+        """One call of the batch."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -433,7 +435,7 @@ class BatchSendMessageRequest(_message.Message):
         CONTEXT_FIELD_NUMBER: _builtins.int
         @_builtins.property
         def request(self) -> Global___SendMessageRequest:
-            """The call's request; checked item by item."""
+            """The call's request. Items are checked one by one, so that an invalid one fails alone."""
 
         @_builtins.property
         def context(self) -> _batch_pb2.ItemContext:
@@ -477,7 +479,7 @@ class BatchSendMessageResponse(_message.Message):
 
     @_typing.final
     class Result(_message.Message):
-        """What became of one call."""
+        """The result of one call."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -485,11 +487,11 @@ class BatchSendMessageResponse(_message.Message):
         ERROR_FIELD_NUMBER: _builtins.int
         @_builtins.property
         def response(self) -> Global___SendMessageResponse:
-            """It worked."""
+            """What the call returned."""
 
         @_builtins.property
         def error(self) -> _status_pb2.Status:
-            """It failed."""
+            """Why the call failed."""
 
         def __init__(
             self,
@@ -508,7 +510,7 @@ class BatchSendMessageResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchSendMessageResponse.Result]:
-        """As many as items, in their order."""
+        """One result per item, in the order of the items."""
 
     def __init__(
         self,
@@ -594,9 +596,9 @@ class ListDeliveriesRequest(_message.Message):
     part_state: Global___PartState.ValueType
     """Only those with a part in this state; unspecified for all."""
     page_size: _builtins.int
-    """How many at most; 0 means 50."""
+    """The largest number to return; 0 means 50."""
     page_token: _builtins.str
-    """From the page before."""
+    """`next_page_token` of the page before; empty for the first page."""
     def __init__(
         self,
         *,
@@ -624,10 +626,12 @@ class ListDeliveriesResponse(_message.Message):
     DELIVERIES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next page; empty on the last."""
+    """`page_token` for the next page; empty on the last page."""
     @_builtins.property
     def deliveries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Delivery]:
-        """The deliveries. A page may hold fewer than asked for, even none, when few of very many match."""
+        """The deliveries. A page may hold fewer than asked for, or none, if few of many rows match; continue while there is a
+        token.
+        """
 
     def __init__(
         self,
@@ -657,7 +661,7 @@ class RetryDeliveryRequest(_message.Message):
     delivery_id: _builtins.str
     """The delivery; at least one part is DEAD."""
     request_id: _builtins.str
-    """Makes the call safe to repeat."""
+    """Chosen by the caller; a repeated call with the same id takes effect once."""
     def __init__(
         self,
         *,
@@ -717,22 +721,25 @@ class ReportStatusRequest(_message.Message):
     channel_id: _builtins.str
     """The channel."""
     provider_message_id: _builtins.str
-    """The provider's id of the sent message. A status that comes before the send's own answer is kept and matched later."""
+    """The provider's id for the sent message. A status that arrives before the answer to our own call is kept and matched
+    later.
+    """
     status: Global___ProviderStatus.ValueType
-    """What it says."""
+    """What the provider reports."""
     error: _builtins.str
-    """The provider's words on a failure."""
+    """The provider's description of a failure; empty otherwise."""
     dedupe_key: _builtins.str
-    """Makes the call happen once, for example `wamid.X:delivered`."""
+    """Repeated calls with the same key take effect once; for example `wamid.X:delivered`."""
     external_id: _builtins.str
-    """Our own id of the attempt, when the provider gives it back: delivery, part (from 0), attempt (from 1), which resolves
-    a send whose answer never came. Without the attempt from messages of earlier versions; empty when it does not.
+    """Our own id for the attempt, if the provider returns it: delivery, part (from 0) and attempt (from 1). It resolves a
+    send whose answer never came. Messages of earlier versions lack the attempt. Empty if the provider does not return
+    it.
     """
     word: _builtins.str
-    """The provider's own word for a status that is UNKNOWN."""
+    """The provider's word for a status that is UNKNOWN; empty otherwise."""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp:
-        """When it came to be."""
+        """When it happened."""
 
     def __init__(
         self,
@@ -763,7 +770,7 @@ class ReportStatusResponse(_message.Message):
 
     DUPLICATE_FIELD_NUMBER: _builtins.int
     duplicate: _builtins.bool
-    """True when the key had been seen before."""
+    """True if the key was used before."""
     def __init__(
         self,
         *,
@@ -785,7 +792,7 @@ class GetQueueStatsRequest(_message.Message):
 
     TENANT_ID_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
-    """The tenant; empty for all of them, which only callers with a token for every tenant may ask."""
+    """The tenant; empty for all tenants, which needs a token for every tenant."""
     def __init__(
         self,
         *,
@@ -815,7 +822,7 @@ class GetQueueStatsResponse(_message.Message):
     waiting: _builtins.int
     """Parts that wait to be sent for the first time."""
     leased_lanes: _builtins.int
-    """Conversations that a worker has now."""
+    """Conversations that workers hold now."""
     retrying: _builtins.int
     """Parts that wait to be tried again."""
     unknown: _builtins.int
@@ -823,12 +830,12 @@ class GetQueueStatsResponse(_message.Message):
     dead: _builtins.int
     """Dead parts."""
     capped: _builtins.bool
-    """Whether counting stopped at its cap (10,000 rows, or the parts of 1,000 conversations): then there are at least so
-    many.
+    """Whether counting stopped at its cap (10,000 rows, or the parts of 1,000 conversations). Then the counts are lower
+    bounds.
     """
     @_builtins.property
     def oldest_waiting(self) -> _duration_pb2.Duration:
-        """Age of the oldest waiting part."""
+        """The age of the oldest waiting part."""
 
     def __init__(
         self,

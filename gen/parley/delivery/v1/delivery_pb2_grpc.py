@@ -77,14 +77,14 @@ class DeliveryServiceServicer:
     """
 
     def SendMessage(self, request, context):
-        """Stores a message in the outbox. Answered after commit; the sending follows.
+        """Stores a message in the outbox. Returns after the commit; sending follows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchSendMessage(self, request, context):
-        """SendMessage for many messages; a result per item, in the order of the items.
+        """Stores many messages and returns one result per item, in order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,14 +112,14 @@ class DeliveryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReportStatus(self, request, context):
-        """Takes in what a provider's status webhook says of a message that was sent.
+        """Records what a provider's webhook reports about a sent message.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetQueueStats(self, request, context):
-        """Returns how much waits, is under way, and is dead.
+        """Counts what waits, what is in work, and what is dead.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -17,9 +17,9 @@ class DeliveryServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SendMessage: _aio.UnaryUnaryMultiCallable[_delivery_pb2.SendMessageRequest, _delivery_pb2.SendMessageResponse]
-    """Stores a message in the outbox. Answered after commit; the sending follows."""
+    """Stores a message in the outbox. Returns after the commit; sending follows."""
     BatchSendMessage: _aio.UnaryUnaryMultiCallable[_delivery_pb2.BatchSendMessageRequest, _delivery_pb2.BatchSendMessageResponse]
-    """SendMessage for many messages; a result per item, in the order of the items."""
+    """Stores many messages and returns one result per item, in order."""
     GetDelivery: _aio.UnaryUnaryMultiCallable[_delivery_pb2.GetDeliveryRequest, _delivery_pb2.GetDeliveryResponse]
     """Returns one delivery with its parts and attempts."""
     ListDeliveries: _aio.UnaryUnaryMultiCallable[_delivery_pb2.ListDeliveriesRequest, _delivery_pb2.ListDeliveriesResponse]
@@ -27,9 +27,9 @@ class DeliveryServiceStub:
     RetryDelivery: _aio.UnaryUnaryMultiCallable[_delivery_pb2.RetryDeliveryRequest, _delivery_pb2.RetryDeliveryResponse]
     """Sends the dead parts of a delivery again."""
     ReportStatus: _aio.UnaryUnaryMultiCallable[_delivery_pb2.ReportStatusRequest, _delivery_pb2.ReportStatusResponse]
-    """Takes in what a provider's status webhook says of a message that was sent."""
+    """Records what a provider's webhook reports about a sent message."""
     GetQueueStats: _aio.UnaryUnaryMultiCallable[_delivery_pb2.GetQueueStatsRequest, _delivery_pb2.GetQueueStatsResponse]
-    """Returns how much waits, is under way, and is dead."""
+    """Counts what waits, what is in work, and what is dead."""
 
 class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Sends messages to people, durably, once per request id, in the order of each conversation."""
@@ -40,7 +40,7 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _delivery_pb2.SendMessageRequest,
         context: _aio.ServicerContext[_delivery_pb2.SendMessageRequest, _abc.Awaitable[_delivery_pb2.SendMessageResponse]],
     ) -> _abc.Awaitable[_delivery_pb2.SendMessageResponse]:
-        """Stores a message in the outbox. Answered after commit; the sending follows."""
+        """Stores a message in the outbox. Returns after the commit; sending follows."""
 
     @_abc_1.abstractmethod
     def BatchSendMessage(
@@ -48,7 +48,7 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _delivery_pb2.BatchSendMessageRequest,
         context: _aio.ServicerContext[_delivery_pb2.BatchSendMessageRequest, _abc.Awaitable[_delivery_pb2.BatchSendMessageResponse]],
     ) -> _abc.Awaitable[_delivery_pb2.BatchSendMessageResponse]:
-        """SendMessage for many messages; a result per item, in the order of the items."""
+        """Stores many messages and returns one result per item, in order."""
 
     @_abc_1.abstractmethod
     def GetDelivery(
@@ -80,7 +80,7 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _delivery_pb2.ReportStatusRequest,
         context: _aio.ServicerContext[_delivery_pb2.ReportStatusRequest, _abc.Awaitable[_delivery_pb2.ReportStatusResponse]],
     ) -> _abc.Awaitable[_delivery_pb2.ReportStatusResponse]:
-        """Takes in what a provider's status webhook says of a message that was sent."""
+        """Records what a provider's webhook reports about a sent message."""
 
     @_abc_1.abstractmethod
     def GetQueueStats(
@@ -88,6 +88,6 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _delivery_pb2.GetQueueStatsRequest,
         context: _aio.ServicerContext[_delivery_pb2.GetQueueStatsRequest, _abc.Awaitable[_delivery_pb2.GetQueueStatsResponse]],
     ) -> _abc.Awaitable[_delivery_pb2.GetQueueStatsResponse]:
-        """Returns how much waits, is under way, and is dead."""
+        """Counts what waits, what is in work, and what is dead."""
 
 def add_DeliveryServiceServicer_to_server(servicer: DeliveryServiceServicer, server: _aio.Server) -> None: ...

@@ -23,16 +23,16 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class FormFlow(_message.Message):
-    """Settings of a form flow: slots filled one after the other."""
+    """The settings of a form flow, which fills slots one after the other."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FORM_ID_FIELD_NUMBER: _builtins.int
     DEFINITION_YAML_FIELD_NUMBER: _builtins.int
     form_id: _builtins.str
-    """A form that comes with Parley, for example `water-order`."""
+    """A built-in form, for example `water-order`."""
     definition_yaml: _builtins.str
-    """A form of one's own, in YAML."""
+    """A form of the tenant's own, in YAML."""
     def __init__(
         self,
         *,
@@ -51,7 +51,7 @@ Global___FormFlow: _TypeAlias = FormFlow  # noqa: Y015
 
 @_typing.final
 class AssistantFlow(_message.Message):
-    """Settings of an assistant flow: a model that keeps to its subject."""
+    """The settings of an assistant flow, in which a model answers and keeps to its subject."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -61,16 +61,16 @@ class AssistantFlow(_message.Message):
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     system_prompt: _builtins.str
-    """What the model is told about its task."""
+    """The model's instructions."""
     model: _builtins.str
-    """The model's name, for example `gpt-5-mini`; the service's setting when empty."""
+    """The model's name, for example `gpt-5-mini`; empty for the service's default."""
     history_messages: _builtins.int
-    """How many of the last messages the model sees; 5 when absent."""
+    """How many of the last messages the model sees; 5 if absent."""
     max_output_tokens: _builtins.int
-    """The longest answer in tokens; 1,024 when 0."""
+    """The longest answer, in tokens; 0 means 1,024."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long one model call may take; 30 s when absent."""
+        """How long one model call may take; 30 s if absent."""
 
     def __init__(
         self,
@@ -120,29 +120,29 @@ class Bot(_message.Message):
     tenant_id: _builtins.str
     """The tenant."""
     bot_id: _builtins.str
-    """Short name, unique in the tenant."""
+    """A short name, unique within the tenant."""
     display_name: _builtins.str
-    """Name that people see."""
+    """The name that people see."""
     locale: _builtins.str
-    """Language of the bot's texts, for example `ru` or `en`."""
+    """The language of the bot's texts, for example `ru` or `en`."""
     start_message: _builtins.str
-    """Answer to `/start`; the flow's own greeting when empty."""
+    """The answer to `/start`; empty for the flow's own greeting."""
     help_message: _builtins.str
-    """Answer to `/help`; a general one in the bot's language when empty."""
+    """The answer to `/help`; empty for a general one in the bot's language."""
     error_message: _builtins.str
-    """What a person gets when a turn fails for good; a general one in the bot's language when empty."""
+    """What the person gets when a turn fails for good; empty for a general text in the bot's language."""
     limit_message: _builtins.str
-    """What a person gets when a limit refuses; a general one in the bot's language when empty."""
+    """What the person gets when a limit is reached; empty for a general text in the bot's language."""
     owner: _builtins.str
-    """Who answers for the bot; free text."""
+    """Who is responsible for the bot; free text."""
     enabled: _builtins.bool
-    """Answers messages. Changed by EnableBot and DisableBot only."""
+    """Whether the bot answers. Only EnableBot and DisableBot change it."""
     broken_reason: _builtins.str
-    """Why the bot is broken, for example a refused model key; empty when it is not. Written by the service."""
+    """Why the bot is broken, for example because the model refuses its key; empty if it is not. Set by the service."""
     revision: _builtins.int
-    """Counts changes. Written by the service."""
+    """The number of changes. Set by the service."""
     answer_late: _builtins.bool
-    """After that message the answer still comes, within a day, once the endpoint is back."""
+    """Whether the answer still comes after that message once the endpoint is back, within a day."""
     @_builtins.property
     def form(self) -> Global___FormFlow:
         """A form."""
@@ -153,24 +153,24 @@ class Bot(_message.Message):
 
     @_builtins.property
     def dialog_ttl(self) -> _duration_pb2.Duration:
-        """How long a silent dialog is remembered; 30 days when absent."""
+        """How long a silent dialog is remembered; 30 days if absent."""
 
     @_builtins.property
     def debounce(self) -> _duration_pb2.Duration:
-        """Wait this long for further messages and answer them in one turn; off when absent."""
+        """How long to wait for further messages, to answer all of them in one turn; absent for not at all."""
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was created. Written by the service."""
+        """When it was created. Set by the service."""
 
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp:
-        """When it last changed. Written by the service."""
+        """When it last changed. Set by the service."""
 
     @_builtins.property
     def answer_within(self) -> _duration_pb2.Duration:
-        """How long a person waits at most while the model's endpoint is away, then gets the error message; the service's
-        setting when absent.
+        """How long the person waits while the model's endpoint is away before they get the error message; absent for the
+        service's setting.
         """
 
     def __init__(
@@ -219,10 +219,10 @@ class CreateBotRequest(_message.Message):
     tenant_id: _builtins.str
     """The tenant; must be the bot's."""
     request_id: _builtins.str
-    """Makes the call safe to repeat."""
+    """Chosen by the caller; a repeated call with the same id takes effect once."""
     @_builtins.property
     def bot(self) -> Global___Bot:
-        """The bot; fields that the service writes are ignored, and it is created enabled."""
+        """The bot. Fields that the service sets are ignored, and the bot is created enabled."""
 
     def __init__(
         self,
@@ -248,7 +248,7 @@ class CreateBotResponse(_message.Message):
     BOT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def bot(self) -> Global___Bot:
-        """As stored."""
+        """The bot as stored."""
 
     def __init__(
         self,
@@ -326,16 +326,16 @@ class UpdateBotRequest(_message.Message):
     tenant_id: _builtins.str
     """The tenant."""
     request_id: _builtins.str
-    """Makes the call safe to repeat."""
+    """Chosen by the caller; a repeated call with the same id takes effect once."""
     @_builtins.property
     def bot(self) -> Global___Bot:
-        """The bot with its id and the new values. What the mask does not name may be absent: the bot is checked as it would be
+        """The bot's id and its new values. Fields that the mask does not name may be absent; the bot is checked as it will be
         after the change.
         """
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which fields change."""
+        """The fields to change."""
 
     def __init__(
         self,
@@ -362,7 +362,7 @@ class UpdateBotResponse(_message.Message):
     BOT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def bot(self) -> Global___Bot:
-        """As stored."""
+        """The bot as stored."""
 
     def __init__(
         self,
@@ -391,7 +391,7 @@ class DeleteBotRequest(_message.Message):
     bot_id: _builtins.str
     """The bot."""
     request_id: _builtins.str
-    """Makes the call safe to repeat."""
+    """Chosen by the caller; a repeated call with the same id takes effect once."""
     def __init__(
         self,
         *,
@@ -436,9 +436,9 @@ class ListBotsRequest(_message.Message):
     tenant_id: _builtins.str
     """The tenant."""
     page_size: _builtins.int
-    """How many at most; 0 means 50."""
+    """The largest number to return; 0 means 50."""
     page_token: _builtins.str
-    """From the page before."""
+    """`next_page_token` of the page before; empty for the first page."""
     def __init__(
         self,
         *,
@@ -463,7 +463,7 @@ class ListBotsResponse(_message.Message):
     BOTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next page; empty on the last."""
+    """`page_token` for the next page; empty on the last page."""
     @_builtins.property
     def bots(self) -> _containers.RepeatedCompositeFieldContainer[Global___Bot]:
         """The bots."""
@@ -496,7 +496,7 @@ class EnableBotRequest(_message.Message):
     bot_id: _builtins.str
     """The bot."""
     request_id: _builtins.str
-    """Makes the call safe to repeat."""
+    """Chosen by the caller; a repeated call with the same id takes effect once."""
     def __init__(
         self,
         *,
@@ -521,7 +521,7 @@ class EnableBotResponse(_message.Message):
     BOT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def bot(self) -> Global___Bot:
-        """As stored."""
+        """The bot as stored."""
 
     def __init__(
         self,
@@ -550,7 +550,7 @@ class DisableBotRequest(_message.Message):
     bot_id: _builtins.str
     """The bot."""
     request_id: _builtins.str
-    """Makes the call safe to repeat."""
+    """Chosen by the caller; a repeated call with the same id takes effect once."""
     def __init__(
         self,
         *,
@@ -575,7 +575,7 @@ class DisableBotResponse(_message.Message):
     BOT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def bot(self) -> Global___Bot:
-        """As stored."""
+        """The bot as stored."""
 
     def __init__(
         self,

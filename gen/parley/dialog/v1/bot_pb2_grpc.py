@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class BotServiceStub:
-    """Keeps bots. A change holds for the next turn, in every process.
+    """Manages bots. A change takes effect with the next turn, in every process.
     """
 
     def __init__(self, channel):
@@ -73,7 +73,7 @@ class BotServiceStub:
 
 
 class BotServiceServicer:
-    """Keeps bots. A change holds for the next turn, in every process.
+    """Manages bots. A change takes effect with the next turn, in every process.
     """
 
     def CreateBot(self, request, context):
@@ -98,7 +98,7 @@ class BotServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteBot(self, request, context):
-        """Deletes a bot. Its history stays.
+        """Deletes a bot but keeps its history.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,14 +112,14 @@ class BotServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EnableBot(self, request, context):
-        """Lets a bot answer, and clears its broken mark. Messages that wait are answered now.
+        """Lets a bot answer and clears its broken mark. Messages that wait for it are answered now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DisableBot(self, request, context):
-        """Stops a bot from answering. Messages wait.
+        """Stops a bot from answering. Its messages wait.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,7 +172,7 @@ def add_BotServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class BotService:
-    """Keeps bots. A change holds for the next turn, in every process.
+    """Manages bots. A change takes effect with the next turn, in every process.
     """
 
     @staticmethod

@@ -13,7 +13,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class BotServiceStub:
-    """Keeps bots. A change holds for the next turn, in every process."""
+    """Manages bots. A change takes effect with the next turn, in every process."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateBot: _aio.UnaryUnaryMultiCallable[_bot_pb2.CreateBotRequest, _bot_pb2.CreateBotResponse]
@@ -23,16 +23,16 @@ class BotServiceStub:
     UpdateBot: _aio.UnaryUnaryMultiCallable[_bot_pb2.UpdateBotRequest, _bot_pb2.UpdateBotResponse]
     """Changes the fields that the mask names."""
     DeleteBot: _aio.UnaryUnaryMultiCallable[_bot_pb2.DeleteBotRequest, _bot_pb2.DeleteBotResponse]
-    """Deletes a bot. Its history stays."""
+    """Deletes a bot but keeps its history."""
     ListBots: _aio.UnaryUnaryMultiCallable[_bot_pb2.ListBotsRequest, _bot_pb2.ListBotsResponse]
     """Lists bots by id."""
     EnableBot: _aio.UnaryUnaryMultiCallable[_bot_pb2.EnableBotRequest, _bot_pb2.EnableBotResponse]
-    """Lets a bot answer, and clears its broken mark. Messages that wait are answered now."""
+    """Lets a bot answer and clears its broken mark. Messages that wait for it are answered now."""
     DisableBot: _aio.UnaryUnaryMultiCallable[_bot_pb2.DisableBotRequest, _bot_pb2.DisableBotResponse]
-    """Stops a bot from answering. Messages wait."""
+    """Stops a bot from answering. Its messages wait."""
 
 class BotServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Keeps bots. A change holds for the next turn, in every process."""
+    """Manages bots. A change takes effect with the next turn, in every process."""
 
     @_abc_1.abstractmethod
     def CreateBot(
@@ -64,7 +64,7 @@ class BotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bot_pb2.DeleteBotRequest,
         context: _aio.ServicerContext[_bot_pb2.DeleteBotRequest, _abc.Awaitable[_bot_pb2.DeleteBotResponse]],
     ) -> _abc.Awaitable[_bot_pb2.DeleteBotResponse]:
-        """Deletes a bot. Its history stays."""
+        """Deletes a bot but keeps its history."""
 
     @_abc_1.abstractmethod
     def ListBots(
@@ -80,7 +80,7 @@ class BotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bot_pb2.EnableBotRequest,
         context: _aio.ServicerContext[_bot_pb2.EnableBotRequest, _abc.Awaitable[_bot_pb2.EnableBotResponse]],
     ) -> _abc.Awaitable[_bot_pb2.EnableBotResponse]:
-        """Lets a bot answer, and clears its broken mark. Messages that wait are answered now."""
+        """Lets a bot answer and clears its broken mark. Messages that wait for it are answered now."""
 
     @_abc_1.abstractmethod
     def DisableBot(
@@ -88,6 +88,6 @@ class BotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bot_pb2.DisableBotRequest,
         context: _aio.ServicerContext[_bot_pb2.DisableBotRequest, _abc.Awaitable[_bot_pb2.DisableBotResponse]],
     ) -> _abc.Awaitable[_bot_pb2.DisableBotResponse]:
-        """Stops a bot from answering. Messages wait."""
+        """Stops a bot from answering. Its messages wait."""
 
 def add_BotServiceServicer_to_server(servicer: BotServiceServicer, server: _aio.Server) -> None: ...

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class DialogServiceStub:
-    """Takes messages in, decides what to answer, and tells what became of them.
+    """Accepts messages, decides what to answer, and reports what became of them.
     """
 
     def __init__(self, channel):
@@ -88,25 +88,25 @@ class DialogServiceStub:
 
 
 class DialogServiceServicer:
-    """Takes messages in, decides what to answer, and tells what became of them.
+    """Accepts messages, decides what to answer, and reports what became of them.
     """
 
     def SubmitMessage(self, request, context):
-        """Stores a message durably, once per dedupe key, and queues it on its conversation's lane. Answered after commit.
+        """Stores a message durably, once per dedupe key, and queues it in its conversation's lane. Returns after the commit.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchSubmitMessage(self, request, context):
-        """SubmitMessage for many messages; a result per item, in the order of the items.
+        """Submits many messages and returns one result per item, in order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Chat(self, request, context):
-        """Submits a message on an `api` channel and streams the reply: previews while it is made, then the final one.
+        """Submits a message on an `api` channel and streams the reply: previews while it is written, then the final reply.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,35 +127,35 @@ class DialogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RetryMessage(self, request, context):
-        """Answers a FAILED or TERMINAL message anew: a new turn with new effects, so that it really sends.
+        """Answers a FAILED or TERMINAL message anew. This is a new turn with new effects, so its replies are sent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListConversations(self, request, context):
-        """Lists conversations, the last active first.
+        """Lists conversations, the most recently active first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetQueueStats(self, request, context):
-        """Returns how much waits, is under way, and has failed.
+        """Counts what waits, what is in work, and what has failed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RecordOutcome(self, request, context):
-        """Records what became of a delivery, so that the message's times of sending are true.
+        """Records what became of a delivery, so that the times at which a message's replies were sent are true.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchRecordOutcome(self, request, context):
-        """RecordOutcome for many deliveries; a result per item, in the order of the items.
+        """Records many outcomes and returns one result per item, in order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -223,7 +223,7 @@ def add_DialogServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DialogService:
-    """Takes messages in, decides what to answer, and tells what became of them.
+    """Accepts messages, decides what to answer, and reports what became of them.
     """
 
     @staticmethod

@@ -28,15 +28,15 @@ class _ApiKeyScope:
 class _ApiKeyScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ApiKeyScope.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     API_KEY_SCOPE_UNSPECIFIED: _ApiKeyScope.ValueType  # 0
-    """Not a scope."""
+    """Never a scope."""
     API_KEY_SCOPE_CHAT: _ApiKeyScope.ValueType  # 1
     """`/v1/chat/*`."""
 
 class ApiKeyScope(_ApiKeyScope, metaclass=_ApiKeyScopeEnumTypeWrapper):
-    """What an API key allows."""
+    """What an API key opens."""
 
 API_KEY_SCOPE_UNSPECIFIED: ApiKeyScope.ValueType  # 0
-"""Not a scope."""
+"""Never a scope."""
 API_KEY_SCOPE_CHAT: ApiKeyScope.ValueType  # 1
 """`/v1/chat/*`."""
 Global___ApiKeyScope: _TypeAlias = ApiKeyScope  # noqa: Y015
@@ -54,20 +54,20 @@ class Tenant(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     RETENTION_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
-    """Short name."""
+    """A short name."""
     display_name: _builtins.str
-    """Name that people see."""
+    """The name that people see."""
     time_zone: _builtins.str
-    """IANA name of the time zone in which its days begin; `UTC` when empty."""
+    """The IANA name of the time zone in which its days begin; empty for `UTC`."""
     default_region: _builtins.str
-    """Region of phone numbers written without a country code, for example `KG`."""
+    """The region of phone numbers without a country code, for example `KG`."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was created. Written by the service."""
+        """When it was created. Set by the service."""
 
     @_builtins.property
     def retention(self) -> Global___Retention:
-        """For how long its data is kept. In responses every field is set, as it holds."""
+        """How long its data is kept. In responses every field has the value that applies."""
 
     def __init__(
         self,
@@ -89,8 +89,8 @@ Global___Tenant: _TypeAlias = Tenant  # noqa: Y015
 
 @_typing.final
 class Retention(_message.Message):
-    """For how many days a tenant's data is kept at least; 0 for ever, and absent for as long as the settings say. What is
-    dropped in whole stretches may stay up to four weeks longer; what somebody waits for stays in any case.
+    """How many days a tenant's data is kept at least: 0 for ever, absent for what the settings say. Data that is dropped in
+    whole partitions may stay up to four weeks longer, and what somebody waits for always stays.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -101,15 +101,15 @@ class Retention(_message.Message):
     SPANS_DAYS_FIELD_NUMBER: _builtins.int
     ORDERS_DAYS_FIELD_NUMBER: _builtins.int
     messages_days: _builtins.int
-    """Messages, their answers and what became of these."""
+    """Messages, their answers, and what became of the answers."""
     journal_days: _builtins.int
-    """Calls of models and tools, which a turn that goes on after a crash does not repeat."""
+    """Model and tool calls. A turn that continues after a crash does not repeat those that are kept."""
     deliveries_days: _builtins.int
-    """Deliveries and the provider's ids of them."""
+    """Deliveries and the provider's ids for them."""
     spans_days: _builtins.int
-    """Traces: for at most so many days, failed and slow ones too. A trace is never kept longer than telemetry's settings
-    say, so this cannot be 0, and a larger number holds as `PARLEY_TELEMETRY_DAYS`; as that or absent, failed and slow
-    traces stay for `PARLEY_TELEMETRY_IMPORTANT_DAYS`.
+    """Traces, including failed and slow ones. This can only shorten what telemetry's settings say, so it cannot be 0. If
+    it is absent or not below `PARLEY_TELEMETRY_DAYS`, the settings apply, and failed and slow traces are kept for
+    `PARLEY_TELEMETRY_IMPORTANT_DAYS`.
     """
     orders_days: _builtins.int
     """Orders."""
@@ -165,32 +165,32 @@ class ApiKey(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     LAST_USED_AT_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
-    """Public part of the key."""
+    """The public part of the key."""
     tenant_id: _builtins.str
     """The tenant."""
     channel_id: _builtins.str
-    """The channel that it speaks on, of kind `api`."""
+    """The `api` channel that it opens."""
     name: _builtins.str
-    """What it is for, in its maker's words."""
+    """What it is for, in the words of whoever created it."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[Global___ApiKeyScope.ValueType]:
-        """What it allows."""
+        """What it opens."""
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was made."""
+        """When it was created."""
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """When it ends; absent for never."""
+        """When it expires; absent for never."""
 
     @_builtins.property
     def revoked_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was revoked; absent when it was not."""
+        """When it was revoked; absent if it was not."""
 
     @_builtins.property
     def last_used_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was last used, true to the hour; absent when it was not."""
+        """When it was last used, to the hour; absent if it was never used."""
 
     def __init__(
         self,
@@ -222,7 +222,7 @@ class CreateTenantRequest(_message.Message):
     TENANT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes the call safe to repeat."""
+    """Chosen by the caller; a repeated call with the same id takes effect once."""
     @_builtins.property
     def tenant(self) -> Global___Tenant:
         """The tenant to create."""
@@ -324,15 +324,15 @@ class UpdateTenantRequest(_message.Message):
     tenant_id: _builtins.str
     """The tenant."""
     request_id: _builtins.str
-    """Makes the call safe to repeat."""
+    """Chosen by the caller; a repeated call with the same id takes effect once."""
     @_builtins.property
     def tenant(self) -> Global___Tenant:
         """The new values."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which fields change: `retention`, or fields of it such as `retention.messages_days`. One that is named and absent
-        goes back to the settings.
+        """The fields to change: `retention`, or fields of it such as `retention.messages_days`. The settings apply again to a
+        field that is named here but absent from the tenant.
         """
 
     def __init__(
@@ -390,18 +390,20 @@ class CreateApiKeyRequest(_message.Message):
     tenant_id: _builtins.str
     """The tenant."""
     channel_id: _builtins.str
-    """The channel that it speaks on, of kind `api`."""
+    """The `api` channel that it opens."""
     request_id: _builtins.str
-    """Makes the call safe to repeat: the repeated call fails with ALREADY_EXISTS, as the key is shown only once."""
+    """Chosen by the caller. A repeated call with the same id fails with ALREADY_EXISTS, because the key is shown only
+    once.
+    """
     name: _builtins.str
-    """What it is for, for example `website`; the list shows it."""
+    """What it is for, for example `website`; shown in lists."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[Global___ApiKeyScope.ValueType]:
-        """What it allows."""
+        """What it opens."""
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """When it ends; absent for never."""
+        """When it expires; absent for never."""
 
     def __init__(
         self,
@@ -433,7 +435,7 @@ class CreateApiKeyResponse(_message.Message):
     """The key to put into `X-API-KEY`."""
     @_builtins.property
     def api_key(self) -> Global___ApiKey:
-        """The rest."""
+        """Everything about the key but the key itself."""
 
     def __init__(
         self,
@@ -461,9 +463,9 @@ class ListApiKeysRequest(_message.Message):
     tenant_id: _builtins.str
     """The tenant."""
     page_size: _builtins.int
-    """How many at most; 0 means 50."""
+    """The largest number to return; 0 means 50."""
     page_token: _builtins.str
-    """From the page before."""
+    """`next_page_token` of the page before; empty for the first page."""
     def __init__(
         self,
         *,
@@ -488,7 +490,7 @@ class ListApiKeysResponse(_message.Message):
     API_KEYS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next page; empty on the last."""
+    """`page_token` for the next page; empty on the last page."""
     @_builtins.property
     def api_keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___ApiKey]:
         """The keys."""
@@ -521,7 +523,7 @@ class RevokeApiKeyRequest(_message.Message):
     key_id: _builtins.str
     """The key's public part."""
     request_id: _builtins.str
-    """Makes the call safe to repeat."""
+    """Chosen by the caller; a repeated call with the same id takes effect once."""
     def __init__(
         self,
         *,
@@ -569,7 +571,7 @@ class VerifyApiKeyRequest(_message.Message):
 
     KEY_FIELD_NUMBER: _builtins.int
     key: _builtins.str
-    """The key, as the caller of the edge gave it."""
+    """The key that the edge's caller has sent."""
     def __init__(
         self,
         *,
@@ -592,7 +594,7 @@ class VerifyApiKeyResponse(_message.Message):
     API_KEY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def api_key(self) -> Global___ApiKey:
-        """Whose it is and what it allows."""
+        """Whose key it is and what it opens."""
 
     def __init__(
         self,

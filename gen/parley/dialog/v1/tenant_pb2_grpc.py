@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class TenantServiceStub:
-    """Keeps tenants and API keys.
+    """Manages tenants and API keys.
     """
 
     def __init__(self, channel):
@@ -73,11 +73,11 @@ class TenantServiceStub:
 
 
 class TenantServiceServicer:
-    """Keeps tenants and API keys.
+    """Manages tenants and API keys.
     """
 
     def CreateTenant(self, request, context):
-        """Creates a tenant. Needs a token for every tenant.
+        """Creates a tenant. This needs a token for every tenant.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,14 +91,14 @@ class TenantServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateTenant(self, request, context):
-        """Changes for how long a tenant's data is kept. What is too old then goes within hours.
+        """Changes how long a tenant's data is kept. Data that is then too old is removed within hours.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateApiKey(self, request, context):
-        """Makes an API key. The key itself is returned here and never again.
+        """Creates an API key. The key itself is returned only here.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,14 +112,14 @@ class TenantServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeApiKey(self, request, context):
-        """Ends an API key. Edges forget it within 30 seconds.
+        """Revokes an API key, which stops working within 30 seconds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def VerifyApiKey(self, request, context):
-        """Tells whose API key it is, or fails with INVALID_API_KEY.
+        """Returns whose API key it is, or fails with INVALID_API_KEY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,7 +172,7 @@ def add_TenantServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TenantService:
-    """Keeps tenants and API keys.
+    """Manages tenants and API keys.
     """
 
     @staticmethod

@@ -13,26 +13,26 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TenantServiceStub:
-    """Keeps tenants and API keys."""
+    """Manages tenants and API keys."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateTenant: _aio.UnaryUnaryMultiCallable[_tenant_pb2.CreateTenantRequest, _tenant_pb2.CreateTenantResponse]
-    """Creates a tenant. Needs a token for every tenant."""
+    """Creates a tenant. This needs a token for every tenant."""
     GetTenant: _aio.UnaryUnaryMultiCallable[_tenant_pb2.GetTenantRequest, _tenant_pb2.GetTenantResponse]
     """Returns a tenant."""
     UpdateTenant: _aio.UnaryUnaryMultiCallable[_tenant_pb2.UpdateTenantRequest, _tenant_pb2.UpdateTenantResponse]
-    """Changes for how long a tenant's data is kept. What is too old then goes within hours."""
+    """Changes how long a tenant's data is kept. Data that is then too old is removed within hours."""
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_tenant_pb2.CreateApiKeyRequest, _tenant_pb2.CreateApiKeyResponse]
-    """Makes an API key. The key itself is returned here and never again."""
+    """Creates an API key. The key itself is returned only here."""
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_tenant_pb2.ListApiKeysRequest, _tenant_pb2.ListApiKeysResponse]
     """Lists API keys, newest first, without the keys themselves."""
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_tenant_pb2.RevokeApiKeyRequest, _tenant_pb2.RevokeApiKeyResponse]
-    """Ends an API key. Edges forget it within 30 seconds."""
+    """Revokes an API key, which stops working within 30 seconds."""
     VerifyApiKey: _aio.UnaryUnaryMultiCallable[_tenant_pb2.VerifyApiKeyRequest, _tenant_pb2.VerifyApiKeyResponse]
-    """Tells whose API key it is, or fails with INVALID_API_KEY."""
+    """Returns whose API key it is, or fails with INVALID_API_KEY."""
 
 class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Keeps tenants and API keys."""
+    """Manages tenants and API keys."""
 
     @_abc_1.abstractmethod
     def CreateTenant(
@@ -40,7 +40,7 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tenant_pb2.CreateTenantRequest,
         context: _aio.ServicerContext[_tenant_pb2.CreateTenantRequest, _abc.Awaitable[_tenant_pb2.CreateTenantResponse]],
     ) -> _abc.Awaitable[_tenant_pb2.CreateTenantResponse]:
-        """Creates a tenant. Needs a token for every tenant."""
+        """Creates a tenant. This needs a token for every tenant."""
 
     @_abc_1.abstractmethod
     def GetTenant(
@@ -56,7 +56,7 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tenant_pb2.UpdateTenantRequest,
         context: _aio.ServicerContext[_tenant_pb2.UpdateTenantRequest, _abc.Awaitable[_tenant_pb2.UpdateTenantResponse]],
     ) -> _abc.Awaitable[_tenant_pb2.UpdateTenantResponse]:
-        """Changes for how long a tenant's data is kept. What is too old then goes within hours."""
+        """Changes how long a tenant's data is kept. Data that is then too old is removed within hours."""
 
     @_abc_1.abstractmethod
     def CreateApiKey(
@@ -64,7 +64,7 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tenant_pb2.CreateApiKeyRequest,
         context: _aio.ServicerContext[_tenant_pb2.CreateApiKeyRequest, _abc.Awaitable[_tenant_pb2.CreateApiKeyResponse]],
     ) -> _abc.Awaitable[_tenant_pb2.CreateApiKeyResponse]:
-        """Makes an API key. The key itself is returned here and never again."""
+        """Creates an API key. The key itself is returned only here."""
 
     @_abc_1.abstractmethod
     def ListApiKeys(
@@ -80,7 +80,7 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tenant_pb2.RevokeApiKeyRequest,
         context: _aio.ServicerContext[_tenant_pb2.RevokeApiKeyRequest, _abc.Awaitable[_tenant_pb2.RevokeApiKeyResponse]],
     ) -> _abc.Awaitable[_tenant_pb2.RevokeApiKeyResponse]:
-        """Ends an API key. Edges forget it within 30 seconds."""
+        """Revokes an API key, which stops working within 30 seconds."""
 
     @_abc_1.abstractmethod
     def VerifyApiKey(
@@ -88,6 +88,6 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tenant_pb2.VerifyApiKeyRequest,
         context: _aio.ServicerContext[_tenant_pb2.VerifyApiKeyRequest, _abc.Awaitable[_tenant_pb2.VerifyApiKeyResponse]],
     ) -> _abc.Awaitable[_tenant_pb2.VerifyApiKeyResponse]:
-        """Tells whose API key it is, or fails with INVALID_API_KEY."""
+        """Returns whose API key it is, or fails with INVALID_API_KEY."""
 
 def add_TenantServiceServicer_to_server(servicer: TenantServiceServicer, server: _aio.Server) -> None: ...

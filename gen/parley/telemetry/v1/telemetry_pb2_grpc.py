@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class TelemetryServiceStub:
-    """Reads the spans that the OTLP sink keeps. Spans are written by `opentelemetry.proto.collector.trace.v1`, which the
-    same server answers.
+    """Reads the spans that the OTLP sink keeps. To write spans, call `opentelemetry.proto.collector.trace.v1` on the same
+    server.
     """
 
     def __init__(self, channel):
@@ -54,12 +54,12 @@ class TelemetryServiceStub:
 
 
 class TelemetryServiceServicer:
-    """Reads the spans that the OTLP sink keeps. Spans are written by `opentelemetry.proto.collector.trace.v1`, which the
-    same server answers.
+    """Reads the spans that the OTLP sink keeps. To write spans, call `opentelemetry.proto.collector.trace.v1` on the same
+    server.
     """
 
     def GetTrace(self, request, context):
-        """Returns the tenant's own spans of one trace, by start time.
+        """Returns the tenant's own spans of one trace, ordered by start time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,7 +73,7 @@ class TelemetryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetStats(self, request, context):
-        """Returns what became of the spans that this process received since it started.
+        """Counts what became of the spans that this process has received since it started.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,8 +106,8 @@ def add_TelemetryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TelemetryService:
-    """Reads the spans that the OTLP sink keeps. Spans are written by `opentelemetry.proto.collector.trace.v1`, which the
-    same server answers.
+    """Reads the spans that the OTLP sink keeps. To write spans, call `opentelemetry.proto.collector.trace.v1` on the same
+    server.
     """
 
     @staticmethod
