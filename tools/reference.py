@@ -17,7 +17,7 @@ from google.protobuf import descriptor_pb2
 
 from parley.common.v1 import access_pb2
 
-from parley_cli.durations import say
+from parley_cli.durations import format_seconds
 from services.runtime.metrics import Instrument
 from services.runtime.settings import Settings
 from services.runtime.table_lifetimes import Kept
@@ -174,19 +174,19 @@ def slug(title: str) -> str:
 
 
 TO_DO = {
-    "INVALID_ARGUMENT": "Mend the request; as it is it fails again.",
-    "UNAUTHENTICATED": "Show a key, secret or token that is valid.",
-    "PERMISSION_DENIED": "Call with a key or token that may do this.",
-    "NOT_FOUND": "Check the id; the `list` command of its kind shows what there is.",
-    "ALREADY_EXISTS": "Read what is there; give something new an id of its own.",
-    "ABORTED": "Read it again, and repeat the change on what you got.",
-    "FAILED_PRECONDITION": "Change the state that is in the way; repeating the call alone does not help.",
-    "RESOURCE_EXHAUSTED": "Wait as long as `RetryInfo` or `Retry-After` says, then repeat it.",
-    "UNAVAILABLE": "Repeat it after a pause that grows, with the same request id or idempotency key.",
-    "DEADLINE_EXCEEDED": "It may have been done: repeat it with the same request id or idempotency key.",
-    "UNIMPLEMENTED": "Use the method that `/docs` of the edge names.",
-    "CANCELLED": "Nothing; nobody waits for the answer.",
-    "INTERNAL": "Look up the trace id in the logs of the services.",
+    "INVALID_ARGUMENT": "Correct the request; it fails again as it is.",
+    "UNAUTHENTICATED": "Send a valid key, secret or token.",
+    "PERMISSION_DENIED": "Use a key or token that may do this.",
+    "NOT_FOUND": "Check the id; the `list` command of its kind shows what exists.",
+    "ALREADY_EXISTS": "Read what exists; give something new another id.",
+    "ABORTED": "Read it again and repeat the change.",
+    "FAILED_PRECONDITION": "Change the state that prevents it; repeating the call alone does not help.",
+    "RESOURCE_EXHAUSTED": "Wait as long as `RetryInfo` or `Retry-After` says, then repeat the call.",
+    "UNAVAILABLE": "Repeat the call after growing pauses, with the same request id or idempotency key.",
+    "DEADLINE_EXCEEDED": "The work may have been done; repeat the call with the same request id or idempotency key.",
+    "UNIMPLEMENTED": "Use the method that the edge's `/docs` shows.",
+    "CANCELLED": "Nothing: nobody waits for the answer.",
+    "INTERNAL": "Look for the trace id in the services' logs.",
 }
 """What a caller does about a failure, by the gRPC status that its comment names."""
 
@@ -219,8 +219,9 @@ def settings_page() -> str:
     """Every setting of every service."""
     parts = [
         NOTE.format("services/*/settings.py"),
-        "# Settings\n\nFrom the environment. Every service reads those of the first table; the others are one "
-        "service's own. Ports of the local stack: a given one is taken exactly, 0 takes any free one.\n",
+        "# Settings\n\nSettings are environment variables. Every service reads those in the first table; the "
+        "other tables are for one service each. A port of the local stack is taken exactly as given; 0 takes any "
+        "free one.\n",
     ]
     for name in ("runtime", "edge", "dialog", "context", "limits", "delivery", "telemetry", "simulator"):
         path = protoc.ROOT / "services" / name / "settings.py"
@@ -234,10 +235,10 @@ def kept_page() -> str:
     """Every table of every service: for how long its rows are kept, and what ends them."""
     parts = [
         NOTE.format("services/*/table_lifetimes.py"),
-        "# What is kept, and for how long\n\nEvery table has its line, so that nothing grows for ever. A tenant's own "
-        "days are shown and set with [`parley tenants`](../operating.md#how-long-is-it-kept); 0 days are for ever. "
-        "What goes with a whole partition stays until the last row of it is as old, and what somebody waits for stays "
-        "in any case. Only of traces the setting is the most, and a tenant's own days are fewer.\n",
+        "# What is kept, and for how long\n\nEvery table is listed here, so that nothing grows for ever. "
+        "[`parley tenants`](../operating.md#how-long-is-it-kept) shows and sets a tenant's own days; 0 means for ever. "
+        "Rows that are dropped with a whole partition stay until its last row is old enough, and what somebody waits "
+        "for always stays. For traces the setting is the maximum, and a tenant can only shorten it.\n",
     ]
     for service in KEEPERS:
         kept: dict[str, Kept] = import_module(f"services.{service}.table_lifetimes").KEPT
@@ -250,7 +251,7 @@ def kept_page() -> str:
 def kept_for(line: Kept) -> str:
     """In words; empty where something else than time ends it."""
     if line.time is not None:
-        return say(line.time.total_seconds())
+        return format_seconds(line.time.total_seconds())
     if not line.setting:
         return ""
     days = Settings.model_fields[line.setting].default

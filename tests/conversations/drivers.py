@@ -1,4 +1,4 @@
-"""Ways to a bot: in this process, and over a running stack."""
+"""Ways to talk to a bot: in this process, and over a running stack."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ SECONDS = 90.0
 
 
 class InProcess:
-    """The flow alone. Copies of a message are dropped, as the inbox does; that it does is tested over the stack."""
+    """The flow alone. It drops copies of a message as the inbox does, which is tested over the stack."""
 
     def __init__(self, talk: Talk | None = None) -> None:
         self._talk = talk or form_talk()
@@ -37,7 +37,7 @@ class InProcess:
 
 @dataclass
 class OverMesh:
-    """Webhooks in, the simulator's calls out, orders and context by gRPC."""
+    """Sends webhooks, reads replies from the simulator, and orders and context over gRPC."""
 
     stack: Mesh
     person: Person
@@ -45,7 +45,7 @@ class OverMesh:
     _heard: int = field(default=0)
 
     async def say(self, text: str, copies: int) -> Sequence[str]:
-        """What has come since the last line, as soon as there is something; a reply too many fails the next line."""
+        """Returns the replies since the last line, once there are any. A reply too many fails the next line."""
         number = f"{self.person.client_id}-{len(self.person.message_ids)}-line"
         await asyncio.gather(*(self.person.send(text, number) for _ in range(copies)))
         replies = (await self.person.wait_for(self._heard + 1, SECONDS))[self._heard :]
@@ -53,7 +53,7 @@ class OverMesh:
         return replies
 
     async def standing(self, step: str | None) -> tuple[str, Mapping[str, Any]]:
-        """A reply may be heard a moment before the dialog is saved; a message is completed after that."""
+        """Waits for the message's completion first, because a reply may arrive before the dialog is saved."""
         await until(self._completed, SECONDS, "completed message")
         found: tuple[str, Mapping[str, Any]] = ("", {})
 

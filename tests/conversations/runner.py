@@ -1,4 +1,4 @@
-"""Conversations written as YAML, held with a bot through any driver.
+"""Holds conversations that are written in YAML, with a bot behind any driver.
 
 A file is a list of conversations: `title`, and `says`, a list of
 
@@ -8,7 +8,7 @@ A file is a list of conversations: `title`, and `says`, a list of
     step, slots: where the dialog must stand then
     orders: all orders of the conversation then, oldest first
 
-What a line leaves out is not checked, except that each message gets exactly one reply.
+Only what a line names is checked, and that each message gets exactly one reply.
 """
 
 import re
@@ -25,21 +25,21 @@ _REPLY_KEYS = {"exact", "contains", "matches"}
 
 
 class Driver(Protocol):
-    """A way to a bot, as one person who has never written before."""
+    """A way to talk to a bot as a person who has never written before."""
 
     async def say(self, text: str, copies: int) -> Sequence[str]:
-        """Deliver a message so many times; the replies that came of it."""
+        """Delivers a message `copies` times and returns the replies to it."""
 
     async def standing(self, step: str | None) -> tuple[str, Mapping[str, Any]]:
-        """Step and slots of the dialog. A driver that sees them late waits until the step is this one."""
+        """Returns the dialog's step and slots. A driver that sees them late waits for this step."""
 
     async def orders(self) -> Sequence[Mapping[str, Any]]:
-        """Fields of the conversation's orders, oldest first."""
+        """Returns the fields of the conversation's orders, oldest first."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One thing to say, and what must come of it; None is not checked."""
+    """A message and what must follow from it. None is not checked."""
 
     say: str
     copies: int = 1
@@ -51,7 +51,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Conversation:
-    """One conversation of a file."""
+    """A conversation in a file."""
 
     file: str
     title: str
@@ -62,7 +62,7 @@ class Conversation:
 
 
 def load(folder: str) -> list[Conversation]:
-    """All conversations with a bot. Raises ValueError, which names file, title and line, for what is not known."""
+    """Loads all conversations with a bot. Raises ValueError with file, title and line for unknown keys."""
     found = []
     for path in sorted((FOLDER / folder).glob("*.yaml")):
         for entry in yaml.safe_load(path.read_text(encoding="utf-8")):
@@ -84,7 +84,7 @@ def _line(given: Mapping[str, Any], where: str) -> Line:
 
 
 async def hold(conversation: Conversation, driver: Driver) -> None:
-    """Say all, and check all. Raises AssertionError, which names the line."""
+    """Says every line and checks what follows. Raises AssertionError, which names the line."""
     for at, line in enumerate(conversation.lines, 1):
         where = f"{conversation}, line {at} ({line.say!r})"
         replies = await driver.say(line.say, line.copies)

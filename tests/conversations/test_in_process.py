@@ -1,4 +1,4 @@
-"""The conversations with the flows alone; tests/e2e holds them over a running stack."""
+"""BEY-1: the conversations with the flows alone. tests/e2e holds them over a running stack."""
 
 import pytest
 
@@ -24,7 +24,7 @@ async def test_conversation_goes_as_written(conversation: Conversation) -> None:
         Line("Привет", orders=[{}]),
     ],
 )
-async def test_what_is_not_as_written_is_told(line: Line) -> None:
+async def test_what_is_not_as_written_fails(line: Line) -> None:
     with pytest.raises(AssertionError, match="line 1"):
         await hold(Conversation("file", "title", [line]), InProcess())
 

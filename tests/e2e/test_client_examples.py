@@ -2,14 +2,13 @@
 
 import asyncio
 import sys
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from tests.support.mesh import Mesh
+from tests.support.mesh import ROOT, Mesh
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "clients" / "examples"
+EXAMPLES = ROOT / "clients" / "examples"
 
 
 @pytest.fixture
@@ -29,6 +28,13 @@ async def run(stack: Mesh, token: str, script: str, *arguments: str) -> tuple[in
     )
     out, err = await process.communicate()
     return process.returncode or 0, out.decode(), err.decode()
+
+
+@pytest.mark.parametrize("script", ["ask.py", "bots.py"])
+def test_the_page_shows_the_script(script: str) -> None:
+    page = (ROOT / "docs" / "how-to" / "client.md").read_text(encoding="utf-8")
+    _, _, code = (EXAMPLES / script).read_text(encoding="utf-8").partition('"""\n\n')
+    assert f"```python\n{code}```" in page
 
 
 async def test_a_script_of_fifteen_lines_asks_a_bot(stack: Mesh, token: str) -> None:
