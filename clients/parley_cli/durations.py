@@ -21,14 +21,14 @@ def parse(text: str) -> float:
         pass
     parts = PART.findall(written)
     if not parts or "".join(number + unit for number, unit in parts) != written:
-        raise typer.BadParameter(f"{text!r} is not a duration; write 90s, 5m, 24h, 30d or 1h30m")
+        raise typer.BadParameter(f"{text!r} is no length of time; write 90s, 5m, 24h, 30d or 1h30m")
     return sum(float(number) * SECONDS[unit] for number, unit in parts)
 
 
 def finite(seconds: float) -> float:
     """Returns the number, unless nothing lasts that long."""
     if not 0 <= seconds < 1e10:
-        raise typer.BadParameter(f"{seconds:g} s is not a duration")
+        raise typer.BadParameter(f"{seconds:g} s is no length of time")
     return seconds
 
 

@@ -89,7 +89,7 @@ def show(
     if spans:
         show_spans(waterfall.lines(spans), out)
     else:
-        out.print(Text("Its spans were not kept; these are the stored states.", style="yellow"))
+        out.print(Text("No spans of it are kept; these are the stored states.", style="yellow"))
         show_stages(stages(message, deliveries), out)
     for waiting in (message.waiting, *(delivery.waiting for delivery in deliveries)):
         if why := in_words(waiting):

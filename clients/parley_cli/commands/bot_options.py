@@ -120,7 +120,7 @@ def apply(bot: bot_pb2.Bot, options: dict[str, Any]) -> list[str]:
     for option, (flow, put) in OF_FLOW.items():
         if option in given:
             if bot.WhichOneof("flow") != flow:
-                raise Fault(f"--{option.replace('_', '-')} is for bots with flow {flow}")
+                raise Fault(f"--{option.replace('_', '-')} is for bots of flow {flow}")
             put(bot, given[option])
             mask.add(flow)
     return sorted(mask)
