@@ -52,7 +52,7 @@ def create(
     elif scope == "chat":
         print_key(perform(tenant, lambda session: make_key(session, name, channel, days)), as_json=as_json)
     else:
-        raise Fault(f"--scope {scope!r} is unknown", "Scopes are `chat`, `service` and `metrics`.")
+        raise Fault(f"--scope {scope!r} is unknown", "Scopes are `metrics`, `chat` and `service`.")
 
 
 @app.command("list")
