@@ -106,6 +106,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The call's deadline passed before the work was done. DEADLINE_EXCEEDED."""
     ERROR_REASON_READ_TOO_LONG: _ErrorReason.ValueType  # 107
     """A list or a count took too long and was stopped; narrow it with filters. DEADLINE_EXCEEDED."""
+    ERROR_REASON_BUDGET_EXCEEDED: _ErrorReason.ValueType  # 108
+    """A turn has used up the steps, tokens or money that one turn may use. FAILED_PRECONDITION. Metadata: `message_id`."""
     ERROR_REASON_UNREADABLE: _ErrorReason.ValueType  # 119
     """The stored data cannot be read, because it is damaged or a newer version wrote it. FAILED_PRECONDITION."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 120
@@ -220,6 +222,8 @@ ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 106
 """The call's deadline passed before the work was done. DEADLINE_EXCEEDED."""
 ERROR_REASON_READ_TOO_LONG: ErrorReason.ValueType  # 107
 """A list or a count took too long and was stopped; narrow it with filters. DEADLINE_EXCEEDED."""
+ERROR_REASON_BUDGET_EXCEEDED: ErrorReason.ValueType  # 108
+"""A turn has used up the steps, tokens or money that one turn may use. FAILED_PRECONDITION. Metadata: `message_id`."""
 ERROR_REASON_UNREADABLE: ErrorReason.ValueType  # 119
 """The stored data cannot be read, because it is damaged or a newer version wrote it. FAILED_PRECONDITION."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 120
