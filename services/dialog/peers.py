@@ -57,7 +57,7 @@ _NOT_NOW = frozenset(
 )
 
 
-def tell(error: CallError, service: str) -> NoReturn:
+def raise_for_turn(error: CallError, service: str) -> NoReturn:
     """Raise what a failed call means for a turn: it can never work, it may work later, or the service is at fault."""
     if error.code in _NEVER:
         raise Never(error.reason or error.code.name, error.message) from error
@@ -90,7 +90,7 @@ class ContextPeer:
         try:
             answer = await self._client.get_context(request, timeout=TIMEOUT)
         except CallError as error:
-            tell(error, "context")
+            raise_for_turn(error, "context")
         if not crowded:
             self._kept.keep(key, answer, asked)
         return known_from(answer)
@@ -101,7 +101,7 @@ class ContextPeer:
         try:
             saved = await self._client.save_context(request, timeout=TIMEOUT)
         except CallError as error:
-            tell(error, "context")
+            raise_for_turn(error, "context")
         if not self._crowded():
             self._kept.keep_saved(key, base, request, saved, asked)
         return saved.version
@@ -128,7 +128,7 @@ class QuotaPeer:
         try:
             answer = await self._client.reserve(call, timeout=TIMEOUT)
         except CallError as error:
-            tell(error, "limits")
+            raise_for_turn(error, "limits")
         if answer.granted:
             today = (status.remaining for status in answer.statuses if status.daily and not status.shadow)
             return Reserved(answer.reservation_id, min(today, default=None))
@@ -141,14 +141,14 @@ class QuotaPeer:
         try:
             await self._client.commit(request, timeout=TIMEOUT)
         except CallError as error:
-            tell(error, "limits")
+            raise_for_turn(error, "limits")
 
     async def release(self, tenant_id: str, reservation_id: str) -> None:
         request = limits_pb2.ReleaseRequest(tenant_id=tenant_id, reservation_id=reservation_id)
         try:
             await self._client.release(request, timeout=TIMEOUT)
         except CallError as error:
-            tell(error, "limits")
+            raise_for_turn(error, "limits")
 
 
 class DeliveryPeer:
@@ -178,7 +178,7 @@ class DeliveryPeer:
         try:
             return UUID((await self._client.send_message(call, timeout=TIMEOUT)).delivery_id)
         except CallError as error:
-            tell(error, "delivery")
+            raise_for_turn(error, "delivery")
 
 
 def _delivery(request: SubmitMessageRequest, conversation_id: UUID, key: str, text: str) -> SendMessageRequest:

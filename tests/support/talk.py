@@ -26,6 +26,7 @@ from services.dialog.domain import (
 from services.dialog.flows.form import FormFlow
 from services.dialog.flows.form_schema import LoadedForm, load_bundled_form
 from services.dialog.flows.form_state import slots_of
+from services.dialog.usecases.journal import as_json
 
 START = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 WATER = Bot("demo", "water", FormSettings("water-order"), locale="ru")
@@ -46,12 +47,12 @@ class MemoryJournal:
         if step not in self.results:
             self.calls.append(step)
             self.requests[step] = request
-            self.results[step] = through_json(dict(await run()))
+            self.results[step] = as_json(await run())
         return self.results[step]
 
     async def act(self, step: str, act: Act) -> Mapping[str, Any]:
         self.acts.setdefault(step, act)
-        return through_json(dict(self.acts[step].result))
+        return as_json(self.acts[step].result)
 
 
 class MemoryPreviews:

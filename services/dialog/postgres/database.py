@@ -47,7 +47,7 @@ class Database:
             async with self._pool.acquire(timeout=patience) as connection:
                 return await work(connection)
 
-        return await self._tell(attempt)
+        return await self._translated(attempt)
 
     async def transaction(self, work: "Callable[[PoolConnection], Awaitable[T]]") -> T:
         """Run `work` in a transaction; again from the start when it was the victim of a deadlock."""
@@ -58,7 +58,7 @@ class Database:
 
         return await self.run(attempt)
 
-    async def _tell(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def _translated(self, attempt: Callable[[], Awaitable[T]]) -> T:
         try:
             return await retry_deadlocks(attempt)
         except _NOT_TEXT as error:

@@ -48,7 +48,7 @@ _decode = msgspec.json.Decoder(_Item).decode
 
 
 class RedisChats:
-    """Both ends: workers tell, callers hear."""
+    """Both ends: workers publish, callers hear."""
 
     def __init__(self, redis: Client, prefix: str, process: str, answered: Answered) -> None:
         self.process = process
@@ -66,23 +66,23 @@ class RedisChats:
             "chats", self._look, self._missed, poll=lambda: self._own.patience(LOOK_EVERY), failing=failing
         )
         """Looks now and then which messages are done, in case the word of it got lost."""
-        self._told = 0
+        self._published = 0
 
     def previews(self, process: str, message_id: UUID) -> Previews:
         """Where the text of a message's reply goes while it is made."""
-        return _Told(self, process, message_id) if process else _Silent()
+        return _Published(self, process, message_id) if process else _Silent()
 
     def done(self, process: str, message_id: UUID) -> None:
-        self.tell(process, message_id, Done())
+        self.publish(process, message_id, Done())
 
-    def tell(self, process: str, message_id: UUID, event: Event) -> None:
-        """Tell whoever waits here, and the process that took the call."""
+    def publish(self, process: str, message_id: UUID, event: Event) -> None:
+        """Pass an event on to whoever waits here, and to the process that took the call."""
         self._put(message_id, event)
         if process != self.process:
-            self._told += 1
+            self._published += 1
             text = event.text if isinstance(event, Delta) else ""
             kind: Literal["Delta", "Reset", "Done"] = type(event).__name__  # type: ignore[assignment]
-            self._to(process).publish(_encode(_Item(message_id, kind, text, self._told)).decode())
+            self._to(process).publish(_encode(_Item(message_id, kind, text, self._published)).decode())
 
     @contextmanager
     def open(self, tenant_id: str, message_id: UUID) -> Iterator[Waiter]:
@@ -142,7 +142,7 @@ class _Queue:
             return None
 
 
-class _Told:
+class _Published:
     """Previews for a caller who waits."""
 
     def __init__(self, chats: RedisChats, process: str, message_id: UUID) -> None:
@@ -151,10 +151,10 @@ class _Told:
         self._message_id = message_id
 
     async def delta(self, text: str) -> None:
-        self._chats.tell(self._process, self._message_id, Delta(text))
+        self._chats.publish(self._process, self._message_id, Delta(text))
 
     async def reset(self) -> None:
-        self._chats.tell(self._process, self._message_id, Reset())
+        self._chats.publish(self._process, self._message_id, Reset())
 
 
 class _Silent:

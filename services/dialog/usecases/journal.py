@@ -8,6 +8,8 @@ from functools import partial
 from hashlib import sha256
 from typing import Any
 
+import msgspec
+
 from services.dialog.domain import Act, Budget, BudgetExceeded, DecisionError
 from services.dialog.turns import StepDone, StepEnd, Turn, error_text
 from services.dialog.usecases.ports import Steps
@@ -112,7 +114,7 @@ async def call_once(
         return _result(begun, turn, step)
     crashpoints.reach("dialog.before_model_call")
     try:
-        result = await run()
+        result = as_json(await run())  # now what it will be when it comes from the store
     except DecisionError as error:
         failed = StepEnd(None, error_text(error.reason, error))
         await until_stored(lambda: steps.end(turn, step, begun.number, failed))
@@ -121,6 +123,12 @@ async def call_once(
     await until_stored(lambda: steps.end(turn, step, begun.number, StepEnd(result)))
     crashpoints.reach("dialog.after_journal_commit")
     return result
+
+
+def as_json(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A result as the journal keeps it: with the values that JSON has."""
+    plain: Mapping[str, Any] = msgspec.json.decode(msgspec.json.encode(result))
+    return plain
 
 
 def _result(done: StepDone, turn: Turn, step: str) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from parley.context.v1 import context_pb2
 
 from parley_client.errors import CLASSES
 from services.dialog.domain import Dialog, HistoryEntry, TurnPlan
-from services.dialog.peers import tell
+from services.dialog.peers import raise_for_turn
 from services.dialog.snapshots import known_from, plain_struct, save_of, set_struct, set_time
 from services.dialog.turns import Outcome, Plan
 from services.dialog.usecases.ports import Faulty, Never, NotNow
@@ -89,5 +89,5 @@ def test_a_save_that_clears_replaces_the_history() -> None:
 )
 def test_a_failed_call_may_work_later_or_never(code: grpc.StatusCode, means: type[Exception]) -> None:
     with pytest.raises(NotNow if means is not Never else Never) as raised:
-        tell(CLASSES[code](code, "no"), "context")
+        raise_for_turn(CLASSES[code](code, "no"), "context")
     assert type(raised.value) is means
