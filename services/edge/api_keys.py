@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import time
-from typing import NamedTuple
 
 from cachetools import LRUCache, TLRUCache, TTLCache
 
@@ -16,12 +15,6 @@ from services.edge.problems import Problem, from_call_error
 
 PROVEN = 10_000
 """Hashes of keys that were good before: these are looked up even when their address has failed too often."""
-
-
-class _Good(NamedTuple):
-    api_key: tenant_pb2.ApiKey
-    seconds: float
-    """For so long it is remembered."""
 
 
 class ApiKeys:
@@ -37,9 +30,9 @@ class ApiKeys:
         self._client = client
         self._failures = failures
         self._seconds = seconds
-        self._good: TLRUCache[bytes, _Good] = TLRUCache(entries, lambda _, good, now: now + good.seconds, timer=_time)
-        self._bad: TTLCache[bytes, None] = TTLCache(entries, seconds / 6, timer=_time)
-        self._proven: LRUCache[bytes, None] = LRUCache(PROVEN)
+        self._good: TLRUCache[bytes, tenant_pb2.ApiKey] = TLRUCache(entries, self._known_until, time.monotonic)
+        self._bad: TTLCache[bytes, bool] = TTLCache(entries, seconds / 6, time.monotonic)
+        self._proven: LRUCache[bytes, bool] = LRUCache(PROVEN)
         self._asked: dict[bytes, asyncio.Task[tenant_pb2.ApiKey | None]] = {}
 
     async def check(self, key: str, scope: "tenant_pb2.ApiKeyScope.ValueType", address: str = "") -> tenant_pb2.ApiKey:
@@ -55,11 +48,9 @@ class ApiKeys:
         if not key or len(key) > 256:
             return None
         digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
-        good = self._good.get(digest)
-        if good is not None:
-            return good.api_key
-        if digest in self._bad:
-            return None
+        known = self._good.get(digest)
+        if known is not None or digest in self._bad:
+            return known
         if digest in self._proven or digest in self._asked:
             return await self._ask(digest, key)
         with self._failures.looking_up(address):
@@ -85,18 +76,16 @@ class ApiKeys:
                 raise from_call_error(error) from None
             self._good.pop(digest, None)
             self._proven.pop(digest, None)
-            self._bad[digest] = None
+            self._bad[digest] = True
             return None
-        seconds = self._seconds
-        if answer.api_key.HasField("expires_at"):
-            seconds = min(seconds, answer.api_key.expires_at.ToSeconds() - time.time())
-        self._good[digest] = _Good(answer.api_key, seconds)
-        self._proven[digest] = None
+        self._good[digest] = answer.api_key
+        self._proven[digest] = True
         return answer.api_key
 
-
-def _time() -> float:
-    return asyncio.get_running_loop().time()
+    def _known_until(self, _: bytes, api_key: tenant_pb2.ApiKey, now: float) -> float:
+        """When dialog is asked again: after `seconds`, or when the key expires."""
+        left = api_key.expires_at.ToSeconds() - time.time() if api_key.HasField("expires_at") else self._seconds
+        return now + min(self._seconds, left)
 
 
 def _refused() -> Problem:

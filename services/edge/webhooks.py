@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
@@ -74,8 +75,9 @@ class Webhook:
     default_channel: str | None = None
     """The channel of `/webhook/<provider>`; there is no such path when it is None."""
 
-    @property
+    @cached_property
     def paths(self) -> list[str]:
+        """Where it is served; the first is its name in traces."""
         name = self.provider.name
         return [f"/webhooks/{name}/{{channel_id}}"] + ([] if self.default_channel is None else [f"/webhook/{name}"])
 

@@ -1,4 +1,4 @@
-"""What the stand-ins were asked: the last calls, and counts of all."""
+"""The call log: the last calls that the stand-ins got, and counts of all."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ SHOWN_HEADERS = ("authorization", "traceparent", "user-agent", "idempotency-key"
 
 @dataclass(slots=True)
 class Call:
-    """One call. Bodies are kept as they came and read when somebody looks."""
+    """One call. Its body is kept as it came, and parsed when somebody looks."""
 
     id: int
     at: float
@@ -28,7 +28,7 @@ class Call:
     status: int = 0
     """HTTP status of the answer; 0 when there was none."""
     accepted: bool = False
-    """Whether the provider took it: of a message, whether the person sees it."""
+    """Whether the stand-in took it. The person sees a message that was taken."""
     fault: str = ""
     message_id: int = 0
 
@@ -90,14 +90,14 @@ class CallLog:
         return self._message_id
 
     def add(self, provider: str, path: str, client_id: str, text: str, headers: Mapping[str, str], body: bytes) -> Call:
-        """Note a call. What becomes of it is told by `settle`."""
+        """Adds a call. `settle` notes what becomes of it."""
         self.last_id += 1
         call = Call(self.last_id, self._clock(), provider, path, client_id, text, headers, body)
         self._calls.append(call)
         return call
 
     def settle(self, call: Call, status: int, *, accepted: bool, fault: str = "") -> None:
-        """Note what became of a call, and wake those who wait for it."""
+        """Notes what became of a call, and wakes those who wait for it."""
         call.status, call.accepted, call.fault = status, accepted, fault
         self.counts[f"{call.provider}.{'accepted' if accepted else 'failed'}"] += 1
         for watcher in self._watchers:
@@ -114,7 +114,7 @@ class CallLog:
         return found[::-1]
 
     async def wait(self, query: Query, count: int, seconds: float) -> None:
-        """Return when so many calls match, or after so many seconds."""
+        """Returns when so many calls match, or after so many seconds."""
         changed = asyncio.Event()
         self._watchers.add(changed)
         try:
@@ -128,7 +128,7 @@ class CallLog:
             self._watchers.discard(changed)
 
     def clear(self) -> int:
-        """Forget all calls and counts; how many there were."""
+        """Removes all calls and counts, and returns how many calls there were."""
         count = len(self._calls)
         self._calls.clear()
         self.counts.clear()

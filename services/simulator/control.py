@@ -1,4 +1,4 @@
-"""How tests and people steer the simulator."""
+"""The routes by which tests and people steer the simulator."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -28,13 +28,13 @@ class Tokens(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class StandIn(Protocol):
-    """What calls itself by a provider's name."""
+    """Answers in a provider's place."""
 
     tokens: frozenset[str]
 
 
 class Control:
-    """The routes that no real provider has."""
+    """Serves the routes that no real provider has."""
 
     def __init__(self, calls: CallLog, faults: Faults, scripts: Scripts, stand_ins: Mapping[str, StandIn]) -> None:
         self._calls = calls

@@ -1,7 +1,6 @@
-"""What goes wrong on command."""
+"""Faults: what the stand-ins do wrong on command."""
 
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import msgspec
@@ -27,21 +26,11 @@ class Order(msgspec.Struct, forbid_unknown_fields=True):
     match: dict[str, str] = {}
 
 
-@dataclass
-class Fault:
-    """One thing that goes wrong, for the next `left` calls that match (-1: for all)."""
+class Fault(Order):
+    """A fault in force: for the next `left` calls that match, or for all when it is negative."""
 
-    id: int
-    provider: str
-    kind: Kind
-    status: int
-    code: str
-    message: str
-    retry_after: float | None
-    seconds: float
-    left: int
-    skip: int
-    match: dict[str, str] = field(default_factory=dict)
+    id: int = 0
+    left: int = 0
     hits: int = 0
 
     @property
@@ -50,7 +39,7 @@ class Fault:
 
 
 class Faults:
-    """The faults that are in force; the first that matches a call is taken."""
+    """The faults in force. A call meets the first that matches it."""
 
     def __init__(self, messengers: Collection[str], others: Collection[str]) -> None:
         """The names of stand-ins: of those that send webhooks, and of the others."""
@@ -63,7 +52,7 @@ class Faults:
         return bool(self._faults)
 
     def add(self, order: Order) -> Fault:
-        """Raises HTTPException 400 for what makes no sense."""
+        """Adds a fault. Raises HTTPException 400 for one that makes no sense."""
         if order.provider not in self._names:
             raise HTTPException(400, f"provider: must be {' or '.join(self._names)}")
         unknown = order.match.keys() - {"client_id", "text", "authorization"}
@@ -78,26 +67,16 @@ class Faults:
         if order.kind == "duplicate" and order.provider not in self._messengers:
             raise HTTPException(400, "kind: only webhooks are sent twice, those of messengers, by POST /say")
         self._last_id += 1
-        fault = Fault(
-            id=self._last_id,
-            provider=order.provider,
-            kind=order.kind,
-            status=order.status,
-            code=order.code,
-            message=order.message,
-            retry_after=order.retry_after,
-            seconds=order.seconds or (LONGEST_SECONDS if order.kind == "hang" else 0.0),
-            left=order.count if order.count > 0 else -1,
-            skip=order.skip,
-            match=order.match,
-        )
+        left = order.count if order.count > 0 else -1
+        fault = Fault(**msgspec.structs.asdict(order), id=self._last_id, left=left)
+        fault.seconds = order.seconds or (LONGEST_SECONDS if order.kind == "hang" else 0.0)
         self._faults.append(fault)
         return fault
 
     def take(
         self, provider: str, *, client_id: str = "", text: str = "", authorization: str = "", webhook: bool = False
     ) -> Fault | None:
-        """The fault that this call, or webhook to be sent, meets; it is used up by one."""
+        """Returns the fault that this call, or this webhook to be sent, meets, and counts it as met."""
         values = {"client_id": client_id, "authorization": authorization}
         for fault in self._faults:
             if fault.provider != provider or (fault.kind == "duplicate") != webhook:
@@ -115,10 +94,10 @@ class Faults:
         return None
 
     def shown(self) -> list[dict[str, Any]]:
-        return [asdict(fault) for fault in self._faults]
+        return [msgspec.to_builtins(fault) for fault in self._faults]
 
     def clear(self) -> int:
-        """Forget all; how many there were."""
+        """Removes all faults, and returns how many there were."""
         count = len(self._faults)
         self._faults.clear()
         return count

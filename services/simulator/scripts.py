@@ -95,7 +95,7 @@ class Scripts:
         self._scripts: list[tuple[Script, list[int]]] = []
 
     def add(self, script: Script) -> None:
-        """Raises HTTPException 400 for what makes no sense."""
+        """Adds a script. Raises HTTPException 400 for one that makes no sense."""
         try:
             re.compile(script.regex)
         except (re.error, OverflowError, RecursionError) as error:
@@ -123,7 +123,7 @@ class Scripts:
         return [{**msgspec.to_builtins(script), "left": left[0]} for script, left in self._scripts]
 
     def clear(self) -> int:
-        """Forget all; how many there were."""
+        """Removes all scripts, and returns how many there were."""
         count = len(self._scripts)
         self._scripts.clear()
         return count

@@ -30,10 +30,6 @@ from parley_cli.output import (
 
 app = typer.Typer(help="Bots' connections to messengers.", no_args_is_help=True)
 
-PROVIDERS = {
-    Provider.api: channel_pb2.PROVIDER_API,
-    Provider.chat2desk: channel_pb2.PROVIDER_CHAT2DESK,
-}
 ChannelId = Annotated[str, typer.Argument(help="The channel's id.")]
 
 
@@ -59,7 +55,7 @@ def create(
         channel=channel_pb2.Channel(
             tenant_id=tenant,
             channel_id=channel_id,
-            provider=PROVIDERS[provider],
+            provider=channel_pb2.Provider.Value(f"PROVIDER_{provider.name.upper()}"),
             bot_id=bot,
             settings=settings_of(provider.value, api_base),
         ),
