@@ -19,6 +19,10 @@ NO_LIMIT = 1_000_000_000
 """The most that a rule can allow."""
 
 
+LENGTHS = {"sliding_window": "window", "token_bucket": "period"}
+"""The field with the duration, of the algorithms that have one."""
+
+
 async def list_rules(session: Session) -> list[limits_pb2.Rule]:
     """Lists the tenant's rules, and the rules for every tenant that it has not replaced by its own."""
     request = limits_pb2.ListRulesRequest(tenant_id=session.tenant, page_size=1000)
@@ -70,11 +74,11 @@ async def set_override(
 ) -> limits_pb2.Rule:
     """Sets another limit for one bot, channel or contact."""
     override = limits_pb2.Override(selector=whom, limit=limit)
-    if rule.WhichOneof("algorithm") == "sliding_window":
+    if rule.WhichOneof("algorithm") in LENGTHS:
         if per is not None:
             override.window.CopyFrom(Duration(seconds=per))
-    elif per not in (None, DAY):
-        raise Fault(f"rule {rule.rule_id!r} counts days, so --per can only be {DAY} for a single subject")
+    elif per not in (None, limit_of(rule)[1]):
+        raise Fault(f"rule {rule.rule_id!r} has no length that --per could change for one of its subjects")
     request = limits_pb2.SetOverrideRequest(
         tenant_id=session.tenant, rule_id=rule.rule_id, override=override, request_id=f"cli-{uuid4()}"
     )
@@ -86,19 +90,13 @@ async def set_rule(
 ) -> limits_pb2.Rule:
     """Sets another limit for the tenant: changes its own rule, or copies the one for every tenant.
 
-    A rule that counts days keeps its zone unless `zone` or another duration is given.
+    The rule keeps its algorithm and its zone unless `zone` or another duration asks for others.
     """
     rule = limits_pb2.Rule()
     rule.CopyFrom(found)
     rule.tenant_id = session.tenant
     del rule.overrides[:]
-    counts_days = found.WhichOneof("algorithm") == "daily_quota" and per in (None, DAY)
-    if zone or counts_days:
-        rule.daily_quota.limit = limit
-        rule.daily_quota.time_zone = zone or found.daily_quota.time_zone
-    else:
-        window = Duration(seconds=per) if per is not None else found.sliding_window.window
-        rule.sliding_window.CopyFrom(limits_pb2.SlidingWindow(limit=limit, window=window))
+    change(rule, limit, per, zone)
     if found.tenant_id == session.tenant:
         request = limits_pb2.UpdateRuleRequest(
             tenant_id=session.tenant,
@@ -110,6 +108,31 @@ async def set_rule(
     if rule.WhichOneof("algorithm") == "daily_quota" and not zone:
         rule.daily_quota.time_zone = await time_zone(session) or rule.daily_quota.time_zone
     return await create_rule(session, rule)
+
+
+def change(rule: limits_pb2.Rule, limit: int, per: int | None, zone: str) -> None:
+    """Gives a rule another limit.
+
+    A daily quota with another duration becomes a sliding window, and a sliding window with a zone a daily quota.
+    """
+    kind = str(rule.WhichOneof("algorithm"))
+    if kind == "daily_quota" and per not in (None, DAY):
+        rule.sliding_window.window.seconds = per or 0
+    elif kind == "sliding_window" and zone:
+        rule.daily_quota.time_zone = zone
+    parameters = algorithm_of(rule)
+    parameters.limit = limit
+    if zone and not hasattr(parameters, "time_zone"):
+        raise Fault(f"rule {rule.rule_id!r} has no time zone", "Leave --zone out.")
+    if zone:
+        parameters.time_zone = zone
+    if per is None or kind == "daily_quota":
+        return
+    length = LENGTHS.get(kind)
+    if length is None:
+        raise Fault(f"rule {rule.rule_id!r} has no length that --per could change", "Leave --per out.")
+    if not zone:
+        getattr(parameters, length).CopyFrom(Duration(seconds=per))
 
 
 async def unset_override(session: Session, rule_id: str, whom: limits_pb2.Selector) -> limits_pb2.Rule:
@@ -145,11 +168,33 @@ def selector(bot: str, channel: str, contact: str) -> limits_pb2.Selector:
     return limits_pb2.Selector(contact_id=contact)
 
 
-def limit_of(rule: limits_pb2.Rule) -> tuple[int, int]:
-    """Returns the units and the seconds that they are allowed in."""
-    if rule.WhichOneof("algorithm") == "daily_quota":
-        return rule.daily_quota.limit, DAY
-    return rule.sliding_window.limit, rule.sliding_window.window.seconds
+def algorithm_of(rule: limits_pb2.Rule) -> Any:
+    """Returns the message with the parameters of its algorithm."""
+    return getattr(rule, str(rule.WhichOneof("algorithm")))
+
+
+def limit_of(rule: limits_pb2.Rule) -> tuple[int, int | None]:
+    """Returns the units and the seconds that they are allowed in; None where that is no fixed number."""
+    kind, parameters = rule.WhichOneof("algorithm"), algorithm_of(rule)
+    if kind == "daily_quota":
+        return parameters.limit, DAY
+    length = LENGTHS.get(str(kind))
+    return parameters.limit, getattr(parameters, length).seconds if length else None
+
+
+def length_of(rule: limits_pb2.Rule) -> str:
+    """Tells people in what time, or of what, the limit is counted."""
+    parameters, (_, per) = algorithm_of(rule), limit_of(rule)
+    if rule.WhichOneof("algorithm") == "concurrency":
+        return "at the same time"
+    if not hasattr(parameters, "time_zone"):
+        return format_seconds(per or 0)
+    period = enum_label(
+        "CalendarPeriod", limits_pb2.CalendarPeriod.Name(getattr(parameters, "period", limits_pb2.CALENDAR_PERIOD_DAY))
+    ).lower()
+    zone = parameters.time_zone or "the tenant's zone"
+    what = f"{parameters.unit} a " if hasattr(parameters, "unit") else ""
+    return f"{what}{period} in {zone}"
 
 
 def describe(rule: limits_pb2.Rule, status: limits_pb2.LimitStatus | None = None) -> dict[str, Any]:
@@ -160,12 +205,9 @@ def describe(rule: limits_pb2.Rule, status: limits_pb2.LimitStatus | None = None
 
 def rows_of(rule: limits_pb2.Rule, status: limits_pb2.LimitStatus | None = None) -> list[tuple[object, ...]]:
     """Returns a row for the rule and one for each of its overrides."""
-    limit, per = limit_of(rule)
+    limit, length = limit_of(rule)[0], length_of(rule)
     scope = enum_label("RuleScope", limits_pb2.RuleScope.Name(rule.scope)).lower()
     owner = "every tenant" if rule.tenant_id == "*" else rule.tenant_id
-    days = rule.WhichOneof("algorithm") == "daily_quota"
-    zone = rule.daily_quota.time_zone or "the tenant's zone"
-    length = f"day in {zone}" if days else format_seconds(per)
     used = (status.used, status.remaining, clock(status.resets_at)) if status else ("", "", "")
     rows: list[tuple[object, ...]] = [(rule.rule_id, owner, rule.resource, scope, limit, length, *used)]
     for override in rule.overrides:

@@ -1,113 +1,23 @@
 """What the use cases need of Redis and of Postgres. Times are milliseconds since 1970, durations milliseconds."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
 from parley.limits.v1.limits_pb2 import ResetUsageRequest
 
-from services.limits.domain import Override, Rule, Rules, Selector
-from services.limits.tokens import Line, Reservation
+from services.limits.domain.asks import Answer, Ask, Count, CounterKey
+from services.limits.domain.reservations import Hold, Reservation
+from services.limits.domain.rules import Override, Rule, Rules, Selector
+from services.limits.domain.settlements import Charged, Settled, Settlement
+from services.limits.domain.standing import Standing
 
 Response = TypeVar("Response", bound=Message)
 
 
 class Away(Exception):
     """Redis does not answer within its budget."""
-
-
-class CounterKey(NamedTuple):
-    """One day of one quota's counter; `day` is an ISO date."""
-
-    tenant_id: str
-    rule_id: str
-    value: str
-    day: str
-
-
-class Count(NamedTuple):
-    """Units used, as Postgres counts; a reset makes a new version."""
-
-    used: int
-    version: int
-
-
-ZERO = Count(0, 0)
-
-
-@dataclass(slots=True)
-class Ask:
-    """A reservation that is asked for, with the rules behind its lines. `loads`: counts that Redis missed."""
-
-    tenant_id: str
-    key: str
-    digest: bytes
-    body: bytes
-    units: int
-    ttl: int
-    max_wait: int
-    rules: tuple[Rule, ...]
-    lines: tuple[Line, ...]
-    loads: Mapping[CounterKey, Count] = field(default_factory=dict)
-
-    def counter(self, line: Line) -> CounterKey:
-        return CounterKey(self.tenant_id, line.rule_id, line.value, line.day)
-
-    def counters(self) -> list[CounterKey]:
-        return [self.counter(line) for line in self.lines if line.is_quota]
-
-
-class Verdict(IntEnum):
-    """What became of an ask; numbers as in reserve.lua."""
-
-    GRANTED = 0
-    REFUSED = 1
-    MISSING = 2
-    REPLAYED = 3
-
-
-class Use(NamedTuple):
-    """Units used or held on a line, and for a window when the next unit comes free."""
-
-    used: int
-    resets: int = 0
-
-
-@dataclass(slots=True)
-class Answer:
-    """What was granted may be used `wait` after it was asked for. `refused_by` is an index of lines; `retry_after` 0
-    means at the end of the day.
-    """
-
-    verdict: Verdict
-    wait: int = 0
-    at: int = 0
-    expires: int = 0
-    body: bytes = b""
-    refused_by: int = -1
-    retry_after: int = 0
-    uses: Sequence[Use] = ()
-
-
-class Charged(NamedTuple):
-    """Whether a reservation was charged now, and the counts of its rules."""
-
-    fresh: bool
-    counts: Mapping[str, Count]
-
-
-Charge: TypeAlias = "tuple[Reservation, Mapping[str, Count]]"
-"""A reservation, and the counts of its rules after the charge."""
-
-
-class Settled(NamedTuple):
-    """Whether Redis knew of an earlier commit, and units used or held on each line; -1 for windows."""
-
-    replayed: bool
-    uses: Sequence[int]
 
 
 class State(NamedTuple):
@@ -124,11 +34,14 @@ class Counters(Protocol):
     async def reserve(self, asks: Sequence[Ask], *, hold: bool, epoch: int) -> list[Answer | None]:
         """None for an ask whose Redis is away."""
 
-    async def commit(self, items: Sequence[Charge], *, epoch: int) -> list[Settled]: ...
+    async def commit(
+        self, settlements: Sequence[Settlement], charged: Mapping[str, Charged], *, epoch: int
+    ) -> list[Settled]:
+        """`charged`: what Postgres has counted, by the keys of reservations."""
 
     async def release(self, reservation: Reservation) -> None: ...
 
-    async def reset(self, tenant_id: str, line: Line, version: int, *, epoch: int) -> None: ...
+    async def reset(self, tenant_id: str, hold: Hold, version: int, *, epoch: int) -> None: ...
 
     async def run_id(self) -> str: ...
 
@@ -136,20 +49,27 @@ class Counters(Protocol):
 class Ledger(Protocol):
     """Counts that last. Every call raises STORAGE_UNAVAILABLE."""
 
-    async def used(self, keys: Sequence[CounterKey]) -> dict[CounterKey, Count]: ...
+    async def used(self, keys: Sequence[CounterKey]) -> dict[CounterKey, Count]:
+        """The counts of those counters that have one."""
 
-    async def charge(self, reservations: Sequence[Reservation]) -> dict[str, Charged]: ...
+    async def charge(self, settlements: Sequence[Settlement]) -> dict[str, Charged]:
+        """Charges each reservation once, whenever and however often it comes; by reservation key."""
 
-    async def reserve(self, asks: Sequence[Ask], now: int) -> list[Answer]: ...
+    async def decide(self, asks: Sequence[Ask], now: int, work: Callable[[Standing], list[Answer]]) -> list[Answer]:
+        """Holds what `work` grants. All that is asked of one counter takes turns."""
 
-    async def peek(self, asks: Sequence[Ask], now: int) -> list[Answer]: ...
+    async def standing(self, asks: Sequence[Ask], now: int) -> Standing: ...
 
     async def drop_holds(self, keys: Sequence[str]) -> None: ...
 
     async def reset(
-        self, request: ResetUsageRequest, key: CounterKey | None, window: Callable[[], Awaitable[None]]
+        self, request: ResetUsageRequest, key: CounterKey | None, elsewhere: Callable[[], Awaitable[None]]
     ) -> int | None:
-        """`window` resets what has no `key`; when it fails, the request did not happen."""
+        """Sets a counter to zero and returns its new version; None when the request came before.
+
+        What Postgres does not count has no `key`: it is reset by `elsewhere`, and the version is 0. When that fails,
+        the request did not happen.
+        """
 
 
 class RuleChanges(Protocol):

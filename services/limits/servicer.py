@@ -10,8 +10,8 @@ from parley.limits.v1 import limits_pb2 as pb
 from parley.limits.v1 import limits_pb2_grpc
 
 from services.kernel.errors import ParleyError
-from services.limits.administration import Administration
-from services.limits.usecases import Limits
+from services.limits.usecases.administration import Administration
+from services.limits.usecases.limits import Limits
 from services.runtime.auth import caller
 from services.runtime.batches import run_items
 

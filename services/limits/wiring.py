@@ -5,15 +5,15 @@ from pathlib import Path
 from parley.limits.v1 import limits_pb2_grpc
 
 from services.limits import metrics
-from services.limits.administration import Administration
-from services.limits.postgres import PostgresLedger
-from services.limits.postgres_rules import PostgresRules
-from services.limits.redis import RedisCounters
-from services.limits.rulebook import RuleBook
+from services.limits.domain.reservations import ReservationIds
+from services.limits.postgres.ledger import PostgresLedger
+from services.limits.postgres.rules import PostgresRules
+from services.limits.redis.counters import RedisCounters
 from services.limits.servicer import SERVICE, LimitsServicer
 from services.limits.settings import LimitsSettings
-from services.limits.tokens import Tokens
-from services.limits.usecases import Limits
+from services.limits.usecases.administration import Administration
+from services.limits.usecases.limits import Limits
+from services.limits.usecases.rulebook import RuleBook
 from services.runtime.background import periodic
 from services.runtime.service import App, Runtime
 from services.runtime.wakeups import Wakeups
@@ -32,7 +32,7 @@ async def build(runtime: Runtime, settings: LimitsSettings) -> App:
     book = RuleBook(store, counters, poll=lambda: changes.patience(settings.limits_poll_seconds))
     await book.refresh()
     book.on_change = changes.publish
-    limits = Limits(book, counters, ledger, Tokens(runtime.keys.derive("limits reservations")), runtime.clock)
+    limits = Limits(book, counters, ledger, ReservationIds(runtime.keys.derive("limits reservations")), runtime.clock)
 
     servicer = LimitsServicer(limits, Administration(store, book))
     metrics.watch(runtime.metrics, servicer.decided)

@@ -16,7 +16,8 @@ from parley_client.errors import Unavailable
 from services.delivery.domain.channels import Channel, Provider
 from services.delivery.providers.chat2desk import Chat2DeskSettings
 from services.delivery.rates import LimitsRates
-from services.limits.domain import FailureMode, Rule, Rules, Scope, SlidingWindow
+from services.limits.domain.algorithms.sliding_window import SlidingWindow
+from services.limits.domain.rules import FailureMode, Rule, Rules, Scope
 from tests.integration.limits.stores import Stores, stores
 
 RESOURCE = "provider.chat2desk"

@@ -92,6 +92,15 @@ VALUES: Mapping[str, Callable[[], Any]] = {
     "parley.limits.v1.Rule.scope": lambda: limits_pb2.RULE_SCOPE_BOT,
     "parley.limits.v1.Rule.daily_quota": lambda: limits_pb2.DailyQuota(limit=5, time_zone="UTC"),
     "parley.limits.v1.Rule.sliding_window": lambda: limits_pb2.SlidingWindow(limit=5, window=Duration(seconds=60)),
+    "parley.limits.v1.Rule.calendar_quota": lambda: limits_pb2.CalendarQuota(
+        limit=5, period=limits_pb2.CALENDAR_PERIOD_DAY
+    ),
+    "parley.limits.v1.Rule.token_bucket": lambda: limits_pb2.TokenBucket(limit=5, period=Duration(seconds=60)),
+    "parley.limits.v1.Rule.concurrency": lambda: limits_pb2.Concurrency(limit=5),
+    "parley.limits.v1.Rule.budget": lambda: limits_pb2.Budget(
+        limit=5, period=limits_pb2.CALENDAR_PERIOD_DAY, unit="tokens"
+    ),
+    "amounts": lambda: [limits_pb2.Amount(unit="tokens", value=5)],
     "parley.limits.v1.Selector.contact_id": uuid,
     "parley.limits.v1.UpdateRuleRequest.update_mask": lambda: FieldMask(paths=["shadow"]),
     "failure_mode": lambda: limits_pb2.FAILURE_MODE_OPEN,

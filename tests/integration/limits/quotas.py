@@ -1,6 +1,7 @@
 """Daily quotas as tests have them, and a person who spends one."""
 
-from services.limits.domain import DailyQuota, FailureMode, Override, Rule, Rules, Scope, Selector
+from services.limits.domain.algorithms.calendar_quota import CalendarQuota
+from services.limits.domain.rules import FailureMode, Override, Rule, Rules, Scope, Selector
 from tests.integration.limits.stores import Stores
 
 
@@ -14,7 +15,7 @@ def quota(
     scope: Scope = Scope.CONTACT,
     shadow: bool = False,
 ) -> Rule:
-    return Rule("*", rule_id, resource, scope, DailyQuota(limit, zone), mode, shadow)
+    return Rule("*", rule_id, resource, scope, CalendarQuota(limit, zone), mode, shadow)
 
 
 RULES = Rules(

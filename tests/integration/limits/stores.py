@@ -1,6 +1,6 @@
 """Use cases on real stores, with a clock that tests move and rules that tests give."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,13 +12,13 @@ from google.protobuf.duration_pb2 import Duration
 from parley.limits.v1 import limits_pb2 as pb
 
 import services.limits
-from services.limits.domain import Rules
-from services.limits.postgres import PostgresLedger
-from services.limits.postgres_rules import PostgresRules
-from services.limits.redis import RedisCounters
-from services.limits.rulebook import RuleBook
-from services.limits.tokens import Tokens
-from services.limits.usecases import Limits
+from services.limits.domain.reservations import ReservationIds
+from services.limits.domain.rules import Rules
+from services.limits.postgres.ledger import PostgresLedger
+from services.limits.postgres.rules import PostgresRules
+from services.limits.redis.counters import RedisCounters
+from services.limits.usecases.limits import Limits
+from services.limits.usecases.rulebook import RuleBook
 from services.runtime.postgres import open_pool
 from services.runtime.redis import Client, make_redis
 
@@ -79,15 +79,24 @@ class Stores:
         ttl: float = 300,
         max_wait: float = 0,
         lasts: float = 0,
+        amounts: Mapping[str, int] | None = None,
+        priority: "pb.Priority.ValueType" = pb.PRIORITY_UNSPECIFIED,
     ) -> pb.ReserveResponse:
         request = reserve_request(self.tenant, request_id, contact, resource, units, ttl, max_wait, lasts)
+        request.amounts.extend(amounts_of(amounts or {}))
+        request.priority = priority
         [result] = await self.limits.reserve([request])
         if isinstance(result, Exception):
             raise result
         return result
 
-    async def commit(self, reservation_id: str) -> pb.CommitResponse:
-        [result] = await self.limits.commit([pb.CommitRequest(tenant_id=self.tenant, reservation_id=reservation_id)])
+    async def commit(
+        self, reservation_id: str, units: int | None = None, amounts: Mapping[str, int] | None = None
+    ) -> pb.CommitResponse:
+        request = pb.CommitRequest(
+            tenant_id=self.tenant, reservation_id=reservation_id, units=units, amounts=amounts_of(amounts or {})
+        )
+        [result] = await self.limits.commit([request])
         if isinstance(result, Exception):
             raise result
         return result
@@ -98,6 +107,10 @@ class Stores:
     async def used(self, contact: str = "anna", resource: str = "turn") -> dict[str, int]:
         request = pb.GetUsageRequest(tenant_id=self.tenant, resource=resource, subject=subject_of(contact))
         return {status.rule_id: status.used for status in (await self.limits.usage(request)).statuses}
+
+
+def amounts_of(amounts: Mapping[str, int]) -> list[pb.Amount]:
+    return [pb.Amount(unit=unit, value=value) for unit, value in amounts.items()]
 
 
 def subject_of(contact: str) -> pb.Subject:
@@ -134,7 +147,7 @@ async def stores(postgres_url: str, redis_url: str, prefix: str, rules: Rules) -
         def now(self) -> datetime:
             return made.now()
 
-    limits = Limits(book, counters, ledger, Tokens(b"t" * 32), Moved())
+    limits = Limits(book, counters, ledger, ReservationIds(b"t" * 32), Moved())
     made = Stores(limits, counters, book, pool, client, prefix)
     made.pass_time(0)
     await book.refresh()

@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from services.limits.domain import DailyQuota, FailureMode, Rule, Rules, Scope, SlidingWindow
+from services.limits.domain.algorithms.calendar_quota import CalendarQuota
+from services.limits.domain.algorithms.sliding_window import SlidingWindow
+from services.limits.domain.rules import FailureMode, Rule, Rules, Scope
 from tests.integration.limits.stores import NOON, Stores, stores
 
 T = TypeVar("T")
@@ -21,14 +23,14 @@ WINDOW = 60
 
 
 def given_rules(window_limit: int = WINDOW_LIMIT) -> Rules:
-    def made(rule_id: str, scope: Scope, algorithm: DailyQuota | SlidingWindow) -> Rule:
-        mode = FailureMode.POSTGRES if isinstance(algorithm, DailyQuota) else FailureMode.OPEN
+    def made(rule_id: str, scope: Scope, algorithm: CalendarQuota | SlidingWindow) -> Rule:
+        mode = FailureMode.POSTGRES if isinstance(algorithm, CalendarQuota) else FailureMode.OPEN
         return Rule("*", rule_id, "turn", scope, algorithm, mode)
 
     return Rules(
         [
-            made("day", Scope.CONTACT, DailyQuota(DAY_LIMIT, "UTC")),
-            made("tenant", Scope.TENANT, DailyQuota(TENANT_LIMIT, "UTC")),
+            made("day", Scope.CONTACT, CalendarQuota(DAY_LIMIT, "UTC")),
+            made("tenant", Scope.TENANT, CalendarQuota(TENANT_LIMIT, "UTC")),
             made("window", Scope.CONTACT, SlidingWindow(window_limit, WINDOW * 1000)),
         ]
     )

@@ -126,6 +126,57 @@ async def test_rules_are_created_changed_listed_and_deleted(limits: LimitsClient
     assert (await limits.reserve(asked(subject))).statuses[0].limit == 30
 
 
+async def test_lim_3_a_rule_may_count_in_many_ways(limits: LimitsClient) -> None:
+    month = pb.CALENDAR_PERIOD_MONTH
+    algorithms: dict[str, Any] = {
+        "calendar_quota": pb.CalendarQuota(limit=5, time_zone="UTC", period=month),
+        "sliding_window": pb.SlidingWindow(limit=5, window=Duration(seconds=60)),
+        "token_bucket": pb.TokenBucket(limit=5, period=Duration(seconds=60), burst=2),
+        "concurrency": pb.Concurrency(limit=5),
+        "budget": pb.Budget(limit=5, time_zone="UTC", period=month, unit="tokens"),
+    }
+    subject = pb.Subject(conversation_id="conversation")
+    for kind, algorithm in algorithms.items():
+        rule = pb.Rule(
+            tenant_id=TENANT,
+            rule_id=kind.replace("_", "-"),
+            resource="work",
+            scope=pb.RULE_SCOPE_CONVERSATION,
+            failure_mode=pb.FAILURE_MODE_CLOSED,
+            **{kind: algorithm},
+        )
+        made = (await limits.create_rule(creating(rule))).rule
+        made.ClearField("updated_at")
+        assert made == rule
+    override = pb.Override(selector=pb.Selector(conversation_id="vip"), limit=9, window=Duration(seconds=9))
+    request = pb.SetOverrideRequest(tenant_id=TENANT, rule_id="token-bucket", override=override, request_id="set")
+    assert list((await limits.set_override(request)).rule.overrides) == [override]
+    held = await limits.reserve(asked(subject, "work", amounts=[pb.Amount(unit="tokens", value=3)]))
+    used = {each.rule_id: (each.limit, each.used) for each in held.statuses}
+    assert used == {
+        "calendar-quota": (5, 1),
+        "sliding-window": (5, 1),
+        "token-bucket": (2, 1),
+        "concurrency": (5, 1),
+        "budget": (5, 3),
+    }
+    commit = pb.CommitRequest(tenant_id=TENANT, reservation_id=held.reservation_id, units=2, amounts=[])
+    commit.amounts.add(unit="tokens", value=4)
+    assert [(each.rule_id, each.used) for each in (await limits.commit(commit)).statuses] == [
+        ("budget", 4),
+        ("calendar-quota", 2),
+    ]
+    usage = await limits.get_usage(pb.GetUsageRequest(tenant_id=TENANT, subject=subject))
+    assert [each.used for each in usage.statuses] == [4, 2, 0, 2, 2]
+    vip = pb.CheckRequest(tenant_id=TENANT, resource="work", subject=pb.Subject(conversation_id="vip"), units=6)
+    assert (await limits.check(vip)).refused_by != "token-bucket"
+    [daily] = [pb.CalendarQuota(limit=1, time_zone="UTC", period=pb.CALENDAR_PERIOD_DAY)]
+    rule = quota("daily", 1, resource="other", calendar_quota=daily)
+    assert (await limits.create_rule(creating(rule))).rule.daily_quota == pb.DailyQuota(limit=1, time_zone="UTC")
+    twice = asked(subject, "work", amounts=[pb.Amount(unit="tokens", value=1)] * 2)
+    assert await failure(limits.reserve(twice)) == (InvalidArgument, "INVALID_FIELD", ["amounts"])
+
+
 async def test_an_override_of_a_general_rule_is_the_tenants_own(limits: LimitsClient) -> None:
     subject = person()
     override = pb.Override(selector=pb.Selector(contact_id=subject.contact_id), limit=1)

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from parley.limits.v1 import limits_pb2 as pb
 
 from services.kernel.errors import ParleyError
-from services.limits.domain import MOST_EXACT, FailureMode, Rule, Rules, Scope, SlidingWindow
+from services.limits.domain.algorithms.sliding_window import SlidingWindow
+from services.limits.domain.reservations import MOST_EXACT
+from services.limits.domain.rules import FailureMode, Rule, Rules, Scope
 from tests.integration.limits.stores import Stores, stores, subject_of
 from tests.support.stores import every_redis
 

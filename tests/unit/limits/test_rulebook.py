@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from services.limits.domain import Rules
+from services.limits.domain.rules import Rules
 from services.limits.ports import Away, State
-from services.limits.rulebook import RuleBook
+from services.limits.usecases.rulebook import RuleBook
 
 
 class Source:

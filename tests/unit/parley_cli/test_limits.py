@@ -1,5 +1,7 @@
 """What `parley limits` sends and prints."""
 
+from google.protobuf.duration_pb2 import Duration
+
 from parley.dialog.v1 import tenant_pb2
 from parley.limits.v1 import limits_pb2
 
@@ -51,6 +53,28 @@ def test_a_limit_for_one_channel_is_an_override(stack: Scripted) -> None:
     both = parley("limits", "set", "--rule", "rate", "--limit", "9", "--bot", "a", "--channel", "b")
     assert "exclude each other" in both.stderr
     assert "Rules are rate" in parley("limits", "set", "--rule", "lost", "--limit", "9").stderr
+
+
+def test_a_changed_limit_keeps_its_algorithm(stack: Scripted) -> None:
+    rate = limits_pb2.TokenBucket(limit=30, period=Duration(seconds=60), burst=5)
+    budget = limits_pb2.Budget(limit=9, period=limits_pb2.CALENDAR_PERIOD_MONTH, unit="tokens")
+    rules = [
+        limits_pb2.Rule(tenant_id="demo", rule_id="rate", token_bucket=rate),
+        limits_pb2.Rule(tenant_id="demo", rule_id="budget", budget=budget),
+        limits_pb2.Rule(tenant_id="demo", rule_id="few", concurrency=limits_pb2.Concurrency(limit=2)),
+    ]
+    stack.answers["ListRules"] = limits_pb2.ListRulesResponse(rules=rules)
+    stack.answers["UpdateRule"] = limits_pb2.UpdateRuleResponse(rule=rules[0])
+    document("limits", "set", "--rule", "rate", "--limit", "20", "--per", "30s")
+    changed = stack.one("UpdateRule")
+    assert list(changed.update_mask.paths) == ["token_bucket"]
+    bucket = changed.rule.token_bucket
+    assert (bucket.limit, bucket.period.seconds, bucket.burst) == (20, 30, 5)
+    assert "has no length" in parley("limits", "set", "--rule", "few", "--limit", "3", "--per", "60s").stderr
+    assert "has no time zone" in parley("limits", "set", "--rule", "few", "--limit", "3", "--zone", "UTC").stderr
+    shown = parley("limits", "show").stdout
+    assert "tokens a month in the tenant's zone" in " ".join(shown.split())
+    assert "at the same time" in " ".join(shown.split())
 
 
 def test_limits_show_prefers_the_tenants_own_rule(stack: Scripted) -> None:

@@ -40,6 +40,8 @@ class _RuleScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RuleScope.V
     """One for each channel."""
     RULE_SCOPE_CONTACT: _RuleScope.ValueType  # 4
     """One for each contact, over all channels."""
+    RULE_SCOPE_CONVERSATION: _RuleScope.ValueType  # 5
+    """One for each conversation, which is one chat on one channel."""
 
 class RuleScope(_RuleScope, metaclass=_RuleScopeEnumTypeWrapper):
     """What a rule counts for: each value of it has a counter of its own."""
@@ -54,6 +56,8 @@ RULE_SCOPE_CHANNEL: RuleScope.ValueType  # 3
 """One for each channel."""
 RULE_SCOPE_CONTACT: RuleScope.ValueType  # 4
 """One for each contact, over all channels."""
+RULE_SCOPE_CONVERSATION: RuleScope.ValueType  # 5
+"""One for each conversation, which is one chat on one channel."""
 Global___RuleScope: _TypeAlias = RuleScope  # noqa: Y015
 
 class _FailureMode:
@@ -69,7 +73,7 @@ class _FailureModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureMo
     FAILURE_MODE_CLOSED: _FailureMode.ValueType  # 2
     """Refuse."""
     FAILURE_MODE_POSTGRES: _FailureMode.ValueType  # 3
-    """Count in Postgres; for daily quotas only."""
+    """Count in Postgres; only for calendar quotas and budgets, which Postgres keeps anyway."""
 
 class FailureMode(_FailureMode, metaclass=_FailureModeEnumTypeWrapper):
     """What to do while Redis is away."""
@@ -81,12 +85,68 @@ FAILURE_MODE_OPEN: FailureMode.ValueType  # 1
 FAILURE_MODE_CLOSED: FailureMode.ValueType  # 2
 """Refuse."""
 FAILURE_MODE_POSTGRES: FailureMode.ValueType  # 3
-"""Count in Postgres; for daily quotas only."""
+"""Count in Postgres; only for calendar quotas and budgets, which Postgres keeps anyway."""
 Global___FailureMode: _TypeAlias = FailureMode  # noqa: Y015
+
+class _CalendarPeriod:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CalendarPeriodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CalendarPeriod.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CALENDAR_PERIOD_UNSPECIFIED: _CalendarPeriod.ValueType  # 0
+    """Not a period."""
+    CALENDAR_PERIOD_DAY: _CalendarPeriod.ValueType  # 1
+    """From midnight to midnight."""
+    CALENDAR_PERIOD_WEEK: _CalendarPeriod.ValueType  # 2
+    """From Monday to Sunday."""
+    CALENDAR_PERIOD_MONTH: _CalendarPeriod.ValueType  # 3
+    """From the first of a month to its last day."""
+
+class CalendarPeriod(_CalendarPeriod, metaclass=_CalendarPeriodEnumTypeWrapper):
+    """How long a calendar period is."""
+
+CALENDAR_PERIOD_UNSPECIFIED: CalendarPeriod.ValueType  # 0
+"""Not a period."""
+CALENDAR_PERIOD_DAY: CalendarPeriod.ValueType  # 1
+"""From midnight to midnight."""
+CALENDAR_PERIOD_WEEK: CalendarPeriod.ValueType  # 2
+"""From Monday to Sunday."""
+CALENDAR_PERIOD_MONTH: CalendarPeriod.ValueType  # 3
+"""From the first of a month to its last day."""
+Global___CalendarPeriod: _TypeAlias = CalendarPeriod  # noqa: Y015
+
+class _Priority:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
+    """The same as a reply."""
+    PRIORITY_REPLY: _Priority.ValueType  # 1
+    """Somebody waits for an answer."""
+    PRIORITY_BROADCAST: _Priority.ValueType  # 2
+    """Nobody waits, for example one message of a newsletter. A rate grants a broadcast only what replies leave: it gets no
+    future slot, never overtakes a reply that waits for one, and half of the rate stays free for replies.
+    """
+
+class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+    """Who waits for what is reserved. Where a rate is shared, replies go first."""
+
+PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
+"""The same as a reply."""
+PRIORITY_REPLY: Priority.ValueType  # 1
+"""Somebody waits for an answer."""
+PRIORITY_BROADCAST: Priority.ValueType  # 2
+"""Nobody waits, for example one message of a newsletter. A rate grants a broadcast only what replies leave: it gets no
+future slot, never overtakes a reply that waits for one, and half of the rate stays free for replies.
+"""
+Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
 @_typing.final
 class DailyQuota(_message.Message):
-    """So many units in a calendar day of a time zone."""
+    """So many units in a calendar day: a CalendarQuota whose period is a day. Such a quota is always returned as this."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -139,6 +199,156 @@ class SlidingWindow(_message.Message):
 Global___SlidingWindow: _TypeAlias = SlidingWindow  # noqa: Y015
 
 @_typing.final
+class CalendarQuota(_message.Message):
+    """So many units in a calendar period of a time zone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """Units in a period."""
+    time_zone: _builtins.str
+    """IANA name of the time zone in which periods begin; the tenant's own when empty."""
+    period: Global___CalendarPeriod.ValueType
+    """The period."""
+    def __init__(
+        self,
+        *,
+        limit: _builtins.int = ...,
+        time_zone: _builtins.str = ...,
+        period: Global___CalendarPeriod.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "period", b"period", "time_zone", b"time_zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalendarQuota: _TypeAlias = CalendarQuota  # noqa: Y015
+
+@_typing.final
+class Budget(_message.Message):
+    """So much of something that is only known afterwards, such as tokens or money, in a calendar period of a time zone. A
+    Reserve holds an estimate, and the Commit charges the actual amount, which may go over the budget.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """How much in a period, in whole units: money is best counted in millionths."""
+    time_zone: _builtins.str
+    """IANA name of the time zone in which periods begin; the tenant's own when empty."""
+    period: Global___CalendarPeriod.ValueType
+    """The period."""
+    unit: _builtins.str
+    """Which amounts of a Reserve and a Commit it counts, for example `tokens` or `usd_micros`. It cannot be changed."""
+    def __init__(
+        self,
+        *,
+        limit: _builtins.int = ...,
+        time_zone: _builtins.str = ...,
+        period: Global___CalendarPeriod.ValueType = ...,
+        unit: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "period", b"period", "time_zone", b"time_zone", "unit", b"unit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Budget: _TypeAlias = Budget  # noqa: Y015
+
+@_typing.final
+class TokenBucket(_message.Message):
+    """A bucket that holds `burst` units at most and is refilled evenly, with `limit` units in each period. Over any stretch
+    of time it lets through a burst and what was refilled meanwhile.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    BURST_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """Units that are refilled in a period."""
+    burst: _builtins.int
+    """Units that may be used at once; `limit` when 0."""
+    @_builtins.property
+    def period(self) -> _duration_pb2.Duration:
+        """The period, 1 second to 1 day."""
+
+    def __init__(
+        self,
+        *,
+        limit: _builtins.int = ...,
+        period: _duration_pb2.Duration | None = ...,
+        burst: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["period", b"period"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["burst", b"burst", "limit", b"limit", "period", b"period"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenBucket: _TypeAlias = TokenBucket  # noqa: Y015
+
+@_typing.final
+class Concurrency(_message.Message):
+    """So many units at the same time. They are held from the Reserve until its Commit or Release, and given back by
+    themselves when the reservation expires.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """Units at the same time."""
+    def __init__(
+        self,
+        *,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Concurrency: _TypeAlias = Concurrency  # noqa: Y015
+
+@_typing.final
+class Amount(_message.Message):
+    """An amount of something other than units."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNIT_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    unit: _builtins.str
+    """What is counted, as a budget names it."""
+    value: _builtins.int
+    """How much."""
+    def __init__(
+        self,
+        *,
+        unit: _builtins.str = ...,
+        value: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["unit", b"unit", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Amount: _TypeAlias = Amount  # noqa: Y015
+
+@_typing.final
 class Rule(_message.Message):
     """A limit as configured."""
 
@@ -150,6 +360,10 @@ class Rule(_message.Message):
     SCOPE_FIELD_NUMBER: _builtins.int
     DAILY_QUOTA_FIELD_NUMBER: _builtins.int
     SLIDING_WINDOW_FIELD_NUMBER: _builtins.int
+    CALENDAR_QUOTA_FIELD_NUMBER: _builtins.int
+    TOKEN_BUCKET_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
     FAILURE_MODE_FIELD_NUMBER: _builtins.int
     SHADOW_FIELD_NUMBER: _builtins.int
     OVERRIDES_FIELD_NUMBER: _builtins.int
@@ -175,6 +389,22 @@ class Rule(_message.Message):
         """Units in a moving window."""
 
     @_builtins.property
+    def calendar_quota(self) -> Global___CalendarQuota:
+        """Units in a calendar period. One of a day is returned as `daily_quota`."""
+
+    @_builtins.property
+    def token_bucket(self) -> Global___TokenBucket:
+        """Units that are refilled evenly."""
+
+    @_builtins.property
+    def concurrency(self) -> Global___Concurrency:
+        """Units at the same time."""
+
+    @_builtins.property
+    def budget(self) -> Global___Budget:
+        """Amounts in a calendar period."""
+
+    @_builtins.property
     def overrides(self) -> _containers.RepeatedCompositeFieldContainer[Global___Override]:
         """Overrides of this rule, by selector. Written by SetOverride only."""
 
@@ -191,16 +421,20 @@ class Rule(_message.Message):
         scope: Global___RuleScope.ValueType = ...,
         daily_quota: Global___DailyQuota | None = ...,
         sliding_window: Global___SlidingWindow | None = ...,
+        calendar_quota: Global___CalendarQuota | None = ...,
+        token_bucket: Global___TokenBucket | None = ...,
+        concurrency: Global___Concurrency | None = ...,
+        budget: Global___Budget | None = ...,
         failure_mode: Global___FailureMode.ValueType = ...,
         shadow: _builtins.bool = ...,
         overrides: _abc.Iterable[Global___Override] | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "daily_quota", b"daily_quota", "sliding_window", b"sliding_window", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "budget", b"budget", "calendar_quota", b"calendar_quota", "concurrency", b"concurrency", "daily_quota", b"daily_quota", "sliding_window", b"sliding_window", "token_bucket", b"token_bucket", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "daily_quota", b"daily_quota", "failure_mode", b"failure_mode", "overrides", b"overrides", "resource", b"resource", "rule_id", b"rule_id", "scope", b"scope", "shadow", b"shadow", "sliding_window", b"sliding_window", "tenant_id", b"tenant_id", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "budget", b"budget", "calendar_quota", b"calendar_quota", "concurrency", b"concurrency", "daily_quota", b"daily_quota", "failure_mode", b"failure_mode", "overrides", b"overrides", "resource", b"resource", "rule_id", b"rule_id", "scope", b"scope", "shadow", b"shadow", "sliding_window", b"sliding_window", "tenant_id", b"tenant_id", "token_bucket", b"token_bucket", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_algorithm: _TypeAlias = _typing.Literal["daily_quota", "sliding_window"]  # noqa: Y015
+    _WhichOneofReturnType_algorithm: _TypeAlias = _typing.Literal["daily_quota", "sliding_window", "calendar_quota", "token_bucket", "concurrency", "budget"]  # noqa: Y015
     _WhichOneofArgType_algorithm: _TypeAlias = _typing.Literal["algorithm", b"algorithm"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_algorithm) -> _WhichOneofReturnType_algorithm | None: ...
 
@@ -215,24 +449,28 @@ class Selector(_message.Message):
     BOT_ID_FIELD_NUMBER: _builtins.int
     CHANNEL_ID_FIELD_NUMBER: _builtins.int
     CONTACT_ID_FIELD_NUMBER: _builtins.int
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
     bot_id: _builtins.str
     """A bot."""
     channel_id: _builtins.str
     """A channel."""
     contact_id: _builtins.str
     """A contact."""
+    conversation_id: _builtins.str
+    """A conversation."""
     def __init__(
         self,
         *,
         bot_id: _builtins.str = ...,
         channel_id: _builtins.str = ...,
         contact_id: _builtins.str = ...,
+        conversation_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bot_id", b"bot_id", "channel_id", b"channel_id", "contact_id", b"contact_id", "selector", b"selector"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bot_id", b"bot_id", "channel_id", b"channel_id", "contact_id", b"contact_id", "conversation_id", b"conversation_id", "selector", b"selector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bot_id", b"bot_id", "channel_id", b"channel_id", "contact_id", b"contact_id", "selector", b"selector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bot_id", b"bot_id", "channel_id", b"channel_id", "contact_id", b"contact_id", "conversation_id", b"conversation_id", "selector", b"selector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_selector: _TypeAlias = _typing.Literal["bot_id", "channel_id", "contact_id"]  # noqa: Y015
+    _WhichOneofReturnType_selector: _TypeAlias = _typing.Literal["bot_id", "channel_id", "contact_id", "conversation_id"]  # noqa: Y015
     _WhichOneofArgType_selector: _TypeAlias = _typing.Literal["selector", b"selector"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_selector) -> _WhichOneofReturnType_selector | None: ...
 
@@ -240,7 +478,9 @@ Global___Selector: _TypeAlias = Selector  # noqa: Y015
 
 @_typing.final
 class Override(_message.Message):
-    """Another limit for one bot, channel or contact. A contact's goes before a channel's, that before a bot's."""
+    """Another limit for one bot, channel, contact or conversation. Of several that apply to a subject the most specific one
+    holds: a conversation's before a contact's, that before a channel's, and that before a bot's.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -248,14 +488,14 @@ class Override(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """Units, in the place of the rule's."""
+    """The limit, in the place of the rule's; of a token bucket its burst too."""
     @_builtins.property
     def selector(self) -> Global___Selector:
         """Whom it is for."""
 
     @_builtins.property
     def window(self) -> _duration_pb2.Duration:
-        """Length of the window in the place of the rule's; only for sliding windows."""
+        """Length of the window or of the period, in the place of the rule's; only for sliding windows and token buckets."""
 
     def __init__(
         self,
@@ -281,22 +521,26 @@ class Subject(_message.Message):
     BOT_ID_FIELD_NUMBER: _builtins.int
     CHANNEL_ID_FIELD_NUMBER: _builtins.int
     CONTACT_ID_FIELD_NUMBER: _builtins.int
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
     bot_id: _builtins.str
     """The bot."""
     channel_id: _builtins.str
     """The channel."""
     contact_id: _builtins.str
     """The contact; a UUID."""
+    conversation_id: _builtins.str
+    """The conversation, by an id that no other conversation of the tenant has, such as dialog's. Not a phone number."""
     def __init__(
         self,
         *,
         bot_id: _builtins.str = ...,
         channel_id: _builtins.str = ...,
         contact_id: _builtins.str = ...,
+        conversation_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bot_id", b"bot_id", "channel_id", b"channel_id", "contact_id", b"contact_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bot_id", b"bot_id", "channel_id", b"channel_id", "contact_id", b"contact_id", "conversation_id", b"conversation_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -315,21 +559,26 @@ class LimitStatus(_message.Message):
     RESETS_AT_FIELD_NUMBER: _builtins.int
     SHADOW_FIELD_NUMBER: _builtins.int
     DAILY_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
     rule_id: _builtins.str
     """The rule."""
     limit: _builtins.int
-    """Units allowed, after overrides."""
+    """Units allowed, after overrides; of a token bucket its burst."""
     used: _builtins.int
-    """Units used or held."""
+    """Units used or held. Commits of more than was reserved may bring it over the limit."""
     remaining: _builtins.int
     """Units left."""
     shadow: _builtins.bool
     """The rule only watches."""
     daily: _builtins.bool
-    """The rule is a daily quota: `remaining` is what is left of the day."""
+    """The rule is a quota of a day: `remaining` is what is left of the day."""
+    unit: _builtins.str
+    """What a budget counts; empty for rules that count units."""
     @_builtins.property
     def resets_at(self) -> _timestamp_pb2.Timestamp:
-        """When `used` falls to zero (quota), or the next unit comes free (window)."""
+        """When `used` falls to zero (calendar quota, budget, token bucket), when the next unit comes free (sliding window), or
+        when the first hold expires (concurrency).
+        """
 
     def __init__(
         self,
@@ -341,10 +590,11 @@ class LimitStatus(_message.Message):
         resets_at: _timestamp_pb2.Timestamp | None = ...,
         shadow: _builtins.bool = ...,
         daily: _builtins.bool = ...,
+        unit: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["resets_at", b"resets_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["daily", b"daily", "limit", b"limit", "remaining", b"remaining", "resets_at", b"resets_at", "rule_id", b"rule_id", "shadow", b"shadow", "used", b"used"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["daily", b"daily", "limit", b"limit", "remaining", b"remaining", "resets_at", b"resets_at", "rule_id", b"rule_id", "shadow", b"shadow", "unit", b"unit", "used", b"used"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -360,15 +610,23 @@ class CheckRequest(_message.Message):
     RESOURCE_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
     UNITS_FIELD_NUMBER: _builtins.int
+    AMOUNTS_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """The tenant."""
     resource: _builtins.str
     """What would be used."""
     units: _builtins.int
     """How many; 0 means 1."""
+    priority: Global___Priority.ValueType
+    """Who would wait for it; a reply when unspecified."""
     @_builtins.property
     def subject(self) -> Global___Subject:
         """By whom."""
+
+    @_builtins.property
+    def amounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Amount]:
+        """Estimates for budgets, one a unit. A budget whose unit is missing needs 1 of it."""
 
     def __init__(
         self,
@@ -377,10 +635,12 @@ class CheckRequest(_message.Message):
         resource: _builtins.str = ...,
         subject: Global___Subject | None = ...,
         units: _builtins.int = ...,
+        amounts: _abc.Iterable[Global___Amount] | None = ...,
+        priority: Global___Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["resource", b"resource", "subject", b"subject", "tenant_id", b"tenant_id", "units", b"units"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amounts", b"amounts", "priority", b"priority", "resource", b"resource", "subject", b"subject", "tenant_id", b"tenant_id", "units", b"units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -439,11 +699,14 @@ class ReserveRequest(_message.Message):
     MAX_WAIT_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     LASTS_FIELD_NUMBER: _builtins.int
+    AMOUNTS_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """The tenant."""
     request_id: _builtins.str
-    """Makes the call safe to repeat: the same id gives the same reservation, for as long as that lasts. One under moving
-    windows only is forgotten when all of them have, after a minute at the earliest.
+    """Makes the call safe to repeat: the same id gives the same reservation, for as long as that lasts. A reservation that
+    only sliding windows and token buckets count is forgotten when they have forgotten its units, after a minute at the
+    earliest.
     """
     resource: _builtins.str
     """What is used, for example `model.turn`."""
@@ -453,6 +716,8 @@ class ReserveRequest(_message.Message):
     """IANA name of the tenant's time zone, in which the days of rules without a zone begin. It is remembered; the last one
     holds when empty, and UTC before any.
     """
+    priority: Global___Priority.ValueType
+    """Who waits for it; a reply when unspecified."""
     @_builtins.property
     def subject(self) -> Global___Subject:
         """By whom."""
@@ -463,14 +728,20 @@ class ReserveRequest(_message.Message):
 
     @_builtins.property
     def max_wait(self) -> _duration_pb2.Duration:
-        """Accept a slot this far in the future from rules with a moving window, instead of a refusal. Absent: now or never."""
+        """Accept a slot this far in the future from sliding windows and token buckets, instead of a refusal. Absent: now or
+        never. A broadcast gets no future slot.
+        """
 
     @_builtins.property
     def lasts(self) -> _duration_pb2.Duration:
         """For how long after the grant the units may still be used: for a caller who takes several at once and uses them one by
-        one. A moving window counts them for so much longer, whatever `ttl` says, so that its limit holds whenever they are
-        used. Absent: they are used when they are granted.
+        one. Sliding windows and token buckets count them for so much longer, whatever `ttl` says, so that the limit holds
+        whenever they are used. Absent: they are used when they are granted.
         """
+
+    @_builtins.property
+    def amounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Amount]:
+        """Estimates for budgets, one a unit. A budget whose unit is missing holds 1 of it."""
 
     def __init__(
         self,
@@ -484,10 +755,12 @@ class ReserveRequest(_message.Message):
         max_wait: _duration_pb2.Duration | None = ...,
         time_zone: _builtins.str = ...,
         lasts: _duration_pb2.Duration | None = ...,
+        amounts: _abc.Iterable[Global___Amount] | None = ...,
+        priority: Global___Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lasts", b"lasts", "max_wait", b"max_wait", "subject", b"subject", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lasts", b"lasts", "max_wait", b"max_wait", "request_id", b"request_id", "resource", b"resource", "subject", b"subject", "tenant_id", b"tenant_id", "time_zone", b"time_zone", "ttl", b"ttl", "units", b"units"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amounts", b"amounts", "lasts", b"lasts", "max_wait", b"max_wait", "priority", b"priority", "request_id", b"request_id", "resource", b"resource", "subject", b"subject", "tenant_id", b"tenant_id", "time_zone", b"time_zone", "ttl", b"ttl", "units", b"units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -549,21 +822,35 @@ class CommitRequest(_message.Message):
 
     TENANT_ID_FIELD_NUMBER: _builtins.int
     RESERVATION_ID_FIELD_NUMBER: _builtins.int
+    UNITS_FIELD_NUMBER: _builtins.int
+    AMOUNTS_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """The tenant."""
     reservation_id: _builtins.str
     """From Reserve."""
+    units: _builtins.int
+    """How many units were really used: fewer than reserved, none, or more, which is charged even over the limit. Absent: as
+    many as were reserved.
+    """
+    @_builtins.property
+    def amounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Amount]:
+        """What was really used of the budgets' units, one a unit. Absent units: as much as was reserved."""
+
     def __init__(
         self,
         *,
         tenant_id: _builtins.str = ...,
         reservation_id: _builtins.str = ...,
+        units: _builtins.int | None = ...,
+        amounts: _abc.Iterable[Global___Amount] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_units", b"_units", "units", b"units"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reservation_id", b"reservation_id", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_units", b"_units", "amounts", b"amounts", "reservation_id", b"reservation_id", "tenant_id", b"tenant_id", "units", b"units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__units: _TypeAlias = _typing.Literal["units"]  # noqa: Y015
+    _WhichOneofArgType__units: _TypeAlias = _typing.Literal["_units", b"_units"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__units) -> _WhichOneofReturnType__units | None: ...
 
 Global___CommitRequest: _TypeAlias = CommitRequest  # noqa: Y015
 
@@ -1035,7 +1322,9 @@ class UpdateRuleRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """`resource`, `scope`, `daily_quota`, `sliding_window`, `failure_mode`, `shadow`."""
+        """`resource`, `scope`, `failure_mode`, `shadow`, and the rule's algorithm as a whole (`sliding_window`) or by its fields
+        (`sliding_window.limit`).
+        """
 
     def __init__(
         self,

@@ -26,8 +26,9 @@ if _version_not_supported:
 
 
 class LimitsServiceStub:
-    """Counts: quotas and rates by rules that can be changed at run time. A Reserve holds units under every rule that
-    matches, or under none; a Commit keeps them, a Release gives them back, and a hold nobody settles expires.
+    """Limits what tenants use, by rules that operators change at run time. A Reserve holds units under every rule that
+    matches, or under none. A Commit charges what was really used, a Release gives it back, and a hold that nobody settles
+    expires.
     """
 
     def __init__(self, channel):
@@ -109,8 +110,9 @@ class LimitsServiceStub:
 
 
 class LimitsServiceServicer:
-    """Counts: quotas and rates by rules that can be changed at run time. A Reserve holds units under every rule that
-    matches, or under none; a Commit keeps them, a Release gives them back, and a hold nobody settles expires.
+    """Limits what tenants use, by rules that operators change at run time. A Reserve holds units under every rule that
+    matches, or under none. A Commit charges what was really used, a Release gives it back, and a hold that nobody settles
+    expires.
     """
 
     def Check(self, request, context):
@@ -135,7 +137,7 @@ class LimitsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Commit(self, request, context):
-        """Charges what was reserved, once, on the day of the Reserve, even after the reservation has expired.
+        """Charges what was used, once, in the calendar period of the Reserve, even after the reservation has expired.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -163,7 +165,7 @@ class LimitsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResetUsage(self, request, context):
-        """Sets a subject's use under one rule back to zero.
+        """Sets a subject's use under one rule back to zero, with what is held.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -177,7 +179,8 @@ class LimitsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateRule(self, request, context):
-        """Changes the fields of a rule that the mask names. It holds for the next call in every process within a second.
+        """Changes the fields of a rule that the mask names. The change reaches every process within a second. A rule that
+        counted by calendar periods before and still does keeps what was used in the running period.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -293,8 +296,9 @@ def add_LimitsServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class LimitsService:
-    """Counts: quotas and rates by rules that can be changed at run time. A Reserve holds units under every rule that
-    matches, or under none; a Commit keeps them, a Release gives them back, and a hold nobody settles expires.
+    """Limits what tenants use, by rules that operators change at run time. A Reserve holds units under every rule that
+    matches, or under none. A Commit charges what was really used, a Release gives it back, and a hold that nobody settles
+    expires.
     """
 
     @staticmethod

@@ -13,8 +13,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class LimitsServiceStub:
-    """Counts: quotas and rates by rules that can be changed at run time. A Reserve holds units under every rule that
-    matches, or under none; a Commit keeps them, a Release gives them back, and a hold nobody settles expires.
+    """Limits what tenants use, by rules that operators change at run time. A Reserve holds units under every rule that
+    matches, or under none. A Commit charges what was really used, a Release gives it back, and a hold that nobody settles
+    expires.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -25,7 +26,7 @@ class LimitsServiceStub:
     BatchReserve: _aio.UnaryUnaryMultiCallable[_limits_pb2.BatchReserveRequest, _limits_pb2.BatchReserveResponse]
     """Reserve for many subjects; a result per item, in the order of the items."""
     Commit: _aio.UnaryUnaryMultiCallable[_limits_pb2.CommitRequest, _limits_pb2.CommitResponse]
-    """Charges what was reserved, once, on the day of the Reserve, even after the reservation has expired."""
+    """Charges what was used, once, in the calendar period of the Reserve, even after the reservation has expired."""
     BatchCommit: _aio.UnaryUnaryMultiCallable[_limits_pb2.BatchCommitRequest, _limits_pb2.BatchCommitResponse]
     """Commit for many reservations; a result per item, in the order of the items."""
     Release: _aio.UnaryUnaryMultiCallable[_limits_pb2.ReleaseRequest, _limits_pb2.ReleaseResponse]
@@ -33,11 +34,13 @@ class LimitsServiceStub:
     GetUsage: _aio.UnaryUnaryMultiCallable[_limits_pb2.GetUsageRequest, _limits_pb2.GetUsageResponse]
     """Returns what a subject has used under each rule that matches it."""
     ResetUsage: _aio.UnaryUnaryMultiCallable[_limits_pb2.ResetUsageRequest, _limits_pb2.ResetUsageResponse]
-    """Sets a subject's use under one rule back to zero."""
+    """Sets a subject's use under one rule back to zero, with what is held."""
     CreateRule: _aio.UnaryUnaryMultiCallable[_limits_pb2.CreateRuleRequest, _limits_pb2.CreateRuleResponse]
     """Creates a rule."""
     UpdateRule: _aio.UnaryUnaryMultiCallable[_limits_pb2.UpdateRuleRequest, _limits_pb2.UpdateRuleResponse]
-    """Changes the fields of a rule that the mask names. It holds for the next call in every process within a second."""
+    """Changes the fields of a rule that the mask names. The change reaches every process within a second. A rule that
+    counted by calendar periods before and still does keeps what was used in the running period.
+    """
     DeleteRule: _aio.UnaryUnaryMultiCallable[_limits_pb2.DeleteRuleRequest, _limits_pb2.DeleteRuleResponse]
     """Deletes a rule with its overrides."""
     ListRules: _aio.UnaryUnaryMultiCallable[_limits_pb2.ListRulesRequest, _limits_pb2.ListRulesResponse]
@@ -48,8 +51,9 @@ class LimitsServiceStub:
     """Takes an override away."""
 
 class LimitsServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Counts: quotas and rates by rules that can be changed at run time. A Reserve holds units under every rule that
-    matches, or under none; a Commit keeps them, a Release gives them back, and a hold nobody settles expires.
+    """Limits what tenants use, by rules that operators change at run time. A Reserve holds units under every rule that
+    matches, or under none. A Commit charges what was really used, a Release gives it back, and a hold that nobody settles
+    expires.
     """
 
     @_abc_1.abstractmethod
@@ -82,7 +86,7 @@ class LimitsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _limits_pb2.CommitRequest,
         context: _aio.ServicerContext[_limits_pb2.CommitRequest, _abc.Awaitable[_limits_pb2.CommitResponse]],
     ) -> _abc.Awaitable[_limits_pb2.CommitResponse]:
-        """Charges what was reserved, once, on the day of the Reserve, even after the reservation has expired."""
+        """Charges what was used, once, in the calendar period of the Reserve, even after the reservation has expired."""
 
     @_abc_1.abstractmethod
     def BatchCommit(
@@ -114,7 +118,7 @@ class LimitsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _limits_pb2.ResetUsageRequest,
         context: _aio.ServicerContext[_limits_pb2.ResetUsageRequest, _abc.Awaitable[_limits_pb2.ResetUsageResponse]],
     ) -> _abc.Awaitable[_limits_pb2.ResetUsageResponse]:
-        """Sets a subject's use under one rule back to zero."""
+        """Sets a subject's use under one rule back to zero, with what is held."""
 
     @_abc_1.abstractmethod
     def CreateRule(
@@ -130,7 +134,9 @@ class LimitsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _limits_pb2.UpdateRuleRequest,
         context: _aio.ServicerContext[_limits_pb2.UpdateRuleRequest, _abc.Awaitable[_limits_pb2.UpdateRuleResponse]],
     ) -> _abc.Awaitable[_limits_pb2.UpdateRuleResponse]:
-        """Changes the fields of a rule that the mask names. It holds for the next call in every process within a second."""
+        """Changes the fields of a rule that the mask names. The change reaches every process within a second. A rule that
+        counted by calendar periods before and still does keeps what was used in the running period.
+        """
 
     @_abc_1.abstractmethod
     def DeleteRule(
