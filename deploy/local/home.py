@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class AlreadyRunning(RuntimeError):
-    """Another `parley up` has this home."""
+    """Another `parley up` uses this home."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Home:
 
     @property
     def stack_file(self) -> Path:
-        """What runs: processes, addresses, URLs."""
+        """Processes, addresses and URLs of what runs."""
         return self.path / "stack.json"
 
     @property
@@ -43,12 +43,12 @@ class Home:
 
     @property
     def token_file(self) -> Path:
-        """The operator's token, made anew while the stack runs."""
+        """The operator's token, renewed while the stack runs."""
         return self.path / "operator.token"
 
     @property
     def metrics_token_file(self) -> Path:
-        """The token with which Prometheus reads the metrics, made anew while the stack runs."""
+        """The token with which Prometheus reads the metrics, renewed while the stack runs."""
         return self.path / "metrics.token"
 
     @property
@@ -57,7 +57,7 @@ class Home:
 
     @property
     def tokens_file(self) -> Path:
-        """Which tokens were given away, without the tokens."""
+        """The list of tokens that were given away, without the tokens."""
         return self.path / "tokens.json"
 
     @property
@@ -65,20 +65,20 @@ class Home:
         return self.path / "keyrings"
 
     def keyring(self, service: str) -> Path:
-        """What one process gets of the keys."""
+        """The keys of one process."""
         return self.keyrings / service
 
     def log(self, name: str) -> Path:
         return self.path / "logs" / f"{name}.log"
 
     def create(self) -> None:
-        """Make the folder, or close it to others. Raises `OSError` when it cannot be written."""
+        """Makes the folder, and closes it to others. Raises `OSError` if it cannot be written."""
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path.chmod(0o700)
         (self.path / "logs").mkdir(exist_ok=True, mode=0o700)
 
     def lock(self) -> int:
-        """Take the home for this process, until it ends. Raises `AlreadyRunning`."""
+        """Locks the home for this process, until it ends. Raises `AlreadyRunning`."""
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,7 +93,7 @@ class Home:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file in one step, readable by its owner only."""
+    """Replaces a file in one step, readable by its owner only."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -102,12 +102,12 @@ def write_private(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Replace a JSON file in one step, readable by its owner only."""
+    """Replaces a JSON file in one step, readable by its owner only."""
     write_private(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """What a JSON file holds; None when it is not there or is none of ours."""
+    """Reads a JSON file; returns None if there is none or it is not one of ours."""
     try:
         value = json.loads(path.read_text())
     except (OSError, ValueError):

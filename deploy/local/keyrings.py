@@ -1,8 +1,8 @@
-"""What each process gets of the keys: a folder of its own, with its signing key and what it seals and derives with.
+"""Gives each process a folder with the keys that it needs, and no others.
 
-`keys/` in the home is the stack's; `keyrings/<service>/` holds copies for one process, whose environment names no other
-folder. Files are written in an order in which each works with those before it, so a start or a rotation that was cut
-short is finished by the next.
+`keys/` in the home belongs to the stack; `keyrings/<service>/` has copies for one process, whose environment names no
+other folder. Files are written in an order in which each works with those before it, so the next start or rotation
+finishes one that was interrupted.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,13 +15,13 @@ from services.runtime.keys import OPERATOR, SERVICES, Keys
 from services.runtime.rotation import replace_file
 
 SEALS = frozenset({"context", "delivery", "dialog"})
-"""Who stores sealed values, and so needs the master keys."""
+"""The services that store sealed values, and so need the master keys."""
 DERIVES: Mapping[str, tuple[str, ...]] = {"context": ("context identities",), "limits": ("limits reservations",)}
-"""Purposes for which a service has a derived key."""
+"""The purposes for which a service has a derived key."""
 
 
 def hand_out(keys: Path, keyrings: Path, services: Iterable[str] = SERVICES) -> None:
-    """Bring all keyrings up to date. The caller has locked `keys`. Raises `KeyMissing` and `OSError`."""
+    """Brings all keyrings up to date. The caller has locked `keys`. Raises `KeyMissing` and `OSError`."""
     keyrings.mkdir(exist_ok=True, mode=0o700)
     for service in services:
         ring = keyrings / service
@@ -39,7 +39,7 @@ def hand_out(keys: Path, keyrings: Path, services: Iterable[str] = SERVICES) -> 
 
 
 def close_to_others(top: Path) -> None:
-    """Let nobody but their owner read a folder and what is in it: a copy or a restored backup may have other modes."""
+    """Closes a folder and its content to everybody but the owner. A copy or a restored backup may have been open."""
     for path in (top, *top.rglob("*")):
         # Gone meanwhile: a draft. Not ours, or a file system without modes: `doctor` names it.
         with suppress(FileNotFoundError, PermissionError):
@@ -49,7 +49,7 @@ def close_to_others(top: Path) -> None:
 
 
 def contents(keys: Path, service: str) -> dict[str, bytes]:
-    """The files of a service's keyring: what others have signed first, what it signs with itself last."""
+    """Returns the files of a service's keyring: first the public keys of others, last its own signing key."""
     found = {f"{name}.pub": (keys / f"{name}.pub").read_bytes() for name in (*SERVICES, OPERATOR)}
     found["revoked.json"] = (keys / "revoked.json").read_bytes()
     if service in SEALS:

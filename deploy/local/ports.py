@@ -10,12 +10,12 @@ LOOPBACK = "127.0.0.1"
 
 
 class PortTaken(RuntimeError):
-    """A port that the stack must have is in use; the message names the variable that moves it."""
+    """A port that the stack needs is in use. The message names the variable that moves it."""
 
 
 @dataclass(frozen=True)
 class Port:
-    """A port by default. One that `may_move` gives way to any free one, if nobody asked for it."""
+    """A default port. If it is in use and `may_move`, and nobody asked for it, any free one is taken instead."""
 
     default: int
     may_move: bool = False
@@ -36,12 +36,12 @@ PORTS = {
 
 
 def variable(name: str) -> str:
-    """The environment variable of a port."""
+    """Returns the environment variable of a port."""
     return f"PARLEY_{name.upper()}_PORT"
 
 
 def choose(environment: Mapping[str, str], names: Mapping[str, Port] | None = None) -> dict[str, int]:
-    """A port for each name: as the environment says, 0 for any free one, else the default.
+    """Chooses a port for each name: the one in the environment (0: any free one), or the default.
 
     Raises `PortTaken` when one that cannot move is in use, and `ValueError` when a variable is no port.
     """
@@ -63,7 +63,7 @@ def choose(environment: Mapping[str, str], names: Mapping[str, Port] | None = No
 
 
 def choose_within(seconds: float, environment: Mapping[str, str], names: Mapping[str, Port]) -> dict[str, int]:
-    """As `choose`, waiting for ports that a stack which was killed a moment ago still holds."""
+    """Chooses as `choose` does, but waits for ports that a stack which was just killed still holds."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -81,7 +81,7 @@ def parse(name: str, text: str) -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether the port could be taken now. Raises `PermissionError` for one that only root may take."""
+    """Tells whether a port could be taken now. Raises `PermissionError` for one that only root may take."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -94,7 +94,7 @@ def is_free(port: int) -> bool:
 
 
 def hold(held: ExitStack, port: int) -> int | None:
-    """Bind the port until `held` is closed; None when somebody else has it."""
+    """Binds the port until `held` is closed; returns None if somebody else has it."""
     probe = held.enter_context(socket.socket())
     # As servers do: a port whose old connections linger is free. One that somebody listens on is not.
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""Is it healthy? Each probe answers within its time, and raises nothing for a server that is away."""
+"""Probes of health. Each answers in a bounded time, and a server that is away raises nothing."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -23,10 +23,10 @@ class Probe(Protocol):
     """Looks at a server."""
 
     async def __call__(self) -> Health:
-        """What it finds now."""
+        """Returns what it finds now."""
 
     async def rest(self, seconds: float) -> None:
-        """Wait until the next look: for so long, or until the server itself tells of a change."""
+        """Waits until the next look: for so many seconds, or until the server itself reports a change."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ WITHIN = 2.0
 """Seconds that a probe may take."""
 
 
-# A process that is stopped or hung answers no ping, and its stream ends within 15 s: however long nothing was said (or
-# there would be two pings), and counted by the timeout of all pings (which is a minute, whatever that of keepalive is).
+# A process that is stopped or hangs answers no ping, and its stream ends within 15 s. That needs pings without a bound
+# of their number, and the timeout of all pings set as well: it would be a minute, whatever that of keepalive is.
 OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
@@ -60,9 +60,9 @@ OPTIONS = (
 
 
 class GrpcHealth:
-    """Follows `grpc.health.v1` for the server as a whole, and tells what it heard last.
+    """Follows `grpc.health.v1` for the server as a whole, and returns what it heard last.
 
-    The server sends each change by itself, so that nobody is asked, and nobody woken, while nothing changes.
+    The server sends each change by itself, so nobody is woken while nothing changes.
     """
 
     def __init__(self, address: str) -> None:
@@ -78,7 +78,7 @@ class GrpcHealth:
         await heard_within(self._changed, seconds)
 
     async def __call__(self) -> Health:
-        """What the server said last; waits for its first word, but not for long."""
+        """Returns what the server said last; waits for its first answer, but not for long."""
         if self._following is None or self._following.done():
             self._heard.clear()
             self._following = asyncio.create_task(self._follow(), name=f"health of {self._address}")
@@ -86,7 +86,7 @@ class GrpcHealth:
         return self._last
 
     async def _follow(self) -> None:
-        """Until the stream ends."""
+        """Follows until the stream ends."""
         if self._stub is None:
             self._stub = health_pb2_grpc.HealthStub(grpc.aio.insecure_channel(self._address, OPTIONS))
         try:
@@ -94,7 +94,7 @@ class GrpcHealth:
                 well = answer.status == health_pb2.HealthCheckResponse.SERVING
                 self._tell(Health.WELL if well else Health.UNWELL)
         except grpc.aio.AioRpcError:
-            pass  # nobody is there, or no more: silence is what there is to tell
+            pass  # the server is away, which is reported below
         self._tell(Health.SILENT)
 
     def _tell(self, health: Health) -> None:
@@ -105,8 +105,8 @@ class GrpcHealth:
 
 
 async def heard_within(event: asyncio.Event, seconds: float) -> None:
-    """Wait for an event, so long at most. `wait_for` of Python 3.11 would lose a cancellation that comes together with
-    the event, and a process ends when its health does.
+    """Waits for an event, for at most so long. `wait_for` of Python 3.11 would lose a cancellation that comes together
+    with the event, as it does when a process ends.
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
@@ -119,7 +119,7 @@ def grpc_health(address: str) -> Probe:
 
 
 def http_ok(host: str, port: int, path: str) -> Probe:
-    """Asks for a page, which must answer 200."""
+    """Gets a page, whose status must be 200."""
 
     async def ask() -> Health:
         reader, writer = await asyncio.open_connection(host, port)
@@ -139,7 +139,7 @@ def http_ok(host: str, port: int, path: str) -> Probe:
 
 
 def calling(ready: Callable[[], bool]) -> Probe:
-    """Asks a function that takes a moment at most."""
+    """Calls a function that takes a moment at most."""
 
     async def probe() -> Health:
         return Health.WELL if await asyncio.to_thread(ready) else Health.SILENT

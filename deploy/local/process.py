@@ -11,17 +11,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from deploy.local.probes import Health, Probe
+from services.runtime.background import stopped
 
 POLL_STARTING, POLL_RUNNING = 0.1, 5.0
 UNHEALTHY_FOR = 30.0
 BACKOFF_FIRST, BACKOFF_LONGEST = 0.2, 5.0
 SETTLED_AFTER = 20.0
-"""Seconds of running after which an end counts as the first one again."""
+"""Seconds of running after which the next end counts as the first again."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """How to run a process, how to tell that it is well, and how to stop it. Times are in seconds."""
+    """How to run a process, check its health, and stop it. Times are in seconds."""
 
     name: str
     command: Callable[[], Sequence[str]]
@@ -29,9 +30,9 @@ class Spec:
     log: Path
     address: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """All that it is told."""
+    """Its whole environment."""
     folder: Path | None = None
-    """Where it runs."""
+    """Its working folder."""
     prepare: Callable[[], None] | None = None
     """Runs before each start, off the loop."""
     stop_signal: signal.Signals = signal.SIGTERM
@@ -39,9 +40,9 @@ class Spec:
     stage: int = 0
     """Processes of a lower stage are stopped first."""
     longest_pause: float = BACKOFF_LONGEST
-    """At most so long between an end and the next start."""
+    """The longest time between an end and the next start."""
     needs: frozenset[str] = frozenset()
-    """What must be healthy before this one can be blamed for not being so."""
+    """The processes that must be healthy before this one is blamed for being unhealthy."""
 
 
 Report = Callable[[str, str, str], None]
@@ -49,12 +50,12 @@ Report = Callable[[str, str, str], None]
 
 
 def backoff(ends: int) -> float:
-    """Seconds to wait after so many ends in a row: 0.2, 0.4, 0.8, ... 5."""
+    """Returns the seconds to wait after so many ends in a row: 0.2, 0.4, 0.8, ... 5."""
     return min(BACKOFF_FIRST * 2.0 ** (ends - 1), BACKOFF_LONGEST)
 
 
 class Managed:
-    """A process by its spec: started, watched, started again when it ends or stays unhealthy."""
+    """Runs a process by its spec, watches it, and restarts it when it ends or stays unhealthy."""
 
     def __init__(
         self, spec: Spec, *, report: Report, changed: Callable[[], None], blameless: Callable[[Spec, Health], bool]
@@ -64,10 +65,10 @@ class Managed:
         self.found = Health.SILENT
         """What the last probe found."""
         self.since = datetime.now(UTC)
-        """When it became healthy or unhealthy."""
+        """The time at which it became healthy or unhealthy."""
         self.started_at: datetime | None = None
         self.last_end = ""
-        """How it ended the last time, as a sentence without its subject."""
+        """How it ended last, as a sentence without its subject."""
         self.restarts = 0
         self.ends_before_healthy = 0
         self._report = report
@@ -83,18 +84,18 @@ class Managed:
         return self._process.pid if self._process and self._process.returncode is None else None
 
     def start(self) -> None:
-        """Begin to keep it running."""
+        """Begins to keep it running."""
         self._task = asyncio.create_task(self._keep_running(), name=f"keep {self.spec.name}")
 
     async def stop(self, within: float | None = None) -> None:
-        """Ask it to end, and kill it when it does not in time; it is not started again."""
+        """Asks it to end, kills it if it does not in time, and does not restart it."""
         self._stopping.set()
         await self._end(self.spec.stop_within if within is None else within)
         if self._task:
             await self._task
 
     def kill(self) -> None:
-        """End it at once, with everything in its process group."""
+        """Kills it at once, with everything in its process group."""
         self._stopping.set()
         if (pid := self.pid) is not None:
             with suppress(ProcessLookupError, PermissionError):
@@ -114,16 +115,15 @@ class Managed:
             pause = min(backoff(ends), self.spec.longest_pause)
             self._report(self.spec.name, "error", f"{how}; starting it again in {pause:.1f} s (see {self.spec.log})")
             self._set_healthy(False)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
+            await stopped(self._stopping, pause)
 
     async def _run_once(self) -> str:
-        """Run it until it ends; return how it ended."""
+        """Runs it until it ends; returns how it ended."""
         try:
             process = await self._spawn()
-        except Exception as failure:  # whatever it is, the next try may work, and the sentence says what it was
+        except Exception as failure:  # the next try may work, and the sentence says what it was
             return f"could not be started: {failure}"
-        if self._stopping.is_set():  # the order to stop came in between
+        if self._stopping.is_set():  # it was told to stop in between
             process.kill()
         watch = asyncio.create_task(self._watch(), name=f"watch {self.spec.name}")
         try:
@@ -158,7 +158,7 @@ class Managed:
         return self._process
 
     async def _watch(self) -> None:
-        """Probe it; end it when it has been unhealthy for too long through no fault of what it needs."""
+        """Probes it, and ends it when it has been unhealthy for too long although it lacks nothing."""
         well_until = time.monotonic()
         while True:
             found = self.found = await self.spec.probe()

@@ -1,7 +1,7 @@
-"""A role per service in the embedded PostgreSQL: each owns its schema, and can neither read nor name what is another's.
+"""Makes a role per service in the embedded PostgreSQL, which owns its schema and can use no other.
 
-The stack makes them as the server's owner, at each start, in one transaction: services wait for their role to be there.
-What a version before has made as the server's owner is handed over.
+The stack makes them at each start, as the server's owner and in one transaction, and services wait for theirs. What an
+earlier version has made as the server's owner is handed over.
 """
 
 import asyncio
@@ -66,12 +66,12 @@ END $$
 
 
 def role_of(service: str) -> str:
-    """The role that a service connects as."""
+    """Returns the role that a service connects as."""
     return f"parley_{service}"
 
 
 async def make_roles(url: str, services: Iterable[str] = OWNERS, *, wait_for: float = WAIT_FOR) -> None:
-    """Make the roles and hand over the schemas, as the owner of the server that `url` names. Raises `ServerFailed`."""
+    """Makes the roles and gives them their schemas, as the owner of the server at `url`. Raises `ServerFailed`."""
     connection = await _connect(url, time.monotonic() + wait_for)
     try:
         async with connection.transaction():

@@ -1,4 +1,4 @@
-"""`parley keys rotate`: new keys for processes that run on."""
+"""`parley keys rotate`: gives running processes new keys."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,12 @@ from services.runtime.rotation import MASTER, OLD_KEPT, ROTATABLE, rotate_master
 from services.runtime.verifier import LEEWAY, LONGEST
 
 TO_NOTICE = 3.0
-"""Seconds that services get to sign with their new keys, before the old ones of a rotation `now` end: a call that is
-refused in between would count against the message that it is made for. Clocks may differ by a few seconds more."""
+"""Seconds that services have to begin signing with their new keys before a rotation `now` ends the old ones. A call
+that is refused in between would count against its message. Clocks may differ by a few seconds more."""
 
 
 def rotate(home: Home, names: Sequence[str], *, now: bool) -> list[str]:
-    """Replace the named keys, or all; which. With `now`, what the old ones have signed is refused within 15 seconds.
+    """Replaces the named keys, or all, and returns which. With `now`, old signatures are refused within 15 seconds.
 
     Without it a service's old key stays until its last tokens have ended, and the operator's for as long as a token of
     it may hold. Old master keys always stay. Raises `KeyMissing`, and ValueError for a name that is none.
@@ -42,7 +42,7 @@ def rotate(home: Home, names: Sequence[str], *, now: bool) -> list[str]:
 
 
 def kept_for(name: str, *, now: bool) -> float:
-    """Seconds for which the old key of a pair stays."""
+    """Returns the seconds for which the old key of a pair stays."""
     if name == OPERATOR:
         return 0.0 if now else LONGEST + LEEWAY
     return TO_NOTICE if now else OLD_KEPT

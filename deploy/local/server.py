@@ -1,4 +1,5 @@
-"""What embedded servers have in common: data in one folder, a start after any crash, an end with their parent."""
+"""The common part of embedded servers. They keep their data in one folder, start after any crash, and end with their
+parent."""
 
 import importlib.util
 import os
@@ -20,15 +21,15 @@ POLL = 0.02
 
 
 class ServerFailed(RuntimeError):
-    """An embedded server did not start; the message holds the end of its log."""
+    """A server did not start. The message says why, from the end of its log."""
 
 
 def child_command(
     command: Sequence[object], *, on_orphaned: str = "SIGKILL", drop_root: bool = False, nice: int = 0
 ) -> list[str]:
-    """The command, run so that it gets `on_orphaned` when its parent dies, and not as root if asked.
+    """Returns a command line that runs a command, which gets the signal `on_orphaned` when its parent dies.
 
-    `nice`: by how much others have the processor before it.
+    `drop_root` runs it as another user than root; `nice` lets others have the processor first.
     """
     options = ["--on-orphaned", on_orphaned, *(["--drop-root"] if drop_root else [])]
     options += ["--nice", str(nice)] if nice else []
@@ -36,7 +37,7 @@ def child_command(
 
 
 def package_folder(name: str) -> Path:
-    """Where an installed package lies, found without importing it."""
+    """Returns the folder of an installed package, without importing it."""
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
         raise ServerFailed(f"the package {name} is not installed: run make setup")
@@ -46,13 +47,13 @@ def package_folder(name: str) -> Path:
 class EmbeddedServer(ABC):
     """A server with its data in one folder.
 
-    `prepare`, `command` and `ready` are for a supervisor, which starts the process itself; `start` and the
-    rest are for whoever has none. All times are in seconds.
+    `prepare`, `command` and `ready` are for a supervisor, which starts the process itself; `start` and the rest are for
+    use without one. All times are in seconds.
     """
 
     name: str
     programs: frozenset[str]
-    """Names of processes that may serve this data."""
+    """The names of processes that may serve this data."""
     stop_signal: signal.Signals
 
     def __init__(self, data_dir: Path, *, log: Path | None = None) -> None:
@@ -69,27 +70,27 @@ class EmbeddedServer(ABC):
     @property
     @abstractmethod
     def url(self) -> str:
-        """How clients reach it."""
+        """The address for clients."""
 
     @property
     def pid(self) -> int | None:
-        """The server's process, or None when it does not run (or was not started by this object)."""
+        """The server's process, or None if this object has not started it or it has ended."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
     @abstractmethod
     def prepare(self) -> None:
-        """Create the data if there is none, and put away what a crash has left. Not while it runs."""
+        """Creates the data if there is none, and removes what a crash has left. Not for use while it runs."""
 
     @abstractmethod
     def command(self) -> list[str]:
-        """What to run; it ends with its parent."""
+        """Returns the command that runs the server, which ends with its parent."""
 
     @abstractmethod
     def ready(self) -> bool:
-        """Whether it takes connections now."""
+        """Tells whether it takes connections now."""
 
     def start(self, within: float = 60.0) -> None:
-        """Start it and wait until it takes connections; nothing when it runs. Raises `ServerFailed`."""
+        """Starts it, unless it runs, and waits until it takes connections. Raises `ServerFailed`."""
         if self.pid is not None:
             return
         self.prepare()
@@ -105,7 +106,7 @@ class EmbeddedServer(ABC):
             time.sleep(POLL)
 
     def stop(self, within: float = 15.0) -> None:
-        """Stop it cleanly; kill it when that takes too long."""
+        """Stops it cleanly, and kills it if that takes too long."""
         if self._process is not None and self.pid is not None:
             self._process.send_signal(self.stop_signal)
             try:
@@ -116,12 +117,12 @@ class EmbeddedServer(ABC):
         self.forget_sockets()
 
     def restart(self) -> None:
-        """Stop it cleanly and start it again on the same data."""
+        """Stops it cleanly and starts it again on the same data."""
         self.stop()
         self.start()
 
     def kill(self) -> None:
-        """Crash it: SIGKILL to the server and all its processes, with no chance to flush."""
+        """Crashes it: kills the server and all its processes, with no chance to flush."""
         if self._process is not None:
             doomed = [self._process.pid] if self.pid is not None else []
             doomed += [process.pid for process in self.leftovers()]
@@ -132,13 +133,13 @@ class EmbeddedServer(ABC):
             self._process = None
 
     def forget_sockets(self) -> None:
-        """Remove the folder of sockets, once it is empty and the server has stopped."""
+        """Removes the folder of sockets if it is empty. For use after the server has stopped."""
         with suppress(OSError):
             self.sockets.rmdir()
         self._sockets = None
 
     def leftovers(self) -> list[psutil.Process]:
-        """The server's processes that work in this data folder now, whoever started them."""
+        """Returns the server's processes that work in this data folder, whoever started them."""
         found = []
         for process in psutil.process_iter(["name"]):
             with suppress(psutil.Error):
@@ -147,7 +148,7 @@ class EmbeddedServer(ABC):
         return found
 
     def end_leftovers(self, within: float = 20.0) -> None:
-        """End servers that somebody else left on this data, cleanly when they let us."""
+        """Ends servers that somebody else left running on this data, cleanly if possible."""
         for order in (self.stop_signal, signal.SIGKILL):
             left = self.leftovers()
             for process in left:
@@ -160,7 +161,7 @@ class EmbeddedServer(ABC):
 
 
 def tail(path: Path, lines: int = 15) -> str:
-    """The last lines of a log, or a word that there is none."""
+    """Returns the last lines of a log, or a note that there is none."""
     with suppress(OSError):
         return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
     return "(no log)"

@@ -1,4 +1,4 @@
-"""Which processes the stack consists of, and what each is told in its environment."""
+"""The processes of the stack, and the environment of each."""
 
 import importlib.util
 import sys
@@ -17,9 +17,9 @@ from deploy.local.stores import Stores
 
 @dataclass(frozen=True)
 class Service:
-    """How one of our services takes part. `stage`: lower ones stop first; `drain`: seconds it may take for that.
+    """One of our services. Lower stages stop first; `drain` is the seconds that stopping may take.
 
-    `nice`: what a webhook's answer does not wait for lets the others have the processor first.
+    A service with a higher `nice` lets others have the processor first: no answer to a webhook waits for it.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Service:
     drain: float
     nice: int = 0
     http_probe: str = ""
-    """Path that answers 200 when it is well; empty for gRPC health."""
+    """A path that answers 200 if the service is healthy; empty for gRPC health."""
     redis: bool = False
     """Whether it gets the address of Redis."""
     measured: bool = True
@@ -55,7 +55,7 @@ GRPC = ("context", "dialog", "limits", "delivery", "telemetry")
 
 @dataclass(frozen=True)
 class Layout:
-    """One stack: where its state, its ports and its stores are."""
+    """The places of one stack: its state, ports and stores."""
 
     home: Home
     ports: Mapping[str, int]
@@ -68,24 +68,24 @@ class Layout:
         return f"{LOOPBACK}:{self.ports[name]}"
 
     def url(self, name: str) -> str:
-        """Where an HTTP service answers."""
+        """The URL of an HTTP service."""
         return f"http://{self.address(name)}"
 
 
 def present() -> list[Service]:
-    """The services that this tree has."""
+    """Returns the services that this tree has."""
     return [service for service in SERVICES if has_service(service.name)]
 
 
 def ports_of(services: Collection[Service]) -> dict[str, Port]:
-    """The ports that these services take."""
+    """Returns the ports that these services take."""
     names = {service.name for service in services} | set(GRPC) | {"otlp", "metrics"}
     pages = {metrics_of(service.name): Port(0) for service in services if service.measured}
     return {name: port for name, port in PORTS.items() if name in names} | pages
 
 
 def metrics_of(service: str) -> str:
-    """How the port is called on which a service shows its own metrics."""
+    """Returns the name of the port for a service's own page of metrics."""
     return f"{service}-metrics"
 
 
@@ -97,7 +97,7 @@ def has_service(name: str) -> bool:
 
 
 def environment(layout: Layout, service: Service) -> dict[str, str]:
-    """What a service is told: what is given of its settings, addresses, its stores and keys, and its drain time."""
+    """Returns the environment of a service: its settings, addresses, stores, keys and drain time."""
     values = of_service(layout.given, service.name)
     values |= {
         "PARLEY_HOME": str(layout.home.path),
@@ -132,7 +132,7 @@ def environment(layout: Layout, service: Service) -> dict[str, str]:
 
 
 def model_environment(layout: Layout) -> dict[str, str]:
-    """Where models are asked: as given; with neither key nor address, the simulator's scripted one."""
+    """Returns where models are asked: as given or, with neither key nor address, at the simulator."""
     if layout.given.get("OPENAI_API_KEY") or layout.given.get("OPENAI_BASE_URL"):
         return {}
     return {"OPENAI_BASE_URL": f"{layout.url('simulator')}/openai/v1", "OPENAI_API_KEY": "scripted"}
@@ -144,7 +144,7 @@ def drain_of(layout: Layout, service: Service) -> float:
 
 
 def service_spec(layout: Layout, service: Service) -> Spec:
-    """How to run one of our services."""
+    """Returns how to run one of our services."""
     probe: Probe = (
         http_ok(LOOPBACK, layout.ports[service.name], service.http_probe)
         if service.http_probe
@@ -167,7 +167,7 @@ def service_spec(layout: Layout, service: Service) -> Spec:
 
 
 def store_specs(servers: list[EmbeddedServer], given: Mapping[str, str]) -> list[Spec]:
-    """How to run the embedded stores."""
+    """Returns how to run the embedded stores."""
     return [
         Spec(
             name=server.name,

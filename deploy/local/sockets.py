@@ -1,4 +1,4 @@
-"""Where the embedded servers' unix sockets live: a short private folder per stack."""
+"""A short private folder per stack for the unix sockets of embedded servers."""
 
 import hashlib
 import os
@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 LONGEST = 80
-"""Characters of a folder, so that the socket's path stays under the 104 that all systems allow."""
+"""The longest path of a folder, so that the path of a socket stays under the 104 that all systems allow."""
 
 
 class UnsafeSocketDir(RuntimeError):
@@ -15,7 +15,7 @@ class UnsafeSocketDir(RuntimeError):
 
 
 def socket_dir(data_dir: Path) -> Path:
-    """Create the private folder (mode 0700) that belongs to a data folder, and return it.
+    """Creates the private folder (mode 0700) that belongs to a data folder, and returns it.
 
     It is named by a hash of the data folder's path, in the user's runtime folder or the temporary one. Raises
     `UnsafeSocketDir` when somebody else made it first.
@@ -28,7 +28,7 @@ def socket_dir(data_dir: Path) -> Path:
 
 
 def private(folder: Path) -> Path:
-    """Create a folder for this user alone, or check that it is one."""
+    """Creates a folder for this user alone, or checks that it is one."""
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:

@@ -33,12 +33,12 @@ from services.runtime.verifier import Verifier
 
 START_WITHIN = 60.0
 AFTER_A_CRASH = 8.0
-"""Seconds that services of a supervisor that was killed may take to end."""
+"""Seconds that services may take to end after their supervisor was killed."""
 TOKEN_RENEWAL = 900.0
 
 
 class Stack:
-    """Starts everything, writes down what runs, and stops it again."""
+    """Starts everything, records what runs, and stops it again."""
 
     def __init__(self, home: Home, environment: Mapping[str, str], terminal: Terminal) -> None:
         self.home = home
@@ -63,7 +63,7 @@ class Stack:
         self.demo: dict[str, Any] = {}
 
     async def start(self, *, demo: bool) -> None:
-        """Bring everything up. Raises `StartFailed`, `ServerFailed` or `CallError`."""
+        """Starts everything. Raises `StartFailed`, `ServerFailed` or `CallError`."""
         if self.stores.postgres is None:
             await wait_for_given_postgres(
                 self.stores.database_url, lambda why: self.terminal.report("parley", "warning", why)
@@ -89,7 +89,7 @@ class Stack:
         self.write_state()
 
     async def seed(self) -> None:
-        """Make the demo tenant, if it is not there."""
+        """Makes the demo tenant, unless it is there."""
         from deploy.local.demo import seed
 
         simulator = self.layout.url("simulator") if "simulator" in self.layout.ports else ""
@@ -102,7 +102,7 @@ class Stack:
         )
 
     async def stop(self) -> None:
-        """Stop everything in order."""
+        """Stops everything in order."""
         self.state = "stopping"
         self.write_state()
         self.metrics.close()
@@ -115,11 +115,11 @@ class Stack:
         self.write_state()
 
     def renew_token(self) -> str:
-        """Write new tokens for the command line and for Prometheus."""
+        """Writes new tokens for the command line and for Prometheus; returns the first."""
         return write_tokens(self.home, self.keys)
 
     async def keep_token_fresh(self) -> None:
-        """Until it is cancelled."""
+        """Renews tokens until it is cancelled."""
 
         async def renew() -> None:
             self.renew_token()
@@ -127,11 +127,11 @@ class Stack:
         await periodic("tokens", renew, every=TOKEN_RENEWAL)(asyncio.Event())
 
     def write_state(self) -> None:
-        """Write `stack.json`, which the command line reads."""
+        """Writes `stack.json`, which the command line reads."""
         write_json(self.home.stack_file, self.describe())
 
     def describe(self) -> dict[str, Any]:
-        """What runs, without any secret."""
+        """Returns what runs, without secrets."""
         processes = self.supervisor.processes.values()
         whole = self.state != "ready" or all(process.healthy for process in processes)
         return {
@@ -164,7 +164,7 @@ class Stack:
 
 
 async def up(home: Home, environment: Mapping[str, str], *, demo: bool, as_json: bool) -> int:
-    """Run the stack until a signal. Returns the exit code."""
+    """Runs the stack until a signal. Returns the exit code."""
     began = time.monotonic()
     terminal = Terminal()
     stack = Stack(home, environment, terminal)
@@ -202,7 +202,7 @@ async def up(home: Home, environment: Mapping[str, str], *, demo: bool, as_json:
 
 
 def stop_on_signals(stack: Stack, terminal: Terminal) -> asyncio.Event:
-    """The event that the first signal sets; the second one kills everything."""
+    """Returns an event that the first signal sets. The second one kills everything."""
     stop = asyncio.Event()
 
     def on_signal() -> None:
@@ -219,7 +219,7 @@ def stop_on_signals(stack: Stack, terminal: Terminal) -> asyncio.Event:
 
 
 def run(home: Home, *, demo: bool, as_json: bool) -> int:
-    """Take the home and run the stack in it. Raises what `parley up` explains."""
+    """Locks the home and runs the stack in it. Raises errors that `parley up` explains."""
     home.create()
     lock = home.lock()
     try:

@@ -1,4 +1,4 @@
-"""Where PostgreSQL and Redis are, and who gets which address."""
+"""Where PostgreSQL and Redis are, and the address that each service gets."""
 
 import asyncio
 import time
@@ -22,18 +22,18 @@ _STARTING = (OSError, asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionE
 
 @dataclass(frozen=True)
 class Stores:
-    """The embedded servers to start, and where PostgreSQL and Redis are: as given, else those servers."""
+    """The addresses of PostgreSQL and Redis, and the embedded servers to start where no address is given."""
 
     postgres: EmbeddedPostgres | None
     redis: EmbeddedRedis | None
     database_url: str
-    """As the owner of everything."""
+    """The address for the owner of everything."""
     redis_url: str
     given: Mapping[str, str]
 
     @staticmethod
     def of(home: Home, given: Mapping[str, str]) -> "Stores":
-        """Those of a home, for an environment."""
+        """Returns the stores of a home, for an environment."""
         database_url, redis_url = (given.get(f"PARLEY_{name}_URL", "").strip() for name in ("DATABASE", "REDIS"))
         postgres = None if database_url else EmbeddedPostgres(home.path / "postgres", log=home.log("postgres"))
         redis = None if redis_url else EmbeddedRedis(home.path / "redis", log=home.log("redis"))
@@ -50,7 +50,7 @@ class Stores:
         return [server for server in (self.postgres, self.redis) if server is not None]
 
     def database_of(self, service: str) -> str:
-        """The URL that a service connects by: given for it, of its role in the embedded server, or given for all."""
+        """Returns the URL for a service: the one given for it or for all, or its role's in the embedded server."""
         given = self.given.get(database_variable(service), "").strip()
         if given:
             return given
@@ -58,7 +58,7 @@ class Stores:
 
 
 def database_variable(service: str) -> str:
-    """The variable that gives one service's own way to a PostgreSQL that is given."""
+    """Returns the variable with one service's own URL of PostgreSQL."""
     return f"PARLEY_{service.upper()}_DATABASE_URL"
 
 

@@ -9,11 +9,11 @@ from deploy.local.probes import Health
 from deploy.local.process import Managed, Report, Spec
 
 TRIES_TO_START = 3
-"""So many ends before it was ever healthy, and the start is given up."""
+"""The start is given up after a process has ended so many times without having been healthy."""
 
 
 class StartFailed(RuntimeError):
-    """A process did not get healthy; `name` says which."""
+    """The process `name` did not become healthy."""
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"{name} {why}")
@@ -21,9 +21,9 @@ class StartFailed(RuntimeError):
 
 
 class Supervisor:
-    """Starts processes, starts those again that end, and stops all of them.
+    """Starts processes, restarts those that end, and stops all of them.
 
-    `changed` is called whenever a process id or a state changes, `report` with what an operator should know.
+    `changed` is called whenever a process id or a state changes, `report` with sentences for the operator.
     """
 
     def __init__(self, *, report: Report, changed: Callable[[], None] = lambda: None) -> None:
@@ -32,9 +32,9 @@ class Supervisor:
         self._changed = changed
 
     async def start(self, specs: Sequence[Spec], within: float) -> None:
-        """Start these, all at once, and wait until each is healthy.
+        """Starts all of these at once and waits until each is healthy.
 
-        Raises `StartFailed` after `within` seconds, or as soon as one has ended too often. Those that run go on.
+        Raises `StartFailed` after `within` seconds, or as soon as one has ended too often. The others keep running.
         """
         started = [Managed(spec, report=self._report, changed=self._changed, blameless=self._lacks) for spec in specs]
         self.processes |= {process.spec.name: process for process in started}
@@ -51,20 +51,20 @@ class Supervisor:
                 wait.cancel()
 
     async def stop(self) -> None:
-        """Stop all, the lowest stage first, each stage within the longest time of its members."""
+        """Stops all processes, the lowest stage first. A stage takes at most the longest time of its members."""
         order = sorted(self.processes.values(), key=lambda process: process.spec.stage)
         for _, stage in groupby(order, key=lambda process: process.spec.stage):
             await asyncio.gather(*(process.stop() for process in stage))
 
     def kill(self) -> None:
-        """Kill all at once; `stop`, if it is under way, then ends soon."""
+        """Kills all processes at once. A `stop` that is under way then ends soon."""
         for process in self.processes.values():
             process.kill()
 
     def _lacks(self, spec: Spec, found: Health) -> bool:
-        """Whether it may be for want of something that it is not well, so that starting it again would not help.
+        """Tells whether a process may be unhealthy because it lacks something, so that a restart would not help.
 
-        Of what is not ours, a given database say, we know nothing: a process that answers may be right to complain.
+        The health of what is not ours, such as a given database, is unknown. A process that answers may lack that.
         """
         ours = [self.processes[name] for name in spec.needs if name in self.processes]
         if any(not process.healthy for process in ours):
@@ -73,7 +73,7 @@ class Supervisor:
 
 
 def check_start(processes: Iterable[Managed], *, late: bool, within: float) -> None:
-    """Raise `StartFailed` for the first process that will not start, or, when it is late, has not."""
+    """Raises `StartFailed` for the first process that will not start, or, if it is late, has not started."""
     for process in processes:
         if process.was_healthy.is_set():
             continue

@@ -1,4 +1,4 @@
-"""What the person who started the stack sees: warnings and errors of all processes, one line each."""
+"""Shows warnings and errors of all processes to the person who started the stack, one line each."""
 
 import asyncio
 import json
@@ -17,22 +17,22 @@ COLOURS = ("cyan", "magenta", "green", "blue", "yellow", "bright_cyan", "bright_
 LEVELS = {"warning": "yellow", "error": "red", "critical": "bold red"}
 POLL = 1.0
 QUIET = 30.0
-"""Seconds for which a sentence of a process is not repeated."""
+"""Seconds in which the same sentence of a process is shown only once."""
 LARGEST = 20 * 1024 * 1024
-"""Bytes after which a log is put aside as `.1` and begun anew."""
+"""Bytes after which a log is renamed to `.1` and begun anew."""
 LINES_AT_ONCE = 20
-"""More new lines of one process than this are told as a number."""
+"""If one process has more new lines than this, only their number is shown."""
 
 
 class Terminal:
-    """Prints to standard error, which leaves standard output to whoever reads it by machine."""
+    """Prints to standard error, so that machines can read standard output."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
         self._colours: dict[str, str] = {}
 
     def report(self, name: str, level: str, sentence: str) -> None:
-        """One line: which process, how bad, what."""
+        """Prints one line: the process, the level, and the sentence."""
         colour = self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])
         line = Text(f"{name:>10} ", style=colour)
         line.append(f"{level} " if level in LEVELS else "", style=LEVELS.get(level, ""))
@@ -41,7 +41,7 @@ class Terminal:
 
 
 class LogView:
-    """Follows the logs from their present end, and reports what is a warning or worse."""
+    """Follows the logs from their present end, and reports warnings and errors."""
 
     def __init__(self, logs: Mapping[str, Path], terminal: Terminal) -> None:
         self._logs = dict(logs)
@@ -50,13 +50,13 @@ class LogView:
         self._said: dict[tuple[str, str], float] = {}
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Follows until it is cancelled."""
         while True:
             await asyncio.sleep(POLL)
             self.step()
 
     def step(self) -> None:
-        """Read what is new, report it, and turn over logs that have grown too large."""
+        """Reads and reports what is new, and rotates logs that have grown too large."""
         for name, path in self._logs.items():
             told = [line for text in self._new_lines(name, path) if (line := severe(text))]
             for level, sentence in told[:LINES_AT_ONCE]:
@@ -71,7 +71,7 @@ class LogView:
                 self._read[name] = 0
 
     def _is_news(self, name: str, sentence: str) -> bool:
-        """Whether the same was not said a moment ago."""
+        """Tells whether the same was not said a moment ago."""
         now = time.monotonic()
         said = self._said.get((name, sentence), -QUIET)
         if now - said < QUIET:
@@ -94,7 +94,7 @@ class LogView:
 
 
 def severe(line: str) -> tuple[str, str] | None:
-    """Level and sentence of a log line that is a warning or worse; None for the others.
+    """Returns the level and sentence of a warning or an error in a log; None for other lines.
 
     Services write JSON; PostgreSQL marks a line with `ERROR:` and the like, Redis with `#`; an uncaught failure of
     Python ends with its name.
@@ -123,7 +123,7 @@ def severe_json(line: str) -> tuple[str, str] | None:
 
 
 def last_words(path: Path, lines: int = 15) -> str:
-    """Why a process ended, as its log tells: the last line that is an error, or else its last lines."""
+    """Returns why a process ended: the last error in its log, or else its last lines."""
     found = tail(path, lines)
     errors = [told[1] for line in found.splitlines() if (told := severe(line)) and told[0] != "warning"]
     return errors[-1] if errors else found

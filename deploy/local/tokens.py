@@ -1,8 +1,8 @@
 """Tokens of people and of tenants' own services, signed with the operator's key.
 
-Those that are given away have an id and stand in `tokens.json` of the home, which never holds a token itself. A revoked
-id goes into `revoked.json`, which every process has in its keyring and reads within a second: no call is needed to
-check a token, and a process that cannot read the list takes none that could be on it.
+Tokens that are given away have an id and are listed in `tokens.json` of the home, which never holds a token itself. A
+revoked id goes into `revoked.json`, which every process has in its keyring and reads within a second. So no call is
+needed to check a token, and a process that cannot read the list accepts none that could be on it.
 """
 
 import json
@@ -28,7 +28,7 @@ OPERATOR_SECONDS = 3600.0
 
 
 class TokenRefused(ValueError):
-    """A token cannot be made or revoked so."""
+    """A token cannot be made or revoked in this way."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ class Issued:
 
     @property
     def ends(self) -> float:
-        """When it ends by itself, in Unix seconds."""
+        """The time at which it ends by itself, in Unix seconds."""
         return datetime.fromisoformat(self.expires_at).timestamp()
 
 
 def operator_token(keys: Keys, *, issuer: Issuer, tenants: Collection[str], seconds: float, audience: str = "*") -> str:
-    """A token without an id that every service (or one audience) accepts for so long, for these tenants (`*`: all).
+    """Returns a token without an id for these tenants (`*`: all), which every service (or one audience) accepts.
 
     Raises `KeyMissing`.
     """
@@ -63,9 +63,7 @@ def operator_token(keys: Keys, *, issuer: Issuer, tenants: Collection[str], seco
 
 
 def write_tokens(home: Home, keys: Keys) -> str:
-    """Write a new operator's token for the command line, and return it; and one for Prometheus, which only reads
-    metrics.
-    """
+    """Writes a new operator's token for the command line, and one for Prometheus. Returns the operator's."""
 
     def token(audience: str) -> str:
         return operator_token(keys, issuer="operator", tenants=["*"], seconds=OPERATOR_SECONDS, audience=audience)
@@ -79,7 +77,7 @@ def write_tokens(home: Home, keys: Keys) -> str:
 def issue(
     home: Home, *, issuer: Issuer, tenant_id: str, name: str, seconds: float, scope: Scope = "service"
 ) -> tuple[str, Issued]:
-    """A token that is listed and can be revoked, and how it is listed. Raises `TokenRefused` and `KeyMissing`."""
+    """Makes a token that is listed and can be revoked. Raises `TokenRefused` and `KeyMissing`."""
     if not 0 < seconds <= LONGEST:
         raise TokenRefused(f"a token holds for at most {LONGEST / 86_400:.0f} days")
     key = Keys(home.keys).private(OPERATOR)
@@ -94,7 +92,7 @@ def issue(
 
 
 def issued(home: Home) -> list[Issued]:
-    """Tokens that were given away, the oldest first, until 90 days after their end."""
+    """Returns the tokens that were given away, oldest first, until 90 days after their end."""
     try:
         rows = json.loads(home.tokens_file.read_text())
     except FileNotFoundError:
@@ -103,7 +101,7 @@ def issued(home: Home) -> list[Issued]:
 
 
 def revoke(home: Home, token_id: str) -> Issued:
-    """End a token, everywhere within seconds. Raises `TokenRefused` when there is none with this id."""
+    """Revokes a token, everywhere within seconds. Raises `TokenRefused` if there is none with this id."""
     with locked(home.keys):
         rows = {row.id: row for row in issued(home)}
         if token_id not in rows:
@@ -113,14 +111,14 @@ def revoke(home: Home, token_id: str) -> Issued:
 
 
 def revoke_all(home: Home) -> None:
-    """End all tokens that were given away, as their key has ended: what is listed must be true."""
+    """Revokes all tokens that were given away, because their key has ended."""
     with locked(home.keys):
         rows = {row.id: row for row in issued(home)}
         _end(home, rows, list(rows))
 
 
 def _end(home: Home, rows: dict[str, Issued], ids: Collection[str]) -> None:
-    """First where it counts; what is cut short here is done by revoking it again."""
+    """Ends tokens first where it counts. If this is interrupted, revoke them again."""
     ends = _revoked(home) | {token_id: rows[token_id].ends for token_id in ids}
     replace_file(home.keys / "revoked.json", json.dumps(ends).encode())
     hand_out(home.keys, home.keyrings)
@@ -130,8 +128,8 @@ def _end(home: Home, rows: dict[str, Issued], ids: Collection[str]) -> None:
 
 
 def _revoked(home: Home) -> dict[str, float]:
-    """Revoked ids with the ends of their tokens, of those that could be shown still. It is the list itself that counts:
-    what was cut short, or is listed no more, stays revoked.
+    """Returns the revoked ids, and the ends of their tokens, of tokens that could still be shown. They come from the
+    list that counts, so that a revocation that was interrupted stays.
     """
     found: dict[str, float] = json.loads((home.keys / "revoked.json").read_text())
     return {token_id: ends for token_id, ends in found.items() if ends > time.time() - LONGEST}

@@ -21,12 +21,12 @@ OURS = {
     "PARLEY_CHAOS_SINGLY",
     "PARLEY_CRASH_FOLDER",
 }
-"""Those that no service's settings name."""
+"""Variables that are not in the settings of any service."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong with the environment, and what to do about it."""
+    """A problem of the environment, and what to do about it."""
 
     name: str
     level: str
@@ -38,13 +38,13 @@ class Problem:
 
 
 def known() -> set[str]:
-    """Every variable that means something to us."""
+    """Returns every variable that something reads."""
     ours = OURS | {variable(name) for name in PORTS} | {database_variable(service) for service in OWNERS}
     return ours.union(*map(variables, SERVICES))
 
 
 def examine(environment: Mapping[str, str], *, running: bool) -> Iterator[Problem]:
-    """Variables that nobody reads, and ports that cannot be taken. With a stack `running`, busy ports are its own."""
+    """Finds variables that nothing reads, and ports that cannot be taken. A `running` stack has its own ports."""
     names = known()
     for name in sorted(environment):
         if name.startswith("PARLEY_") and name not in names:
@@ -67,7 +67,7 @@ def examine(environment: Mapping[str, str], *, running: bool) -> Iterator[Proble
 
 
 def unusable(port: int) -> str:
-    """Why a port cannot be taken; empty when it can."""
+    """Returns why a port cannot be taken, or nothing."""
     try:
         return "" if is_free(port) else "is in use"
     except PermissionError:

@@ -1,4 +1,4 @@
-"""What `parley up` prints when the stack is there: where everything is, and the first thing to try."""
+"""What `parley up` prints once the stack runs: where everything is, and what to try first."""
 
 import json
 import shlex
@@ -28,7 +28,7 @@ FIRST_MESSAGE = {
 
 
 def welcome(stack: Mapping[str, Any], demo: Mapping[str, Any], seconds: float, console: Console | None = None) -> None:
-    """Print it. Commands stand on lines of their own, unwrapped, ready to be copied."""
+    """Prints it. Commands have lines of their own, unwrapped and ready to be copied."""
     out = console or Console(highlight=False, soft_wrap=True)
     out.print(Text(f"\nParley is up after {seconds:.1f} s.", style="bold green"))
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -51,7 +51,7 @@ def welcome(stack: Mapping[str, Any], demo: Mapping[str, Any], seconds: float, c
 
 
 def commands(stack: Mapping[str, Any], demo: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What to try, with its commands: each works as it stands, in any folder of any terminal, again and again."""
+    """Returns what to try, and the command for it, which works in any folder and as often as one likes."""
     edge = stack["urls"].get("edge")
     parley = parley_of(stack)
     tries = [("Order water in this terminal's neighbour:", f"{parley} chat --bot water")]
@@ -83,7 +83,7 @@ NEWEST = """python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["id"])'"
 
 
 def parley_of(stack: Mapping[str, Any]) -> str:
-    """The command line of this stack, as a shell takes it."""
+    """Returns the command line of this stack for a shell."""
     parley = shlex.quote(str(Path(sys.executable).with_name("parley")))
     usual = stack["home"] == str(Home.of({}).path)
     return parley if usual else f"PARLEY_HOME={shlex.quote(stack['home'])} {parley}"
