@@ -1,68 +1,43 @@
 """The options that create and change a bot."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from parley.dialog.v1 import bot_pb2
 
-from parley_cli.durations import METAVAR, parse, to_proto
+from parley_cli.durations import to_proto
 from parley_cli.faults import Fault
+from parley_cli.options import Options, duration, option
 from parley_client.errors import CallError
 
 DEFAULT_FORM = "water-order"
 
-BotId = Annotated[str, typer.Argument(help="The bot's id.")]
-Name = Annotated[str | None, typer.Option("--name", help="The name that people see.")]
-Locale = Annotated[str | None, typer.Option(help="The language of its texts, such as ru or en.")]
-Form = Annotated[
-    str | None, typer.Option("--form", help=f"form: a built-in form ({DEFAULT_FORM}) or a YAML file of your own.")
-]
-FormFile = Annotated[Path | None, typer.Option("--form-file", help="form: a YAML file of your own with any name.")]
-Prompt = Annotated[str | None, typer.Option("--prompt", help="assistant: the model's instructions.")]
-PromptFile = Annotated[Path | None, typer.Option("--prompt-file", help="assistant: the same, from a file.")]
-Model = Annotated[str | None, typer.Option("--model", help="assistant: the model's name.")]
-History = Annotated[int | None, typer.Option("--history", help="assistant: how many earlier messages it sees.")]
-MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="assistant: the longest answer, in tokens.")]
-ModelTimeout = Annotated[
-    float | None,
-    typer.Option(
-        "--model-timeout", parser=parse, metavar=METAVAR, help="assistant: time for a model call, such as 30s."
-    ),
-]
-Start = Annotated[str | None, typer.Option("--start-message", help="The answer to /start.")]
-Help = Annotated[str | None, typer.Option("--help-message", help="The answer to /help.")]
-Error = Annotated[str | None, typer.Option("--error-message", help="What people get when a turn fails.")]
-Limit = Annotated[str | None, typer.Option("--limit-message", help="What people get when they are over a limit.")]
-DialogTtl = Annotated[
-    float | None,
-    typer.Option(
-        "--dialog-ttl", parser=parse, metavar=METAVAR, help="How long a silent dialog is remembered, such as 24h."
-    ),
-]
-Debounce = Annotated[
-    float | None,
-    typer.Option(
-        "--debounce", parser=parse, metavar=METAVAR, help="How long to wait for further messages, such as 2s."
-    ),
-]
-AnswerWithin = Annotated[
-    float | None,
-    typer.Option(
+OPTIONS: Options = {
+    "name": option(str, "--name", "The name that people see."),
+    "locale": option(str, "--locale", "The language of its texts, such as ru or en."),
+    "form": option(str, "--form", f"form: a built-in form ({DEFAULT_FORM}) or a YAML file of your own."),
+    "form_file": option(Path, "--form-file", "form: a YAML file of your own with any name."),
+    "prompt": option(str, "--prompt", "assistant: the model's instructions."),
+    "prompt_file": option(Path, "--prompt-file", "assistant: the same, from a file."),
+    "model": option(str, "--model", "assistant: the model's name."),
+    "history": option(int, "--history", "assistant: how many earlier messages it sees."),
+    "max_tokens": option(int, "--max-tokens", "assistant: the longest answer, in tokens."),
+    "model_timeout": duration("--model-timeout", "assistant: time for a model call, such as 30s."),
+    "start_message": option(str, "--start-message", "The answer to /start."),
+    "help_message": option(str, "--help-message", "The answer to /help."),
+    "error_message": option(str, "--error-message", "What people get when a turn fails."),
+    "limit_message": option(str, "--limit-message", "What people get when they are over a limit."),
+    "dialog_ttl": duration("--dialog-ttl", "How long a silent dialog is remembered, such as 24h."),
+    "debounce": duration("--debounce", "How long to wait for further messages, such as 2s."),
+    "answer_within": duration(
         "--answer-within",
-        parser=parse,
-        metavar=METAVAR,
-        help="How long people wait while the model is away, such as 60s, before they get the error message.",
+        "How long people wait while the model is away, such as 60s, before they get the error message.",
     ),
-]
-AnswerLate = Annotated[
-    bool | None, typer.Option("--answer-late/--no-answer-late", help="Answer even after that, within a day.")
-]
-Owner = Annotated[str | None, typer.Option("--owner", help="Who is responsible for it.")]
-
+    "answer_late": option(bool, "--answer-late/--no-answer-late", "Answer even after that, within a day."),
+    "owner": option(str, "--owner", "Who is responsible for it."),
+}
 PLAIN = {
     "name": "display_name",
     "locale": "locale",
@@ -73,7 +48,7 @@ PLAIN = {
     "owner": "owner",
     "answer_late": "answer_late",
 }
-DURATIONS = {"dialog_ttl": "dialog_ttl", "debounce": "debounce", "answer_within": "answer_within"}
+DURATIONS = ("dialog_ttl", "debounce", "answer_within")
 
 Setter = Callable[[bot_pb2.Bot, Any], None]
 
@@ -105,23 +80,22 @@ OF_FLOW: dict[str, tuple[str, Setter]] = {
 }
 
 
-def apply(bot: bot_pb2.Bot, options: dict[str, Any]) -> list[str]:
+def apply(bot: bot_pb2.Bot, given: Mapping[str, Any]) -> list[str]:
     """Puts the given options into the bot and returns their update mask. Raises `Fault`."""
     mask = set()
-    given = {name: value for name, value in options.items() if value is not None}
-    for option, field in PLAIN.items():
-        if option in given:
-            setattr(bot, field, given[option])
+    for name, field in PLAIN.items():
+        if name in given:
+            setattr(bot, field, given[name])
             mask.add(field)
-    for option, field in DURATIONS.items():
-        if option in given:
-            getattr(bot, field).CopyFrom(to_proto(given[option]))
-            mask.add(field)
-    for option, (flow, put) in OF_FLOW.items():
-        if option in given:
+    for name in DURATIONS:
+        if name in given:
+            getattr(bot, name).CopyFrom(to_proto(given[name]))
+            mask.add(name)
+    for name, (flow, put) in OF_FLOW.items():
+        if name in given:
             if bot.WhichOneof("flow") != flow:
-                raise Fault(f"--{option.replace('_', '-')} is for bots of flow {flow}")
-            put(bot, given[option])
+                raise Fault(f"--{name.replace('_', '-')} is for bots of flow {flow}")
+            put(bot, given[name])
             mask.add(flow)
     return sorted(mask)
 
@@ -136,11 +110,12 @@ def read(path: Path, option: str) -> str:
 
 
 @contextmanager
-def name_form_file(form: str | None, form_file: Path | None) -> Iterator[None]:
+def name_form_file(given: Mapping[str, Any]) -> Iterator[None]:
     """Adds the name of the form's file to an error; the service names the key, the line and the reason."""
     try:
         yield
     except CallError as error:
-        if error.reason == "INVALID_FORM" and (form_file or form):
-            error.message = f"{form_file or form}: {error.message}"
+        file = given.get("form_file") or given.get("form")
+        if error.reason == "INVALID_FORM" and file:
+            error.message = f"{file}: {error.message}"
         raise

@@ -9,38 +9,15 @@ from rich.text import Text
 
 from parley.dialog.v1 import bot_pb2, dialog_pb2
 
-from parley_cli.commands.bot_options import (
-    DEFAULT_FORM,
-    AnswerLate,
-    AnswerWithin,
-    BotId,
-    Debounce,
-    DialogTtl,
-    Error,
-    Form,
-    FormFile,
-    Help,
-    History,
-    Limit,
-    Locale,
-    MaxTokens,
-    Model,
-    ModelTimeout,
-    Name,
-    Owner,
-    Prompt,
-    PromptFile,
-    Start,
-    apply,
-    name_form_file,
-)
+from parley_cli.commands.bot_options import DEFAULT_FORM, OPTIONS, apply, name_form_file
 from parley_cli.confirm import confirm
 from parley_cli.durations import format_duration
 from parley_cli.faults import Fault
 from parley_cli.local import Session, perform
-from parley_cli.options import Flow
+from parley_cli.options import Flow, taking
 from parley_cli.output import DEFAULT_TENANT, Json, Tenant, Yes, as_dict, print_fields, print_json, print_table
 
+BotId = Annotated[str, typer.Argument(help="The bot's id.")]
 app = typer.Typer(help="Create, change and list bots.", no_args_is_help=True)
 
 WAITING = (dialog_pb2.MESSAGE_STATE_RECEIVED, dialog_pb2.MESSAGE_STATE_PROCESSING, dialog_pb2.MESSAGE_STATE_FAILED)
@@ -48,33 +25,15 @@ DEFAULT_PROMPT = "You are a helpful assistant. Answer briefly, in the language o
 
 
 @app.command("create")
+@taking(OPTIONS)
 def create(
     bot_id: Annotated[str, typer.Option("--id", help="The bot's id, unique in the tenant.")],
     flow: Annotated[Flow, typer.Option("--flow", help="How the bot decides.")],
-    name: Name = None,
-    locale: Locale = None,
-    form: Form = None,
-    form_file: FormFile = None,
-    prompt: Prompt = None,
-    prompt_file: PromptFile = None,
-    model: Model = None,
-    history: History = None,
-    max_tokens: MaxTokens = None,
-    model_timeout: ModelTimeout = None,
-    start_message: Start = None,
-    help_message: Help = None,
-    error_message: Error = None,
-    limit_message: Limit = None,
-    dialog_ttl: DialogTtl = None,
-    debounce: Debounce = None,
-    answer_within: AnswerWithin = None,
-    answer_late: AnswerLate = None,
-    owner: Owner = None,
+    given: dict[str, Any],
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
     """Create a bot."""
-    given = locals()
     bot = bot_pb2.Bot(tenant_id=tenant, bot_id=bot_id)
     if flow is Flow.form:
         bot.form.form_id = DEFAULT_FORM
@@ -82,38 +41,20 @@ def create(
         bot.assistant.system_prompt = DEFAULT_PROMPT
     apply(bot, given)
     request = bot_pb2.CreateBotRequest(tenant_id=tenant, bot=bot, request_id=f"cli-{uuid4()}")
-    with name_form_file(form, form_file):
+    with name_form_file(given):
         made = perform(tenant, lambda session: session.bots.create_bot(request)).bot
     show_one(made, as_json=as_json)
 
 
 @app.command("update")
+@taking(OPTIONS)
 def update(
     bot_id: BotId,
-    name: Name = None,
-    locale: Locale = None,
-    form: Form = None,
-    form_file: FormFile = None,
-    prompt: Prompt = None,
-    prompt_file: PromptFile = None,
-    model: Model = None,
-    history: History = None,
-    max_tokens: MaxTokens = None,
-    model_timeout: ModelTimeout = None,
-    start_message: Start = None,
-    help_message: Help = None,
-    error_message: Error = None,
-    limit_message: Limit = None,
-    dialog_ttl: DialogTtl = None,
-    debounce: Debounce = None,
-    answer_within: AnswerWithin = None,
-    answer_late: AnswerLate = None,
-    owner: Owner = None,
+    given: dict[str, Any],
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
     """Change a bot; only the given options change, from the next turn on."""
-    given = locals()
 
     async def work(session: Any) -> bot_pb2.Bot:
         get = bot_pb2.GetBotRequest(tenant_id=tenant, bot_id=bot_id)
@@ -127,7 +68,7 @@ def update(
         updated: bot_pb2.Bot = (await session.bots.update_bot(request)).bot
         return updated
 
-    with name_form_file(form, form_file):
+    with name_form_file(given):
         updated = perform(tenant, work)
     show_one(updated, as_json=as_json)
 

@@ -1,6 +1,6 @@
 """`parley tenants`: companies, and how long their data is kept."""
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import uuid4
 
 import typer
@@ -11,6 +11,7 @@ from parley.dialog.v1 import tenant_pb2
 from parley_cli.durations import SECONDS, format_seconds, parse
 from parley_cli.faults import Fault
 from parley_cli.local import perform
+from parley_cli.options import Options, option, taking
 from parley_cli.output import DEFAULT_TENANT, Json, as_dict, clock, print_fields, print_json
 
 app = typer.Typer(help="Companies, and how long their data is kept.", no_args_is_help=True)
@@ -40,29 +41,23 @@ def days_at_most(text: str) -> int:
     return count
 
 
+def keep(flag: str, what: str, **more: Any) -> Any:
+    return option(int, flag, f"Days for {what}.", **({"parser": days, "metavar": METAVAR} | more))
+
+
 Id = Annotated[str, typer.Argument(metavar="TENANT", help="The tenant.", envvar="PARLEY_TENANT")]
-Messages = Annotated[
-    int | None,
-    typer.Option(
-        "--keep-messages", parser=days, metavar=METAVAR, help="Days for messages, their answers and ends of dialogs."
-    ),
-]
-Journal = Annotated[
-    int | None, typer.Option("--keep-journal", parser=days, metavar=METAVAR, help="Days for model and tool calls.")
-]
-Deliveries = Annotated[
-    int | None, typer.Option("--keep-deliveries", parser=days, metavar=METAVAR, help="Days for deliveries.")
-]
-Traces = Annotated[
-    int | None,
-    typer.Option(
-        "--keep-traces", parser=days_at_most, metavar="DAYS|default", help="Days for traces, including failed ones."
-    ),
-]
-Orders = Annotated[int | None, typer.Option("--keep-orders", parser=days, metavar=METAVAR, help="Days for orders.")]
+KEEP: Options = {
+    "messages_days": keep("--keep-messages", "messages, their answers and ends of dialogs"),
+    "journal_days": keep("--keep-journal", "model and tool calls"),
+    "deliveries_days": keep("--keep-deliveries", "deliveries"),
+    "spans_days": keep("--keep-traces", "traces, including failed ones", parser=days_at_most, metavar="DAYS|default"),
+    "orders_days": keep("--keep-orders", "orders"),
+}
+"""By the fields of `Retention`."""
 
 
 @app.command("create")
+@taking(KEEP)
 def create(
     tenant_id: Annotated[str, typer.Option("--id", help="Its id: lower-case letters, digits and dashes.")],
     name: Annotated[str, typer.Option("--name", help="The name that people see.")] = "",
@@ -70,16 +65,13 @@ def create(
     region: Annotated[
         str, typer.Option("--region", help="The region of phone numbers without a country code, such as KG.")
     ] = "",
-    messages: Messages = None,
-    journal: Journal = None,
-    deliveries: Deliveries = None,
-    traces: Traces = None,
-    orders: Orders = None,
+    *,
+    given: dict[str, int],
     as_json: Json = False,
 ) -> None:
     """Create a tenant."""
     tenant = tenant_pb2.Tenant(tenant_id=tenant_id, display_name=name, time_zone=zone, default_region=region)
-    apply(tenant.retention, named(messages, journal, deliveries, traces, orders))
+    apply(tenant.retention, given)
     request = tenant_pb2.CreateTenantRequest(tenant=tenant, request_id=f"cli-{uuid4()}")
     show_one(perform(tenant_id, lambda session: session.tenants.create_tenant(request)).tenant, as_json=as_json)
 
@@ -92,17 +84,9 @@ def show(tenant_id: Id = DEFAULT_TENANT, as_json: Json = False) -> None:
 
 
 @app.command("update")
-def update(
-    tenant_id: Id = DEFAULT_TENANT,
-    messages: Messages = None,
-    journal: Journal = None,
-    deliveries: Deliveries = None,
-    traces: Traces = None,
-    orders: Orders = None,
-    as_json: Json = False,
-) -> None:
+@taking(KEEP)
+def update(tenant_id: Id = DEFAULT_TENANT, *, given: dict[str, int], as_json: Json = False) -> None:
     """Change how long a tenant's data is kept. Data that is then too old is removed within hours."""
-    given = named(messages, journal, deliveries, traces, orders)
     if not given:
         raise Fault("nothing to change", "`parley tenants update --help` lists what can be changed.")
     tenant = tenant_pb2.Tenant(tenant_id=tenant_id)
@@ -114,20 +98,6 @@ def update(
         request_id=f"cli-{uuid4()}",
     )
     show_one(perform(tenant_id, lambda session: session.tenants.update_tenant(request)).tenant, as_json=as_json)
-
-
-def named(
-    messages: int | None, journal: int | None, deliveries: int | None, traces: int | None, orders: int | None
-) -> dict[str, int]:
-    """Returns the given options under the contract's names."""
-    values = {
-        "messages_days": messages,
-        "journal_days": journal,
-        "deliveries_days": deliveries,
-        "spans_days": traces,
-        "orders_days": orders,
-    }
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def apply(retention: tenant_pb2.Retention, given: dict[str, int]) -> None:
