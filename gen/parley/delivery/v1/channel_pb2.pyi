@@ -28,9 +28,9 @@ class _Provider:
 class _ProviderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Provider.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PROVIDER_UNSPECIFIED: _Provider.ValueType  # 0
-    """Not a provider."""
+    """Never a provider."""
     PROVIDER_API: _Provider.ValueType  # 1
-    """The REST API: replies are returned to the caller, nothing is sent."""
+    """The REST API. Replies are returned to the caller, and nothing is sent."""
     PROVIDER_CHAT2DESK: _Provider.ValueType  # 2
     """Chat2Desk."""
 
@@ -38,9 +38,9 @@ class Provider(_Provider, metaclass=_ProviderEnumTypeWrapper):
     """Where messages come from and go to."""
 
 PROVIDER_UNSPECIFIED: Provider.ValueType  # 0
-"""Not a provider."""
+"""Never a provider."""
 PROVIDER_API: Provider.ValueType  # 1
-"""The REST API: replies are returned to the caller, nothing is sent."""
+"""The REST API. Replies are returned to the caller, and nothing is sent."""
 PROVIDER_CHAT2DESK: Provider.ValueType  # 2
 """Chat2Desk."""
 Global___Provider: _TypeAlias = Provider  # noqa: Y015
@@ -67,7 +67,7 @@ class Channel(_message.Message):
     tenant_id: _builtins.str
     """The tenant."""
     channel_id: _builtins.str
-    """Short name, unique over all tenants."""
+    """A short name, unique across all tenants."""
     provider: Global___Provider.ValueType
     """The provider. It cannot be changed."""
     bot_id: _builtins.str
@@ -75,32 +75,32 @@ class Channel(_message.Message):
     api_base: _builtins.str
     """The `api_base` of `settings`, for callers that do not know `settings` yet. Read only where `settings` is not set."""
     enabled: _builtins.bool
-    """Receives and sends. Changed by EnableChannel and DisableChannel only."""
+    """Whether it receives and sends. Only EnableChannel and DisableChannel change it."""
     broken_reason: _builtins.str
-    """Why nothing can be sent by the channel: the provider refuses its token, or its address is none; empty when all is
-    well. A new token, new settings and EnableChannel clear it. Written by the service.
+    """Why the channel cannot send, for example because the provider refuses its token or its address is not valid; empty
+    if it can. A new token, new settings and EnableChannel clear it. Set by the service.
     """
     has_token: _builtins.bool
-    """A token is stored. Written by the service."""
+    """Whether a token is stored. Set by the service."""
     revision: _builtins.int
-    """Counts changes. Written by the service."""
+    """The number of changes. Set by the service."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was created. Written by the service."""
+        """When it was created. Set by the service."""
 
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp:
-        """When it last changed. Written by the service."""
+        """When it last changed. Set by the service."""
 
     @_builtins.property
     def settings(self) -> Global___ChannelSettings:
-        """What its provider lets be set. A channel always has settings of its provider's kind; when CreateChannel gives none,
-        all of them have their defaults.
+        """The settings of its provider's kind, which every channel has. If CreateChannel gives none, they have their
+        defaults.
         """
 
     @_builtins.property
     def secret_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of the secrets that are stored, sorted, for example `token`. Written by the service."""
+        """The sorted names of the stored secrets, for example `token`. Set by the service."""
 
     def __init__(
         self,
@@ -137,11 +137,11 @@ class ChannelSettings(_message.Message):
     CHAT2DESK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def api(self) -> Global___ApiSettings:
-        """Of the REST API."""
+        """The settings of the REST API."""
 
     @_builtins.property
     def chat2desk(self) -> Global___Chat2DeskSettings:
-        """Of Chat2Desk."""
+        """The settings of Chat2Desk."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ Global___ChannelSettings: _TypeAlias = ChannelSettings  # noqa: Y015
 
 @_typing.final
 class ApiSettings(_message.Message):
-    """Settings of a channel of the REST API. It calls nobody, and has none."""
+    """The settings of a REST API channel, which has none because it calls nobody."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -178,15 +178,15 @@ Global___ApiSettings: _TypeAlias = ApiSettings  # noqa: Y015
 
 @_typing.final
 class Chat2DeskSettings(_message.Message):
-    """Settings of a Chat2Desk channel. Its secrets are `token`, for Chat2Desk's API, and `webhook_secret`."""
+    """The settings of a Chat2Desk channel. Its secrets are `token`, for Chat2Desk's API, and `webhook_secret`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     API_BASE_FIELD_NUMBER: _builtins.int
     api_base: _builtins.str
-    """Address of the API, without a slash at its end; `https://api.chat2desk.com` when empty. Only public addresses over
-    https are taken, without user name, query or fragment; the setting PARLEY_EGRESS_ALLOW allows others. A new address
-    needs the token again in the same call.
+    """The API's address without a slash at its end; empty for `https://api.chat2desk.com`. It must be public, over https,
+    and without user name, query or fragment; PARLEY_EGRESS_ALLOW allows others. A call that changes the address must
+    give the token again.
     """
     def __init__(
         self,
@@ -203,7 +203,7 @@ Global___Chat2DeskSettings: _TypeAlias = Chat2DeskSettings  # noqa: Y015
 
 @_typing.final
 class ChannelSecrets(_message.Message):
-    """The secrets of a channel. They are sealed at rest, and no call returns those that are for the provider's API."""
+    """A channel's secrets. They are sealed at rest, and no call returns those for the provider's API."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -238,8 +238,8 @@ class ChannelSecrets(_message.Message):
     """
     @_builtins.property
     def values(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Secrets by name. The provider's settings message says which names a channel of it has; others are refused. `token`
-        is what the provider's API asks of us, `webhook_secret` what the provider's webhooks show us.
+        """The secrets by name. The provider's settings message says which names its channels have; others are refused.
+        `token` authenticates us to the provider's API, and `webhook_secret` authenticates the provider's webhooks to us.
         """
 
     def __init__(
@@ -270,14 +270,14 @@ class CreateChannelRequest(_message.Message):
     tenant_id: _builtins.str
     """The tenant; must be the channel's."""
     request_id: _builtins.str
-    """Makes the call safe to repeat."""
+    """Chosen by the caller; a repeated call with the same id takes effect once."""
     @_builtins.property
     def channel(self) -> Global___Channel:
-        """The channel; fields that the service writes are ignored, and it is created enabled."""
+        """The channel. Fields that the service sets are ignored, and the channel is created enabled."""
 
     @_builtins.property
     def secrets(self) -> Global___ChannelSecrets:
-        """Its secrets. Those that can be made and are not given are made."""
+        """The secrets. Those that can be generated are generated if they are absent."""
 
     def __init__(
         self,
@@ -328,11 +328,11 @@ class CreateChannelResponse(_message.Message):
     """The same as `webhook_secret` in `secrets`."""
     @_builtins.property
     def channel(self) -> Global___Channel:
-        """As stored."""
+        """The channel as stored."""
 
     @_builtins.property
     def secrets(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Secrets that prove the provider's webhooks, by name, given or made: the provider must be told them."""
+        """The secrets that authenticate the provider's webhooks, by name, given or generated. Give them to the provider."""
 
     def __init__(
         self,
@@ -412,7 +412,7 @@ class GetChannelResponse(_message.Message):
 
     @_builtins.property
     def secrets(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Secrets that prove the provider's webhooks, by name. For edges only; empty for others."""
+        """The secrets that authenticate the provider's webhooks, by name; empty for callers other than edges."""
 
     def __init__(
         self,
@@ -443,20 +443,20 @@ class UpdateChannelRequest(_message.Message):
     tenant_id: _builtins.str
     """The tenant."""
     request_id: _builtins.str
-    """Makes the call safe to repeat."""
+    """Chosen by the caller; a repeated call with the same id takes effect once."""
     @_builtins.property
     def channel(self) -> Global___Channel:
-        """The channel with its id and the new values."""
+        """The channel's id and its new values."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """`bot_id`, `settings` or a field in it, such as `settings.chat2desk.api_base`, or `api_base`; empty when only secrets
-        change.
+        """The fields to change: `bot_id`, `settings`, a field in it such as `settings.chat2desk.api_base`, or `api_base`.
+        Empty if only secrets change.
         """
 
     @_builtins.property
     def secrets(self) -> Global___ChannelSecrets:
-        """Secrets that are given replace the stored ones; the others stay."""
+        """Secrets to replace. The others stay."""
 
     def __init__(
         self,
@@ -484,7 +484,7 @@ class UpdateChannelResponse(_message.Message):
     CHANNEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def channel(self) -> Global___Channel:
-        """As stored."""
+        """The channel as stored."""
 
     def __init__(
         self,
@@ -513,7 +513,7 @@ class DeleteChannelRequest(_message.Message):
     channel_id: _builtins.str
     """The channel."""
     request_id: _builtins.str
-    """Makes the call safe to repeat."""
+    """Chosen by the caller; a repeated call with the same id takes effect once."""
     def __init__(
         self,
         *,
@@ -561,9 +561,9 @@ class ListChannelsRequest(_message.Message):
     bot_id: _builtins.str
     """Only this bot's; empty for all."""
     page_size: _builtins.int
-    """How many at most; 0 means 50."""
+    """The largest number to return; 0 means 50."""
     page_token: _builtins.str
-    """From the page before."""
+    """`next_page_token` of the page before; empty for the first page."""
     def __init__(
         self,
         *,
@@ -589,7 +589,7 @@ class ListChannelsResponse(_message.Message):
     CHANNELS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next page; empty on the last."""
+    """`page_token` for the next page; empty on the last page."""
     @_builtins.property
     def channels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Channel]:
         """The channels."""
@@ -622,7 +622,7 @@ class EnableChannelRequest(_message.Message):
     channel_id: _builtins.str
     """The channel."""
     request_id: _builtins.str
-    """Makes the call safe to repeat."""
+    """Chosen by the caller; a repeated call with the same id takes effect once."""
     def __init__(
         self,
         *,
@@ -647,7 +647,7 @@ class EnableChannelResponse(_message.Message):
     CHANNEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def channel(self) -> Global___Channel:
-        """As stored."""
+        """The channel as stored."""
 
     def __init__(
         self,
@@ -676,7 +676,7 @@ class DisableChannelRequest(_message.Message):
     channel_id: _builtins.str
     """The channel."""
     request_id: _builtins.str
-    """Makes the call safe to repeat."""
+    """Chosen by the caller; a repeated call with the same id takes effect once."""
     def __init__(
         self,
         *,
@@ -701,7 +701,7 @@ class DisableChannelResponse(_message.Message):
     CHANNEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def channel(self) -> Global___Channel:
-        """As stored."""
+        """The channel as stored."""
 
     def __init__(
         self,
@@ -776,7 +776,7 @@ class WatchChannelsResponse(_message.Message):
 
         @_builtins.property
         def secrets(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-            """Secrets that prove the provider's webhooks, by name."""
+            """The secrets that authenticate the provider's webhooks, by name."""
 
         def __init__(
             self,
@@ -831,15 +831,15 @@ class WatchChannelsResponse(_message.Message):
     DELETED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def changed(self) -> Global___WatchChannelsResponse.Changed:
-        """New or changed."""
+        """A channel is new or has changed."""
 
     @_builtins.property
     def ready(self) -> Global___WatchChannelsResponse.Ready:
-        """The first round is over."""
+        """All channels have been sent."""
 
     @_builtins.property
     def deleted(self) -> Global___WatchChannelsResponse.Deleted:
-        """Gone."""
+        """A channel was deleted."""
 
     def __init__(
         self,

@@ -82,28 +82,29 @@ class ChannelServiceServicer:
     """
 
     def CreateChannel(self, request, context):
-        """Creates a channel. Secrets that can be made and are not given are made, and returned here and to edges only.
+        """Creates a channel. Secrets that can be generated are generated if they are not given; only this call and edges get
+        them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetChannel(self, request, context):
-        """Returns a channel. Secrets come along for edges only.
+        """Returns a channel, with its secrets only for edges.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateChannel(self, request, context):
-        """Changes the fields that the mask names, and secrets that are given.
+        """Changes the fields that the mask names, and the given secrets.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteChannel(self, request, context):
-        """Deletes a channel. What waits in its outbox is dead.
+        """Deletes a channel. What waits in its outbox becomes dead.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,21 +118,21 @@ class ChannelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EnableChannel(self, request, context):
-        """Lets a channel receive and send, and clears its broken mark. What waits is due at once.
+        """Lets a channel receive and send, and clears its broken mark. What waits is sent at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DisableChannel(self, request, context):
-        """Stops a channel. Messages that come in are stored as rejected; what is to go out waits.
+        """Stops a channel. Incoming messages are stored as rejected; outgoing ones wait.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchChannels(self, request, context):
-        """Streams all channels with the secrets that prove their webhooks, then each change, for edges to mirror.
+        """Streams all channels with the secrets that authenticate their webhooks, and then every change, for edges to mirror.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -17,21 +17,23 @@ class ChannelServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateChannel: _aio.UnaryUnaryMultiCallable[_channel_pb2.CreateChannelRequest, _channel_pb2.CreateChannelResponse]
-    """Creates a channel. Secrets that can be made and are not given are made, and returned here and to edges only."""
+    """Creates a channel. Secrets that can be generated are generated if they are not given; only this call and edges get
+    them.
+    """
     GetChannel: _aio.UnaryUnaryMultiCallable[_channel_pb2.GetChannelRequest, _channel_pb2.GetChannelResponse]
-    """Returns a channel. Secrets come along for edges only."""
+    """Returns a channel, with its secrets only for edges."""
     UpdateChannel: _aio.UnaryUnaryMultiCallable[_channel_pb2.UpdateChannelRequest, _channel_pb2.UpdateChannelResponse]
-    """Changes the fields that the mask names, and secrets that are given."""
+    """Changes the fields that the mask names, and the given secrets."""
     DeleteChannel: _aio.UnaryUnaryMultiCallable[_channel_pb2.DeleteChannelRequest, _channel_pb2.DeleteChannelResponse]
-    """Deletes a channel. What waits in its outbox is dead."""
+    """Deletes a channel. What waits in its outbox becomes dead."""
     ListChannels: _aio.UnaryUnaryMultiCallable[_channel_pb2.ListChannelsRequest, _channel_pb2.ListChannelsResponse]
     """Lists a tenant's channels by id."""
     EnableChannel: _aio.UnaryUnaryMultiCallable[_channel_pb2.EnableChannelRequest, _channel_pb2.EnableChannelResponse]
-    """Lets a channel receive and send, and clears its broken mark. What waits is due at once."""
+    """Lets a channel receive and send, and clears its broken mark. What waits is sent at once."""
     DisableChannel: _aio.UnaryUnaryMultiCallable[_channel_pb2.DisableChannelRequest, _channel_pb2.DisableChannelResponse]
-    """Stops a channel. Messages that come in are stored as rejected; what is to go out waits."""
+    """Stops a channel. Incoming messages are stored as rejected; outgoing ones wait."""
     WatchChannels: _aio.UnaryStreamMultiCallable[_channel_pb2.WatchChannelsRequest, _channel_pb2.WatchChannelsResponse]
-    """Streams all channels with the secrets that prove their webhooks, then each change, for edges to mirror."""
+    """Streams all channels with the secrets that authenticate their webhooks, and then every change, for edges to mirror."""
 
 class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps channels and their secrets. Channel ids are unique over all tenants."""
@@ -42,7 +44,9 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _channel_pb2.CreateChannelRequest,
         context: _aio.ServicerContext[_channel_pb2.CreateChannelRequest, _abc.Awaitable[_channel_pb2.CreateChannelResponse]],
     ) -> _abc.Awaitable[_channel_pb2.CreateChannelResponse]:
-        """Creates a channel. Secrets that can be made and are not given are made, and returned here and to edges only."""
+        """Creates a channel. Secrets that can be generated are generated if they are not given; only this call and edges get
+        them.
+        """
 
     @_abc_1.abstractmethod
     def GetChannel(
@@ -50,7 +54,7 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _channel_pb2.GetChannelRequest,
         context: _aio.ServicerContext[_channel_pb2.GetChannelRequest, _abc.Awaitable[_channel_pb2.GetChannelResponse]],
     ) -> _abc.Awaitable[_channel_pb2.GetChannelResponse]:
-        """Returns a channel. Secrets come along for edges only."""
+        """Returns a channel, with its secrets only for edges."""
 
     @_abc_1.abstractmethod
     def UpdateChannel(
@@ -58,7 +62,7 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _channel_pb2.UpdateChannelRequest,
         context: _aio.ServicerContext[_channel_pb2.UpdateChannelRequest, _abc.Awaitable[_channel_pb2.UpdateChannelResponse]],
     ) -> _abc.Awaitable[_channel_pb2.UpdateChannelResponse]:
-        """Changes the fields that the mask names, and secrets that are given."""
+        """Changes the fields that the mask names, and the given secrets."""
 
     @_abc_1.abstractmethod
     def DeleteChannel(
@@ -66,7 +70,7 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _channel_pb2.DeleteChannelRequest,
         context: _aio.ServicerContext[_channel_pb2.DeleteChannelRequest, _abc.Awaitable[_channel_pb2.DeleteChannelResponse]],
     ) -> _abc.Awaitable[_channel_pb2.DeleteChannelResponse]:
-        """Deletes a channel. What waits in its outbox is dead."""
+        """Deletes a channel. What waits in its outbox becomes dead."""
 
     @_abc_1.abstractmethod
     def ListChannels(
@@ -82,7 +86,7 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _channel_pb2.EnableChannelRequest,
         context: _aio.ServicerContext[_channel_pb2.EnableChannelRequest, _abc.Awaitable[_channel_pb2.EnableChannelResponse]],
     ) -> _abc.Awaitable[_channel_pb2.EnableChannelResponse]:
-        """Lets a channel receive and send, and clears its broken mark. What waits is due at once."""
+        """Lets a channel receive and send, and clears its broken mark. What waits is sent at once."""
 
     @_abc_1.abstractmethod
     def DisableChannel(
@@ -90,7 +94,7 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _channel_pb2.DisableChannelRequest,
         context: _aio.ServicerContext[_channel_pb2.DisableChannelRequest, _abc.Awaitable[_channel_pb2.DisableChannelResponse]],
     ) -> _abc.Awaitable[_channel_pb2.DisableChannelResponse]:
-        """Stops a channel. Messages that come in are stored as rejected; what is to go out waits."""
+        """Stops a channel. Incoming messages are stored as rejected; outgoing ones wait."""
 
     @_abc_1.abstractmethod
     def WatchChannels(
@@ -98,6 +102,6 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _channel_pb2.WatchChannelsRequest,
         context: _aio.ServicerContext[_channel_pb2.WatchChannelsRequest, _abc.AsyncIterator[_channel_pb2.WatchChannelsResponse]],
     ) -> _abc.AsyncIterator[_channel_pb2.WatchChannelsResponse]:
-        """Streams all channels with the secrets that prove their webhooks, then each change, for edges to mirror."""
+        """Streams all channels with the secrets that authenticate their webhooks, and then every change, for edges to mirror."""
 
 def add_ChannelServiceServicer_to_server(servicer: ChannelServiceServicer, server: _aio.Server) -> None: ...

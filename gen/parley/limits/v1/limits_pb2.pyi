@@ -31,33 +31,33 @@ class _RuleScope:
 class _RuleScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RuleScope.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     RULE_SCOPE_UNSPECIFIED: _RuleScope.ValueType  # 0
-    """Not a scope."""
+    """Never a scope."""
     RULE_SCOPE_TENANT: _RuleScope.ValueType  # 1
     """One counter for the tenant."""
     RULE_SCOPE_BOT: _RuleScope.ValueType  # 2
-    """One for each bot."""
+    """One counter for each bot."""
     RULE_SCOPE_CHANNEL: _RuleScope.ValueType  # 3
-    """One for each channel."""
+    """One counter for each channel."""
     RULE_SCOPE_CONTACT: _RuleScope.ValueType  # 4
-    """One for each contact, over all channels."""
+    """One counter for each contact, over all channels."""
     RULE_SCOPE_CONVERSATION: _RuleScope.ValueType  # 5
-    """One for each conversation, which is one chat on one channel."""
+    """One counter for each conversation, which is one chat on one channel."""
 
 class RuleScope(_RuleScope, metaclass=_RuleScopeEnumTypeWrapper):
-    """What a rule counts for: each value of it has a counter of its own."""
+    """Whose use a rule counts. Each value has its own counter."""
 
 RULE_SCOPE_UNSPECIFIED: RuleScope.ValueType  # 0
-"""Not a scope."""
+"""Never a scope."""
 RULE_SCOPE_TENANT: RuleScope.ValueType  # 1
 """One counter for the tenant."""
 RULE_SCOPE_BOT: RuleScope.ValueType  # 2
-"""One for each bot."""
+"""One counter for each bot."""
 RULE_SCOPE_CHANNEL: RuleScope.ValueType  # 3
-"""One for each channel."""
+"""One counter for each channel."""
 RULE_SCOPE_CONTACT: RuleScope.ValueType  # 4
-"""One for each contact, over all channels."""
+"""One counter for each contact, over all channels."""
 RULE_SCOPE_CONVERSATION: RuleScope.ValueType  # 5
-"""One for each conversation, which is one chat on one channel."""
+"""One counter for each conversation, which is one chat on one channel."""
 Global___RuleScope: _TypeAlias = RuleScope  # noqa: Y015
 
 class _FailureMode:
@@ -67,25 +67,25 @@ class _FailureMode:
 class _FailureModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureMode.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     FAILURE_MODE_UNSPECIFIED: _FailureMode.ValueType  # 0
-    """Not a mode."""
+    """Never a mode."""
     FAILURE_MODE_OPEN: _FailureMode.ValueType  # 1
     """Allow."""
     FAILURE_MODE_CLOSED: _FailureMode.ValueType  # 2
     """Refuse."""
     FAILURE_MODE_POSTGRES: _FailureMode.ValueType  # 3
-    """Count in Postgres; only for calendar quotas and budgets, which Postgres keeps anyway."""
+    """Count in Postgres. Only calendar quotas and budgets can, because Postgres keeps them anyway."""
 
 class FailureMode(_FailureMode, metaclass=_FailureModeEnumTypeWrapper):
     """What to do while Redis is away."""
 
 FAILURE_MODE_UNSPECIFIED: FailureMode.ValueType  # 0
-"""Not a mode."""
+"""Never a mode."""
 FAILURE_MODE_OPEN: FailureMode.ValueType  # 1
 """Allow."""
 FAILURE_MODE_CLOSED: FailureMode.ValueType  # 2
 """Refuse."""
 FAILURE_MODE_POSTGRES: FailureMode.ValueType  # 3
-"""Count in Postgres; only for calendar quotas and budgets, which Postgres keeps anyway."""
+"""Count in Postgres. Only calendar quotas and budgets can, because Postgres keeps them anyway."""
 Global___FailureMode: _TypeAlias = FailureMode  # noqa: Y015
 
 class _CalendarPeriod:
@@ -95,7 +95,7 @@ class _CalendarPeriod:
 class _CalendarPeriodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CalendarPeriod.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     CALENDAR_PERIOD_UNSPECIFIED: _CalendarPeriod.ValueType  # 0
-    """Not a period."""
+    """Never a period."""
     CALENDAR_PERIOD_DAY: _CalendarPeriod.ValueType  # 1
     """From midnight to midnight."""
     CALENDAR_PERIOD_WEEK: _CalendarPeriod.ValueType  # 2
@@ -107,7 +107,7 @@ class CalendarPeriod(_CalendarPeriod, metaclass=_CalendarPeriodEnumTypeWrapper):
     """How long a calendar period is."""
 
 CALENDAR_PERIOD_UNSPECIFIED: CalendarPeriod.ValueType  # 0
-"""Not a period."""
+"""Never a period."""
 CALENDAR_PERIOD_DAY: CalendarPeriod.ValueType  # 1
 """From midnight to midnight."""
 CALENDAR_PERIOD_WEEK: CalendarPeriod.ValueType  # 2
@@ -132,7 +132,7 @@ class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.Val
     """
 
 class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
-    """Who waits for what is reserved. Where a rate is shared, replies go first."""
+    """Whether somebody waits for what is reserved. Where a rate is shared, replies go first."""
 
 PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
 """The same as a reply."""
@@ -146,16 +146,18 @@ Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
 @_typing.final
 class DailyQuota(_message.Message):
-    """So many units in a calendar day: a CalendarQuota whose period is a day. Such a quota is always returned as this."""
+    """A number of units per calendar day: a CalendarQuota whose period is a day. Such a quota is always returned as a
+    DailyQuota.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LIMIT_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """Units a day."""
+    """Units per day."""
     time_zone: _builtins.str
-    """IANA name of the time zone in which the day begins, for example `Asia/Bishkek`; the tenant's own when empty."""
+    """The IANA name of the time zone in which the day begins, for example `Asia/Bishkek`; empty for the tenant's own."""
     def __init__(
         self,
         *,
@@ -172,17 +174,17 @@ Global___DailyQuota: _TypeAlias = DailyQuota  # noqa: Y015
 
 @_typing.final
 class SlidingWindow(_message.Message):
-    """So many units in any stretch of time of this length."""
+    """A number of units in any window of this length."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LIMIT_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """Units in a window."""
+    """Units per window."""
     @_builtins.property
     def window(self) -> _duration_pb2.Duration:
-        """Length of the window, 1 second to 1 day."""
+        """The length of the window, 1 second to 1 day."""
 
     def __init__(
         self,
@@ -200,7 +202,7 @@ Global___SlidingWindow: _TypeAlias = SlidingWindow  # noqa: Y015
 
 @_typing.final
 class CalendarQuota(_message.Message):
-    """So many units in a calendar period of a time zone."""
+    """A number of units per calendar period of a time zone."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -208,9 +210,9 @@ class CalendarQuota(_message.Message):
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     PERIOD_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """Units in a period."""
+    """Units per period."""
     time_zone: _builtins.str
-    """IANA name of the time zone in which periods begin; the tenant's own when empty."""
+    """The IANA name of the time zone in which periods begin; empty for the tenant's own."""
     period: Global___CalendarPeriod.ValueType
     """The period."""
     def __init__(
@@ -230,8 +232,8 @@ Global___CalendarQuota: _TypeAlias = CalendarQuota  # noqa: Y015
 
 @_typing.final
 class Budget(_message.Message):
-    """So much of something that is only known afterwards, such as tokens or money, in a calendar period of a time zone. A
-    Reserve holds an estimate, and the Commit charges the actual amount, which may go over the budget.
+    """An amount per calendar period of something that is known only afterwards, such as tokens or money. A Reserve holds an
+    estimate, and the Commit charges the actual amount, which may exceed the budget.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -241,9 +243,9 @@ class Budget(_message.Message):
     PERIOD_FIELD_NUMBER: _builtins.int
     UNIT_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """How much in a period, in whole units: money is best counted in millionths."""
+    """The amount per period, in whole units. Count money in millionths."""
     time_zone: _builtins.str
-    """IANA name of the time zone in which periods begin; the tenant's own when empty."""
+    """The IANA name of the time zone in which periods begin; empty for the tenant's own."""
     period: Global___CalendarPeriod.ValueType
     """The period."""
     unit: _builtins.str
@@ -266,8 +268,8 @@ Global___Budget: _TypeAlias = Budget  # noqa: Y015
 
 @_typing.final
 class TokenBucket(_message.Message):
-    """A bucket that holds `burst` units at most and is refilled evenly, with `limit` units in each period. Over any stretch
-    of time it lets through a burst and what was refilled meanwhile.
+    """A bucket that holds at most `burst` units and is refilled evenly with `limit` units per period. In any stretch of
+    time it grants a burst and what was refilled meanwhile.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -276,9 +278,9 @@ class TokenBucket(_message.Message):
     PERIOD_FIELD_NUMBER: _builtins.int
     BURST_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """Units that are refilled in a period."""
+    """Units refilled per period."""
     burst: _builtins.int
-    """Units that may be used at once; `limit` when 0."""
+    """Units that may be used at once; 0 means `limit`."""
     @_builtins.property
     def period(self) -> _duration_pb2.Duration:
         """The period, 1 second to 1 day."""
@@ -300,8 +302,8 @@ Global___TokenBucket: _TypeAlias = TokenBucket  # noqa: Y015
 
 @_typing.final
 class Concurrency(_message.Message):
-    """So many units at the same time. They are held from the Reserve until its Commit or Release, and given back by
-    themselves when the reservation expires.
+    """A number of units at the same time. They are held from the Reserve until its Commit or Release, or until the
+    reservation expires.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -331,7 +333,7 @@ class Amount(_message.Message):
     UNIT_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     unit: _builtins.str
-    """What is counted, as a budget names it."""
+    """The unit, as a budget names it."""
     value: _builtins.int
     """How much."""
     def __init__(
@@ -369,20 +371,20 @@ class Rule(_message.Message):
     OVERRIDES_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
-    """The tenant; `*` for a rule that holds for every tenant that has none of this id."""
+    """The tenant; `*` for a rule that applies to every tenant without a rule of this id."""
     rule_id: _builtins.str
-    """Short name, for example `daily-quota`."""
+    """A short name, for example `daily-quota`."""
     resource: _builtins.str
-    """What is counted: `model.turn`, or `provider.chat2desk` and the like."""
+    """What is counted, for example `model.turn` or `provider.chat2desk`."""
     scope: Global___RuleScope.ValueType
-    """For whom."""
+    """Whose use is counted."""
     failure_mode: Global___FailureMode.ValueType
     """What to do while Redis is away."""
     shadow: _builtins.bool
-    """Counts and reports, but never refuses."""
+    """Whether the rule only counts and reports, and never refuses."""
     @_builtins.property
     def daily_quota(self) -> Global___DailyQuota:
-        """Units a day."""
+        """Units per day."""
 
     @_builtins.property
     def sliding_window(self) -> Global___SlidingWindow:
@@ -406,11 +408,11 @@ class Rule(_message.Message):
 
     @_builtins.property
     def overrides(self) -> _containers.RepeatedCompositeFieldContainer[Global___Override]:
-        """Overrides of this rule, by selector. Written by SetOverride only."""
+        """The overrides of this rule. Only SetOverride and DeleteOverride change them."""
 
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp:
-        """When the rule last changed. Written by the service."""
+        """When the rule last changed. Set by the service."""
 
     def __init__(
         self,
@@ -478,8 +480,8 @@ Global___Selector: _TypeAlias = Selector  # noqa: Y015
 
 @_typing.final
 class Override(_message.Message):
-    """Another limit for one bot, channel, contact or conversation. Of several that apply to a subject the most specific one
-    holds: a conversation's before a contact's, that before a channel's, and that before a bot's.
+    """Another limit for one bot, channel, contact or conversation. If several apply to a subject, the most specific one
+    wins: first the conversation's, then the contact's, the channel's and the bot's.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -488,14 +490,14 @@ class Override(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """The limit, in the place of the rule's; of a token bucket its burst too."""
+    """The limit that replaces the rule's; for a token bucket it replaces the burst too."""
     @_builtins.property
     def selector(self) -> Global___Selector:
         """Whom it is for."""
 
     @_builtins.property
     def window(self) -> _duration_pb2.Duration:
-        """Length of the window or of the period, in the place of the rule's; only for sliding windows and token buckets."""
+        """The length of the window or period that replaces the rule's; only for sliding windows and token buckets."""
 
     def __init__(
         self,
@@ -514,7 +516,7 @@ Global___Override: _TypeAlias = Override  # noqa: Y015
 
 @_typing.final
 class Subject(_message.Message):
-    """Whose units are counted. Fields that a matching rule's scope needs must be set."""
+    """Whose units are counted. The fields that the scopes of matching rules need must be set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -548,7 +550,7 @@ Global___Subject: _TypeAlias = Subject  # noqa: Y015
 
 @_typing.final
 class LimitStatus(_message.Message):
-    """Where a subject stands under one rule."""
+    """How much a subject has used under one rule."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -563,15 +565,15 @@ class LimitStatus(_message.Message):
     rule_id: _builtins.str
     """The rule."""
     limit: _builtins.int
-    """Units allowed, after overrides; of a token bucket its burst."""
+    """The units allowed, after overrides; for a token bucket its burst."""
     used: _builtins.int
-    """Units used or held. Commits of more than was reserved may bring it over the limit."""
+    """The units used or held. Commits of more than was reserved may take it over the limit."""
     remaining: _builtins.int
-    """Units left."""
+    """The units left."""
     shadow: _builtins.bool
-    """The rule only watches."""
+    """Whether the rule only watches."""
     daily: _builtins.bool
-    """The rule is a quota of a day: `remaining` is what is left of the day."""
+    """Whether the rule is a daily quota, so that `remaining` is what is left of the day."""
     unit: _builtins.str
     """What a budget counts; empty for rules that count units."""
     @_builtins.property
@@ -617,16 +619,16 @@ class CheckRequest(_message.Message):
     resource: _builtins.str
     """What would be used."""
     units: _builtins.int
-    """How many; 0 means 1."""
+    """How many units; 0 means 1."""
     priority: Global___Priority.ValueType
     """Who would wait for it; a reply when unspecified."""
     @_builtins.property
     def subject(self) -> Global___Subject:
-        """By whom."""
+        """Who uses it."""
 
     @_builtins.property
     def amounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Amount]:
-        """Estimates for budgets, one a unit. A budget whose unit is missing needs 1 of it."""
+        """Estimates for budgets, one per unit. A budget whose unit is missing needs 1 of it."""
 
     def __init__(
         self,
@@ -659,14 +661,14 @@ class CheckResponse(_message.Message):
     allowed: _builtins.bool
     """Whether a Reserve would be granted."""
     refused_by: _builtins.str
-    """The rule that refuses; empty when allowed."""
+    """The rule that refuses; empty if allowed."""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitStatus]:
         """A status for each rule that matches."""
 
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
-        """How long to wait before asking again; absent when allowed."""
+        """How long to wait before asking again; absent if allowed."""
 
     def __init__(
         self,
@@ -704,44 +706,43 @@ class ReserveRequest(_message.Message):
     tenant_id: _builtins.str
     """The tenant."""
     request_id: _builtins.str
-    """Makes the call safe to repeat: the same id gives the same reservation, for as long as that lasts. A reservation that
-    only sliding windows and token buckets count is forgotten when they have forgotten its units, after a minute at the
-    earliest.
+    """Chosen by the caller. The same id returns the same reservation while that lasts. A reservation under sliding
+    windows and token buckets only is forgotten together with its units, after a minute at the earliest.
     """
     resource: _builtins.str
     """What is used, for example `model.turn`."""
     units: _builtins.int
-    """How many; 0 means 1."""
+    """How many units; 0 means 1."""
     time_zone: _builtins.str
-    """IANA name of the tenant's time zone, in which the days of rules without a zone begin. It is remembered; the last one
-    holds when empty, and UTC before any.
+    """The IANA name of the tenant's time zone, which applies to rules without a zone. It is remembered; empty means the
+    last one, or UTC before any.
     """
     priority: Global___Priority.ValueType
     """Who waits for it; a reply when unspecified."""
     @_builtins.property
     def subject(self) -> Global___Subject:
-        """By whom."""
+        """Who uses it."""
 
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
-        """How long the units are held without a Commit; 5 minutes when absent."""
+        """How long the units are held without a Commit; 5 minutes if absent."""
 
     @_builtins.property
     def max_wait(self) -> _duration_pb2.Duration:
-        """Accept a slot this far in the future from sliding windows and token buckets, instead of a refusal. Absent: now or
+        """How far in the future a slot of a sliding window or token bucket may be, instead of a refusal; absent for now or
         never. A broadcast gets no future slot.
         """
 
     @_builtins.property
     def lasts(self) -> _duration_pb2.Duration:
-        """For how long after the grant the units may still be used: for a caller who takes several at once and uses them one by
-        one. Sliding windows and token buckets count them for so much longer, whatever `ttl` says, so that the limit holds
-        whenever they are used. Absent: they are used when they are granted.
+        """How long after the grant the units may still be used, for callers that take several at once and use them one by
+        one. Sliding windows and token buckets count them for that much longer, whatever `ttl` is, so the limit holds
+        whenever they are used. Absent if they are used when they are granted.
         """
 
     @_builtins.property
     def amounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Amount]:
-        """Estimates for budgets, one a unit. A budget whose unit is missing holds 1 of it."""
+        """Estimates for budgets, one per unit. A budget whose unit is missing holds 1 of it."""
 
     def __init__(
         self,
@@ -779,14 +780,14 @@ class ReserveResponse(_message.Message):
     REFUSED_BY_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_FIELD_NUMBER: _builtins.int
     granted: _builtins.bool
-    """Whether all rules granted. When false nothing is held."""
+    """Whether all rules granted it. If not, nothing is held."""
     reservation_id: _builtins.str
-    """Opaque; to be given to Commit or Release. Empty when refused, or when no rule holds anything."""
+    """An opaque id for Commit or Release. Empty if refused, or if no rule holds anything."""
     refused_by: _builtins.str
-    """The rule that refuses; empty when granted."""
+    """The rule that refuses; empty if granted."""
     @_builtins.property
     def wait(self) -> _duration_pb2.Duration:
-        """How long to wait before using what was granted; more than zero only with `max_wait`."""
+        """How long to wait before using what was granted; above zero only with `max_wait`."""
 
     @_builtins.property
     def statuses(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitStatus]:
@@ -794,7 +795,7 @@ class ReserveResponse(_message.Message):
 
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
-        """How long to wait before asking again; absent when granted."""
+        """How long to wait before asking again; absent if granted."""
 
     def __init__(
         self,
@@ -827,14 +828,14 @@ class CommitRequest(_message.Message):
     tenant_id: _builtins.str
     """The tenant."""
     reservation_id: _builtins.str
-    """From Reserve."""
+    """The id that Reserve returned."""
     units: _builtins.int
-    """How many units were really used: fewer than reserved, none, or more, which is charged even over the limit. Absent: as
-    many as were reserved.
+    """How many units were used; absent if as many as were reserved. It may be fewer, none, or more, which are charged
+    even beyond the limit.
     """
     @_builtins.property
     def amounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Amount]:
-        """What was really used of the budgets' units, one a unit. Absent units: as much as was reserved."""
+        """What was used of the budgets' units, one per unit; for units that are absent, as much as was reserved."""
 
     def __init__(
         self,
@@ -863,7 +864,7 @@ class CommitResponse(_message.Message):
     STATUSES_FIELD_NUMBER: _builtins.int
     REPLAYED_FIELD_NUMBER: _builtins.int
     replayed: _builtins.bool
-    """True when it had been committed before, and nothing was charged now."""
+    """True if it was committed before and nothing was charged now."""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitStatus]:
         """A status for each rule that was charged, after this call."""
@@ -893,7 +894,7 @@ class ReleaseRequest(_message.Message):
     tenant_id: _builtins.str
     """The tenant."""
     reservation_id: _builtins.str
-    """From Reserve."""
+    """The id that Reserve returned."""
     def __init__(
         self,
         *,
@@ -933,7 +934,7 @@ class BatchReserveRequest(_message.Message):
 
     @_typing.final
     class Item(_message.Message):
-        """One call."""
+        """One call of the batch."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -941,7 +942,7 @@ class BatchReserveRequest(_message.Message):
         CONTEXT_FIELD_NUMBER: _builtins.int
         @_builtins.property
         def request(self) -> Global___ReserveRequest:
-            """The call's request; checked item by item."""
+            """The call's request. Items are checked one by one, so that an invalid one fails alone."""
 
         @_builtins.property
         def context(self) -> _batch_pb2.ItemContext:
@@ -985,7 +986,7 @@ class BatchReserveResponse(_message.Message):
 
     @_typing.final
     class Result(_message.Message):
-        """What became of one call."""
+        """The result of one call."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -993,11 +994,11 @@ class BatchReserveResponse(_message.Message):
         ERROR_FIELD_NUMBER: _builtins.int
         @_builtins.property
         def response(self) -> Global___ReserveResponse:
-            """It worked."""
+            """What the call returned."""
 
         @_builtins.property
         def error(self) -> _status_pb2.Status:
-            """It failed."""
+            """Why the call failed."""
 
         def __init__(
             self,
@@ -1016,7 +1017,7 @@ class BatchReserveResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchReserveResponse.Result]:
-        """As many as items, in their order."""
+        """One result per item, in the order of the items."""
 
     def __init__(
         self,
@@ -1039,7 +1040,7 @@ class BatchCommitRequest(_message.Message):
 
     @_typing.final
     class Item(_message.Message):
-        """One call."""
+        """One call of the batch."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -1047,7 +1048,7 @@ class BatchCommitRequest(_message.Message):
         CONTEXT_FIELD_NUMBER: _builtins.int
         @_builtins.property
         def request(self) -> Global___CommitRequest:
-            """The call's request; checked item by item."""
+            """The call's request. Items are checked one by one, so that an invalid one fails alone."""
 
         @_builtins.property
         def context(self) -> _batch_pb2.ItemContext:
@@ -1091,7 +1092,7 @@ class BatchCommitResponse(_message.Message):
 
     @_typing.final
     class Result(_message.Message):
-        """What became of one call."""
+        """The result of one call."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -1099,11 +1100,11 @@ class BatchCommitResponse(_message.Message):
         ERROR_FIELD_NUMBER: _builtins.int
         @_builtins.property
         def response(self) -> Global___CommitResponse:
-            """It worked."""
+            """What the call returned."""
 
         @_builtins.property
         def error(self) -> _status_pb2.Status:
-            """It failed."""
+            """Why the call failed."""
 
         def __init__(
             self,
@@ -1122,7 +1123,7 @@ class BatchCommitResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchCommitResponse.Result]:
-        """As many as items, in their order."""
+        """One result per item, in the order of the items."""
 
     def __init__(
         self,
@@ -1149,10 +1150,10 @@ class GetUsageRequest(_message.Message):
     tenant_id: _builtins.str
     """The tenant."""
     resource: _builtins.str
-    """Of what; empty for every resource."""
+    """The resource; empty for all."""
     @_builtins.property
     def subject(self) -> Global___Subject:
-        """Whose."""
+        """Whose use."""
 
     def __init__(
         self,
@@ -1206,12 +1207,12 @@ class ResetUsageRequest(_message.Message):
     tenant_id: _builtins.str
     """The tenant."""
     rule_id: _builtins.str
-    """Under which rule."""
+    """The rule."""
     request_id: _builtins.str
-    """Makes the call safe to repeat."""
+    """Chosen by the caller; a repeated call with the same id takes effect once."""
     @_builtins.property
     def subject(self) -> Global___Subject:
-        """Whose."""
+        """Whose use."""
 
     def __init__(
         self,
@@ -1256,9 +1257,9 @@ class CreateRuleRequest(_message.Message):
     RULE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
-    """The tenant; must be the rule's. `*` needs a token for every tenant."""
+    """The rule's tenant. `*` needs a token for every tenant."""
     request_id: _builtins.str
-    """Makes the call safe to repeat."""
+    """Chosen by the caller; a repeated call with the same id takes effect once."""
     @_builtins.property
     def rule(self) -> Global___Rule:
         """The rule; overrides and times are ignored."""
@@ -1287,7 +1288,7 @@ class CreateRuleResponse(_message.Message):
     RULE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def rule(self) -> Global___Rule:
-        """As stored."""
+        """The rule as stored."""
 
     def __init__(
         self,
@@ -1313,17 +1314,17 @@ class UpdateRuleRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
-    """The tenant; `*` for a rule that holds for every tenant."""
+    """The tenant; `*` for a rule for every tenant."""
     request_id: _builtins.str
-    """Makes the call safe to repeat."""
+    """Chosen by the caller; a repeated call with the same id takes effect once."""
     @_builtins.property
     def rule(self) -> Global___Rule:
-        """The rule with its id and the new values."""
+        """The rule's id and its new values."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """`resource`, `scope`, `failure_mode`, `shadow`, and the rule's algorithm as a whole (`sliding_window`) or by its fields
-        (`sliding_window.limit`).
+        """The fields to change: `resource`, `scope`, `failure_mode`, `shadow`, and the algorithm as a whole (`sliding_window`) or
+        by its fields (`sliding_window.limit`).
         """
 
     def __init__(
@@ -1351,7 +1352,7 @@ class UpdateRuleResponse(_message.Message):
     RULE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def rule(self) -> Global___Rule:
-        """As stored."""
+        """The rule as stored."""
 
     def __init__(
         self,
@@ -1376,11 +1377,11 @@ class DeleteRuleRequest(_message.Message):
     RULE_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
-    """The tenant; `*` for a rule that holds for every tenant."""
+    """The tenant; `*` for a rule for every tenant."""
     rule_id: _builtins.str
     """The rule."""
     request_id: _builtins.str
-    """Makes the call safe to repeat."""
+    """Chosen by the caller; a repeated call with the same id takes effect once."""
     def __init__(
         self,
         *,
@@ -1427,7 +1428,7 @@ class ListRulesRequest(_message.Message):
     page_size: _builtins.int
     """How many at most; 0 means 100."""
     page_token: _builtins.str
-    """From the page before."""
+    """`next_page_token` of the page before; empty for the first page."""
     def __init__(
         self,
         *,
@@ -1452,7 +1453,7 @@ class ListRulesResponse(_message.Message):
     RULES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next page; empty on the last."""
+    """`page_token` for the next page; empty on the last page."""
     @_builtins.property
     def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rule]:
         """The rules."""
@@ -1484,9 +1485,9 @@ class SetOverrideRequest(_message.Message):
     tenant_id: _builtins.str
     """The tenant."""
     rule_id: _builtins.str
-    """The rule; the tenant's, or one that holds for every tenant."""
+    """The rule: the tenant's own, or one for every tenant."""
     request_id: _builtins.str
-    """Makes the call safe to repeat."""
+    """Chosen by the caller; a repeated call with the same id takes effect once."""
     @_builtins.property
     def override(self) -> Global___Override:
         """The override."""
@@ -1546,10 +1547,10 @@ class DeleteOverrideRequest(_message.Message):
     rule_id: _builtins.str
     """The rule."""
     request_id: _builtins.str
-    """Makes the call safe to repeat."""
+    """Chosen by the caller; a repeated call with the same id takes effect once."""
     @_builtins.property
     def selector(self) -> Global___Selector:
-        """Whose."""
+        """Whose use."""
 
     def __init__(
         self,

@@ -116,35 +116,35 @@ class LimitsServiceServicer:
     """
 
     def Check(self, request, context):
-        """Tells what a Reserve would answer now, and holds nothing.
+        """Returns what a Reserve would answer now, without holding anything.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Reserve(self, request, context):
-        """Holds units under all rules that match. A refusal holds nothing and is an answer, not an error.
+        """Holds units under all rules that match. A refusal holds nothing; it is an answer, not an error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchReserve(self, request, context):
-        """Reserve for many subjects; a result per item, in the order of the items.
+        """Reserves for many subjects and returns one result per item, in order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Commit(self, request, context):
-        """Charges what was used, once, in the calendar period of the Reserve, even after the reservation has expired.
+        """Charges what was used, once, in the calendar period of the Reserve, even if the reservation has expired.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchCommit(self, request, context):
-        """Commit for many reservations; a result per item, in the order of the items.
+        """Commits many reservations and returns one result per item, in order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -165,7 +165,7 @@ class LimitsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResetUsage(self, request, context):
-        """Sets a subject's use under one rule back to zero, with what is held.
+        """Sets a subject's use under one rule, and what is held, back to zero.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -194,7 +194,7 @@ class LimitsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListRules(self, request, context):
-        """Lists a tenant's rules, with those that hold for every tenant, by id.
+        """Lists a tenant's rules and those for every tenant, ordered by id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -208,7 +208,7 @@ class LimitsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteOverride(self, request, context):
-        """Takes an override away.
+        """Deletes an override.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -20,21 +20,21 @@ class LimitsServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Check: _aio.UnaryUnaryMultiCallable[_limits_pb2.CheckRequest, _limits_pb2.CheckResponse]
-    """Tells what a Reserve would answer now, and holds nothing."""
+    """Returns what a Reserve would answer now, without holding anything."""
     Reserve: _aio.UnaryUnaryMultiCallable[_limits_pb2.ReserveRequest, _limits_pb2.ReserveResponse]
-    """Holds units under all rules that match. A refusal holds nothing and is an answer, not an error."""
+    """Holds units under all rules that match. A refusal holds nothing; it is an answer, not an error."""
     BatchReserve: _aio.UnaryUnaryMultiCallable[_limits_pb2.BatchReserveRequest, _limits_pb2.BatchReserveResponse]
-    """Reserve for many subjects; a result per item, in the order of the items."""
+    """Reserves for many subjects and returns one result per item, in order."""
     Commit: _aio.UnaryUnaryMultiCallable[_limits_pb2.CommitRequest, _limits_pb2.CommitResponse]
-    """Charges what was used, once, in the calendar period of the Reserve, even after the reservation has expired."""
+    """Charges what was used, once, in the calendar period of the Reserve, even if the reservation has expired."""
     BatchCommit: _aio.UnaryUnaryMultiCallable[_limits_pb2.BatchCommitRequest, _limits_pb2.BatchCommitResponse]
-    """Commit for many reservations; a result per item, in the order of the items."""
+    """Commits many reservations and returns one result per item, in order."""
     Release: _aio.UnaryUnaryMultiCallable[_limits_pb2.ReleaseRequest, _limits_pb2.ReleaseResponse]
     """Gives back what was reserved. After a Commit it does nothing."""
     GetUsage: _aio.UnaryUnaryMultiCallable[_limits_pb2.GetUsageRequest, _limits_pb2.GetUsageResponse]
     """Returns what a subject has used under each rule that matches it."""
     ResetUsage: _aio.UnaryUnaryMultiCallable[_limits_pb2.ResetUsageRequest, _limits_pb2.ResetUsageResponse]
-    """Sets a subject's use under one rule back to zero, with what is held."""
+    """Sets a subject's use under one rule, and what is held, back to zero."""
     CreateRule: _aio.UnaryUnaryMultiCallable[_limits_pb2.CreateRuleRequest, _limits_pb2.CreateRuleResponse]
     """Creates a rule."""
     UpdateRule: _aio.UnaryUnaryMultiCallable[_limits_pb2.UpdateRuleRequest, _limits_pb2.UpdateRuleResponse]
@@ -44,11 +44,11 @@ class LimitsServiceStub:
     DeleteRule: _aio.UnaryUnaryMultiCallable[_limits_pb2.DeleteRuleRequest, _limits_pb2.DeleteRuleResponse]
     """Deletes a rule with its overrides."""
     ListRules: _aio.UnaryUnaryMultiCallable[_limits_pb2.ListRulesRequest, _limits_pb2.ListRulesResponse]
-    """Lists a tenant's rules, with those that hold for every tenant, by id."""
+    """Lists a tenant's rules and those for every tenant, ordered by id."""
     SetOverride: _aio.UnaryUnaryMultiCallable[_limits_pb2.SetOverrideRequest, _limits_pb2.SetOverrideResponse]
     """Gives one channel, bot or contact its own limit under a rule, or changes it."""
     DeleteOverride: _aio.UnaryUnaryMultiCallable[_limits_pb2.DeleteOverrideRequest, _limits_pb2.DeleteOverrideResponse]
-    """Takes an override away."""
+    """Deletes an override."""
 
 class LimitsServiceServicer(metaclass=_abc_1.ABCMeta):
     """Limits what tenants use, by rules that operators change at run time. A Reserve holds units under every rule that
@@ -62,7 +62,7 @@ class LimitsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _limits_pb2.CheckRequest,
         context: _aio.ServicerContext[_limits_pb2.CheckRequest, _abc.Awaitable[_limits_pb2.CheckResponse]],
     ) -> _abc.Awaitable[_limits_pb2.CheckResponse]:
-        """Tells what a Reserve would answer now, and holds nothing."""
+        """Returns what a Reserve would answer now, without holding anything."""
 
     @_abc_1.abstractmethod
     def Reserve(
@@ -70,7 +70,7 @@ class LimitsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _limits_pb2.ReserveRequest,
         context: _aio.ServicerContext[_limits_pb2.ReserveRequest, _abc.Awaitable[_limits_pb2.ReserveResponse]],
     ) -> _abc.Awaitable[_limits_pb2.ReserveResponse]:
-        """Holds units under all rules that match. A refusal holds nothing and is an answer, not an error."""
+        """Holds units under all rules that match. A refusal holds nothing; it is an answer, not an error."""
 
     @_abc_1.abstractmethod
     def BatchReserve(
@@ -78,7 +78,7 @@ class LimitsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _limits_pb2.BatchReserveRequest,
         context: _aio.ServicerContext[_limits_pb2.BatchReserveRequest, _abc.Awaitable[_limits_pb2.BatchReserveResponse]],
     ) -> _abc.Awaitable[_limits_pb2.BatchReserveResponse]:
-        """Reserve for many subjects; a result per item, in the order of the items."""
+        """Reserves for many subjects and returns one result per item, in order."""
 
     @_abc_1.abstractmethod
     def Commit(
@@ -86,7 +86,7 @@ class LimitsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _limits_pb2.CommitRequest,
         context: _aio.ServicerContext[_limits_pb2.CommitRequest, _abc.Awaitable[_limits_pb2.CommitResponse]],
     ) -> _abc.Awaitable[_limits_pb2.CommitResponse]:
-        """Charges what was used, once, in the calendar period of the Reserve, even after the reservation has expired."""
+        """Charges what was used, once, in the calendar period of the Reserve, even if the reservation has expired."""
 
     @_abc_1.abstractmethod
     def BatchCommit(
@@ -94,7 +94,7 @@ class LimitsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _limits_pb2.BatchCommitRequest,
         context: _aio.ServicerContext[_limits_pb2.BatchCommitRequest, _abc.Awaitable[_limits_pb2.BatchCommitResponse]],
     ) -> _abc.Awaitable[_limits_pb2.BatchCommitResponse]:
-        """Commit for many reservations; a result per item, in the order of the items."""
+        """Commits many reservations and returns one result per item, in order."""
 
     @_abc_1.abstractmethod
     def Release(
@@ -118,7 +118,7 @@ class LimitsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _limits_pb2.ResetUsageRequest,
         context: _aio.ServicerContext[_limits_pb2.ResetUsageRequest, _abc.Awaitable[_limits_pb2.ResetUsageResponse]],
     ) -> _abc.Awaitable[_limits_pb2.ResetUsageResponse]:
-        """Sets a subject's use under one rule back to zero, with what is held."""
+        """Sets a subject's use under one rule, and what is held, back to zero."""
 
     @_abc_1.abstractmethod
     def CreateRule(
@@ -152,7 +152,7 @@ class LimitsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _limits_pb2.ListRulesRequest,
         context: _aio.ServicerContext[_limits_pb2.ListRulesRequest, _abc.Awaitable[_limits_pb2.ListRulesResponse]],
     ) -> _abc.Awaitable[_limits_pb2.ListRulesResponse]:
-        """Lists a tenant's rules, with those that hold for every tenant, by id."""
+        """Lists a tenant's rules and those for every tenant, ordered by id."""
 
     @_abc_1.abstractmethod
     def SetOverride(
@@ -168,6 +168,6 @@ class LimitsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _limits_pb2.DeleteOverrideRequest,
         context: _aio.ServicerContext[_limits_pb2.DeleteOverrideRequest, _abc.Awaitable[_limits_pb2.DeleteOverrideResponse]],
     ) -> _abc.Awaitable[_limits_pb2.DeleteOverrideResponse]:
-        """Takes an override away."""
+        """Deletes an override."""
 
 def add_LimitsServiceServicer_to_server(servicer: LimitsServiceServicer, server: _aio.Server) -> None: ...
