@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 from services.delivery.domain.channels import Channel
 from services.delivery.domain.failures import Failure
-from services.delivery.providers.base import Limits, Outbound, Provider, Sent
-from services.delivery.usecases.ports import Stats
+from services.delivery.providers.base import Outbound, Provider, Sent
+from services.delivery.usecases.ports import Calls, Stats
 from services.runtime.metrics import Counter, Gauge, Metrics, Times
 
 PARTS = Gauge("parley.delivery.parts", "{part}", "Parts that are not sent, by `state`; counted up to 10,000.", "state")
@@ -54,40 +54,26 @@ class QueueSize:
         return max(0.0, (self._last.oldest_waiting if self._last else None) or 0.0)
 
 
-class MeasuredProvider:
-    """A provider whose calls are counted and timed."""
+class MeasuredCalls:
+    """`Calls` that are counted and timed."""
 
-    def __init__(self, provider: Provider, calls: "ProviderCalls") -> None:
-        self._provider = provider
+    def __init__(self, calls: Calls, metrics: Metrics) -> None:
         self._calls = calls
-
-    @property
-    def limits(self) -> Limits:
-        return self._provider.limits
-
-    @property
-    def timeout(self) -> float:
-        return self._provider.timeout
-
-    async def send(self, outbound: Outbound, channel: Channel) -> Sent | Failure:
-        started, outcome = time.monotonic(), "cancelled"
-        try:
-            result = await self._provider.send(outbound, channel)
-            outcome = result.kind.name.lower() if isinstance(result, Failure) else "sent"
-            return result
-        finally:
-            self._calls.add(outcome, time.monotonic() - started)
-
-
-class ProviderCalls:
-    """Counts and times the calls of all providers."""
-
-    def __init__(self, metrics: Metrics) -> None:
         self._outcomes: Counts[str] = Counts()
         self._times = Times()
         metrics.watch(CALLS, lambda: dict(self._outcomes))
         metrics.watch(TIMES, self._times.read)
 
-    def add(self, outcome: str, seconds: float) -> None:
-        self._outcomes[outcome] += 1
-        self._times.add(seconds)
+    @property
+    def timeout(self) -> float:
+        return self._calls.timeout
+
+    async def make(self, provider: Provider, outbound: Outbound, channel: Channel) -> Sent | Failure:
+        started, outcome = time.monotonic(), "cancelled"
+        try:
+            result = await self._calls.make(provider, outbound, channel)
+            outcome = result.kind.name.lower() if isinstance(result, Failure) else "sent"
+            return result
+        finally:
+            self._outcomes[outcome] += 1
+            self._times.add(time.monotonic() - started)

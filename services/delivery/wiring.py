@@ -11,10 +11,9 @@ from parley.delivery.v1 import channel_pb2_grpc, delivery_pb2_grpc
 
 from parley_client.dialog import DialogClient
 from parley_client.limits import LimitsClient
-from services.delivery.domain.channels import Channel, ChannelKind
-from services.delivery.domain.channels import Provider as ProviderKind
+from services.delivery.domain.channels import Channel
 from services.delivery.domain.retry import RetryPolicy
-from services.delivery.metrics import CHANNELS, LANES, MeasuredProvider, ProviderCalls, QueueSize
+from services.delivery.metrics import CHANNELS, LANES, MeasuredCalls, QueueSize
 from services.delivery.outcomes import OutcomeReporter
 from services.delivery.postgres.channels import ChannelRows, PostgresChannelStore
 from services.delivery.postgres.gates import PostgresGateStore
@@ -28,10 +27,9 @@ from services.delivery.postgres.sending import PostgresSendStore
 from services.delivery.postgres.statuses import PostgresStatusStore
 from services.delivery.postgres.stretches import PARTITIONS
 from services.delivery.postgres.working import PostgresWorkStore
-from services.delivery.providers import api, chat2desk
-from services.delivery.providers.base import Provider
-from services.delivery.providers.chat2desk import Chat2Desk
+from services.delivery.providers.calls import HttpCalls
 from services.delivery.providers.http import HttpClient
+from services.delivery.providers.registry import KINDS, PROVIDERS
 from services.delivery.rates import LimitsRates
 from services.delivery.servicer.channels import ChannelServicer
 from services.delivery.servicer.deliveries import DeliveryServicer
@@ -58,8 +56,6 @@ from services.runtime.wakeups import Wakeups
 
 log = get_logger(__name__)
 
-KINDS: dict[ProviderKind, ChannelKind] = {ProviderKind.API: api.KIND, ProviderKind.CHAT2DESK: chat2desk.KIND}
-"""What the channels of each provider have."""
 LOOK = 10.0
 """Seconds between two looks at statuses that nobody could place."""
 SOON = 0.2
@@ -83,10 +79,6 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
     egress = Egress.of(settings.egress_allow)
     http = HttpClient(egress, timeout=settings.delivery_timeout_seconds, connections=settings.delivery_connections)
     runtime.on_close(http.close)
-    calls = ProviderCalls(runtime.metrics)
-    providers: dict[ProviderKind, Provider] = {
-        ProviderKind.CHAT2DESK: MeasuredProvider(Chat2Desk(http, runtime.clock), calls)
-    }
 
     def channel_changed() -> None:
         mirror.nudge()
@@ -160,7 +152,8 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
     worker = Worker(
         store=work_store,
         channels=mirror,
-        providers=providers,
+        providers=PROVIDERS,
+        calls=MeasuredCalls(HttpCalls(http, runtime.clock), runtime.metrics),
         rates=rates,
         gates=gates,
         policy=retry_policy(settings),
@@ -183,12 +176,12 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
     runtime.metrics.watch(LANES, lambda: dispatcher.running)
     runtime.metrics.watch(CHANNELS, lambda: len(gates))
     handover = Handover(
-        channels=mirror, providers=providers, rates=rates, gates=gates, places=dispatcher, clock=runtime.clock
+        channels=mirror, providers=PROVIDERS, rates=rates, gates=gates, places=dispatcher, clock=runtime.clock
     )
     sends = SendMessages(
         PostgresSendStore(pool, sealing, handover, holder=holder, ttl=ttl, stored=stored),
         mirror,
-        {kind: provider.limits for kind, provider in providers.items()},
+        PROVIDERS,
     )
     reading = PostgresReadStore(pool, await runtime.reads(), sealing)
     QueueSize(runtime.metrics, reading.stats)

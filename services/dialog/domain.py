@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Protocol
 
+from parley.common.v1.content_pb2 import OutboundContent
+
 
 class FailureKind(Enum):
     """What a failure of a decision means for the message."""
@@ -230,7 +232,7 @@ class Open:
 class TurnPlan:
     """What a turn decided. It is committed before any of it leaves the service."""
 
-    replies: Sequence[str]
+    replies: Sequence[OutboundContent]
     dialog: Dialog | None = None
     """The dialog namespace after the turn; None leaves it as it is."""
     remember: Sequence[HistoryEntry] = ()

@@ -25,6 +25,7 @@ from services.dialog.snapshots import known_from, save_of
 from services.dialog.turns import Plan, Refused, Reserved
 from services.dialog.usecases.ports import Faulty, Never, NotNow
 from services.kernel.clock import Clock
+from services.runtime.content import of_text
 
 TIMEOUT = 4.0
 """Seconds that a call may take; less than the lease that is made sure of before it."""
@@ -164,15 +165,15 @@ class DeliveryPeer:
         message_id: UUID,
         turn_id: UUID,
         index: int,
-        text: str,
+        reply: OutboundContent,
     ) -> UUID:
-        call = _delivery(request, conversation_id, f"{turn_id}/{index}", text)
+        call = _delivery(request, conversation_id, f"{turn_id}/{index}", reply)
         call.message_id = str(message_id)
         call.reply_index = index
         return await self._send(call)
 
     async def say(self, request: SubmitMessageRequest, conversation_id: UUID, key: str, text: str) -> UUID:
-        return await self._send(_delivery(request, conversation_id, key, text))
+        return await self._send(_delivery(request, conversation_id, key, of_text(text)))
 
     async def _send(self, call: SendMessageRequest) -> UUID:
         try:
@@ -181,14 +182,16 @@ class DeliveryPeer:
             raise_for_turn(error, "delivery")
 
 
-def _delivery(request: SubmitMessageRequest, conversation_id: UUID, key: str, text: str) -> SendMessageRequest:
-    """A text for the chat of a message."""
+def _delivery(
+    request: SubmitMessageRequest, conversation_id: UUID, key: str, content: OutboundContent
+) -> SendMessageRequest:
+    """Something to send to the chat of a message."""
     return SendMessageRequest(
         tenant_id=request.tenant_id,
         channel_id=request.channel_id,
         conversation_id=str(conversation_id),
         chat_id=request.chat_id,
-        content=OutboundContent(text=text),
+        content=content,
         request_id=key,
     )
 

@@ -26,14 +26,18 @@ from services.dialog.domain import (
     UnknownFlow,
 )
 from services.dialog.turns import Failure, Outcome, Plan, Refused
+from services.runtime.content import is_text, pack, unpack
 
 _VERSION = 1
+_RICH = 2
+"""The version of a plan with a reply that is more than a text; those that know texts only leave it to others."""
 
 
 class _PlanRecord(msgspec.Struct, array_like=True, frozen=True):
     version: int
     outcome: int
-    replies: Sequence[str]
+    replies: Sequence[Any]
+    """As `pack` makes them: texts, or bytes where there is more than a text."""
     dialog: Dialog | None
     remember: Sequence[HistoryEntry]
     clear_history: bool
@@ -76,9 +80,9 @@ def pack_plan(plan: Plan) -> bytes:
     decided = plan.decided
     return _encode(
         _PlanRecord(
-            _VERSION,
+            _VERSION if all(map(is_text, decided.replies)) else _RICH,
             plan.outcome,
-            decided.replies,
+            list(map(pack, decided.replies)),
             decided.dialog,
             decided.remember,
             decided.clear_history,
@@ -99,7 +103,7 @@ def unpack_plan(packed: bytes, *, turn_id: UUID, first_seq: int, last_seq: int) 
     if record.outcome not in list(Outcome):
         raise NewerRecord(f"a plan with the outcome {record.outcome}")
     decided = TurnPlan(
-        replies=record.replies,
+        replies=list(map(unpack, record.replies)),
         dialog=record.dialog,
         remember=record.remember,
         clear_history=record.clear_history,
@@ -190,10 +194,10 @@ def _read(decode: Callable[[bytes], Record], packed: bytes, what: str) -> Record
     try:
         record = decode(packed)
     except msgspec.DecodeError:
-        if _version(packed) > _VERSION:
+        if _version(packed) > _RICH:
             raise NewerRecord(f"{what} of version {_version(packed)}") from None
         raise
-    if record.version > _VERSION:
+    if record.version > _RICH:
         raise NewerRecord(f"{what} of version {record.version}")
     return record
 

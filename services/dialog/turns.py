@@ -7,10 +7,12 @@ from enum import IntEnum
 from typing import Any
 from uuid import UUID
 
+from parley.common.v1.content_pb2 import OutboundContent
 from parley.dialog.v1.dialog_pb2 import SubmitMessageRequest
 
 from services.dialog.domain import Bot, TurnInput, TurnPlan
 from services.dialog.retry import TryAgain
+from services.runtime.content import MOST_TEXT
 from services.runtime.lanes import Lease
 
 
@@ -117,16 +119,25 @@ class Plan:
     failure: Failure | None = None
 
 
-LONGEST_REPLY = 65_536
-"""Characters of a reply; delivery splits it at the provider's limit."""
 LONGEST_ERROR = 1_000
 
 
 def presentable(plan: TurnPlan) -> TurnPlan:
     """A plan that other services will take: without empty replies, NULs and what is beyond the longest reply."""
-    replies = [text for text in map(_without_nul, plan.replies) if text]
+    replies = [reply for reply in map(_presentable, plan.replies) if reply.text or reply.attachments]
     remember = [replace(entry, text=_without_nul(entry.text)) for entry in plan.remember]
     return replace(plan, replies=replies, remember=remember)
+
+
+def _presentable(reply: OutboundContent) -> OutboundContent:
+    """A reply with a text that can be sent. Buttons and lists are a flow's own fixed words."""
+    text = _without_nul(reply.text)
+    if text == reply.text:
+        return reply
+    mended = OutboundContent()
+    mended.CopyFrom(reply)
+    mended.text = text
+    return mended
 
 
 def error_text(reason: str, message: object) -> str:
@@ -135,7 +146,7 @@ def error_text(reason: str, message: object) -> str:
 
 
 def _without_nul(text: str) -> str:
-    return text.replace("\0", "")[:LONGEST_REPLY]
+    return text.replace("\0", "")[:MOST_TEXT]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ class InProcess:
 
     async def say(self, text: str, copies: int) -> Sequence[str]:
         await self._talk.say(text)
-        return self._talk.plans[-1].replies
+        return [reply.text for reply in self._talk.plans[-1].replies]
 
     async def standing(self, step: str | None) -> tuple[str, Mapping[str, Any]]:
         return self._talk.step, self._talk.slots

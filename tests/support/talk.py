@@ -101,7 +101,7 @@ class Talk:
         dialog = self.known.dialog if plan.dialog is None else stored(plan.dialog)
         kept: list[HistoryEntry] = [] if plan.clear_history else [*self.known.history]
         self.known = replace(self.known, dialog=dialog, history=[*kept, *plan.remember])
-        return "\n".join(plan.replies)
+        return "\n".join(reply.text for reply in plan.replies)
 
     def message(self, text: str, **values: Any) -> Inbound:
         return Inbound(f"m{len(self.plans)}", text, self.now, **values)

@@ -8,6 +8,8 @@ from uuid import UUID
 
 import msgspec
 
+from parley.common.v1.content_pb2 import OutboundContent
+
 from services.delivery.domain.deliveries import Parts
 from services.delivery.domain.waiting import Place
 
@@ -22,7 +24,7 @@ class ReplyState(IntEnum):
 
 
 class NewDelivery(msgspec.Struct, frozen=True):
-    """One message to store. `cuts` has start and end of each part; None when the text is one part.
+    """One message to store. `rendered` is what each of its parts says, as its provider shows it.
 
     `traceparent` and `tracestate` are those of the span that stores it.
     """
@@ -36,8 +38,8 @@ class NewDelivery(msgspec.Struct, frozen=True):
     chat_id: str
     message_id: UUID | None
     reply_index: int
-    text: str
-    cuts: tuple[int, ...] | None
+    content: OutboundContent
+    rendered: tuple[OutboundContent, ...]
     traceparent: str
     tracestate: str
     lane_id: UUID
@@ -64,17 +66,13 @@ class Queued(msgspec.Struct, frozen=True):
     chat_id: str
     message_id: UUID | None
     reply_index: int
-    text: str
-    cuts: tuple[int, ...] | None
+    rendered: tuple[OutboundContent, ...]
     traceparent: str
     tracestate: str
     revision: int
     parts: Parts
     fault: str = ""
     kept: bool = False
-
-    def part_text(self, index: int) -> str:
-        return part_text(self.text, self.cuts, index)
 
     def part_id(self, index: int, attempt: int) -> str:
         """What we call an attempt, counted from 1, at a part."""
@@ -94,8 +92,8 @@ class Delivery:
     request_id: str
     message_id: UUID | None
     reply_index: int
-    text: str
-    cuts: tuple[int, ...] | None
+    content: OutboundContent
+    rendered: tuple[OutboundContent, ...]
     parts: Parts
     created_at: datetime
     sent_at: datetime | None
@@ -108,9 +106,6 @@ class Delivery:
     revision: int
     place: Place | None = None
     """Where it stands in its lane; None when that was not asked for."""
-
-    def part_text(self, index: int) -> str:
-        return part_text(self.text, self.cuts, index)
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -125,11 +120,6 @@ class Outcome(msgspec.Struct, frozen=True):
     error: str = ""
     traceparent: str = ""
     tracestate: str = ""
-
-
-def part_text(text: str, cuts: tuple[int, ...] | None, index: int) -> str:
-    """The text of one part."""
-    return text if cuts is None else text[cuts[2 * index] : cuts[2 * index + 1]]
 
 
 def lane_of(channel_key: int, conversation_id: UUID) -> UUID:

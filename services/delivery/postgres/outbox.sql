@@ -1,6 +1,6 @@
 -- name: known
 -- Messages that were stored before; of one whose delivery is not kept any more, the id alone.
-SELECT tenant_id, known.request_id, delivery_id, channel_id, conversation_id, chat_id, text, sealed_text
+SELECT tenant_id, known.request_id, delivery_id, channel_id, conversation_id, chat_id, {contents}
 FROM unnest($1::text[], $2::text[]) AS asked (tenant_id, request_id)
 JOIN delivery.dedupe AS known USING (tenant_id, request_id)
 LEFT JOIN delivery.deliveries AS delivery USING (tenant_id, delivery_id);
@@ -8,18 +8,19 @@ LEFT JOIN delivery.deliveries AS delivery USING (tenant_id, delivery_id);
 -- name: store
 -- Stores messages and counts them into their lanes, which give them their sequences (the lanes' own `append`, in the same
 -- statement: a batch costs one round trip). What was stored before, or has no channel any more, is left out.
--- $15 are the parts of deliveries that the holder $16 would send at once: the first one is started in them. If such a
--- delivery is the first one of an idle lane, the lane is leased to him for $17 seconds, and its parts are stored.
+-- Parts ($12) that nothing has happened to are NULL when there is one, so that most rows need none. $16 are the parts of
+-- deliveries that the holder $17 would send at once: the first one is started in them. If such a delivery is the first one
+-- of an idle lane, the lane is leased to him for $18 seconds, and those parts are stored.
 WITH new AS MATERIALIZED (
     SELECT item.*,
         row_number() OVER (PARTITION BY item.lane_id ORDER BY position) AS nth,
         count(*) OVER (PARTITION BY item.lane_id) AS count
     FROM unnest(
         $1::uuid[], $2::text[], $3::text[], $4::int[], $5::text[], $6::uuid[], $7::text[], $8::uuid[], $9::int[],
-        $10::bytea[], $11::text[], $12::text[], $13::text[], $14::uuid[], $15::text[]
+        $10::bytea[], $11::bytea[], $12::text[], $13::text[], $14::text[], $15::uuid[], $16::text[]
     ) WITH ORDINALITY AS item (
         delivery_id, tenant_id, request_id, channel_key, channel_id, conversation_id, chat_id, message_id, reply_index,
-        sealed_text, cuts, traceparent, tracestate, lane_id, begun, position
+        sealed_text, sealed_content, parts, traceparent, tracestate, lane_id, begun, position
     )
     WHERE EXISTS (SELECT FROM delivery.channels AS channel WHERE channel.channel_key = item.channel_key)
         AND NOT EXISTS (
@@ -31,9 +32,9 @@ WITH new AS MATERIALIZED (
         lane_id, tenant_id, next_seq, pending, share, due_at, lease_until, holder, fence
     )
     SELECT lane_id, tenant_id, 1 + count, count, channel_key::text, coalesce(ends, statement_timestamp()), ends,
-        CASE WHEN ends IS NULL THEN '' ELSE $16::text END, (ends IS NOT NULL)::int
+        CASE WHEN ends IS NULL THEN '' ELSE $17::text END, (ends IS NOT NULL)::int
     FROM new CROSS JOIN LATERAL (
-        SELECT CASE WHEN begun IS NOT NULL THEN statement_timestamp() + $17::float8 * interval '1 second' END
+        SELECT CASE WHEN begun IS NOT NULL THEN statement_timestamp() + $18::float8 * interval '1 second' END
     ) AS lease (ends)
     WHERE nth = 1 ORDER BY lane_id
     ON CONFLICT (lane_id) DO UPDATE SET
@@ -52,11 +53,11 @@ WITH new AS MATERIALIZED (
 ), stored AS (
     INSERT INTO delivery.deliveries (
         delivery_id, tenant_id, request_id, channel_key, channel_id, conversation_id, chat_id, message_id, reply_index,
-        text, sealed_text, cuts, traceparent, tracestate, lane_id, seq, state, tries, parts
+        text, sealed_text, sealed_content, traceparent, tracestate, lane_id, seq, state, tries, parts
     )
     SELECT delivery_id, tenant_id, request_id, channel_key, channel_id, conversation_id, chat_id, message_id, reply_index,
-        '', sealed_text, cuts::int[], traceparent, tracestate, lane_id, next_seq - count + nth - 1,
-        CASE WHEN begins THEN 2 ELSE 1 END, begins::int, CASE WHEN begins THEN begun::json END
+        '', sealed_text, sealed_content, traceparent, tracestate, lane_id, next_seq - count + nth - 1,
+        CASE WHEN begins THEN 2 ELSE 1 END, begins::int, CASE WHEN begins THEN begun ELSE parts END::json
     FROM new JOIN lane USING (lane_id)
     CROSS JOIN LATERAL (SELECT nth = 1 AND begun IS NOT NULL AND pending = count) AS handed_over (begins)
     RETURNING delivery_id, lane_id, seq, state
@@ -68,8 +69,7 @@ SELECT delivery_id, seq, state = 2 AS begun, fence, lease_until FROM stored JOIN
 SELECT lane.lane_id, first.*
 FROM unnest($1::uuid[], $2::bigint[]) AS lane (lane_id, done_seq)
 CROSS JOIN LATERAL (
-    SELECT delivery_id, tenant_id, seq, channel_key, chat_id, message_id, reply_index, text, sealed_text, cuts,
-        traceparent, tracestate, revision, parts
+    SELECT {queued}
     FROM delivery.deliveries
     WHERE lane_id = lane.lane_id AND seq > lane.done_seq
     ORDER BY seq
@@ -78,8 +78,7 @@ CROSS JOIN LATERAL (
 
 -- name: read
 -- One delivery as its worker reads it.
-SELECT delivery_id, tenant_id, seq, channel_key, chat_id, message_id, reply_index, text, sealed_text, cuts, traceparent,
-    tracestate, revision, parts
+SELECT {queued}
 FROM delivery.deliveries
 WHERE tenant_id = $1 AND delivery_id = $2;
 

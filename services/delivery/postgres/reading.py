@@ -13,9 +13,9 @@ from services.delivery.domain import deliveries
 from services.delivery.domain.outbox import Delivery
 from services.delivery.domain.parts import OPEN, PartState, killed
 from services.delivery.domain.waiting import Place
-from services.delivery.postgres.sealing import Sealing
+from services.delivery.postgres.sealing import CONTENT_COLUMNS, Contents, Sealing
 from services.delivery.usecases.ports import Filter, Stats
-from services.runtime.crypto import CannotOpen
+from services.runtime.content import of_text
 from services.runtime.logs import describe, get_logger
 from services.runtime.queries import load_queries
 from services.runtime.read_pool import COUNTED, ReadPool
@@ -23,9 +23,9 @@ from services.runtime.read_pool import COUNTED, ReadPool
 if TYPE_CHECKING:
     from services.runtime.postgres import Pool
 
-COLUMNS = """delivery_id, delivery.tenant_id, channel_key, channel_id, conversation_id, chat_id, request_id, message_id,
-    reply_index, text, sealed_text, cuts, parts, delivery.created_at, sent_at, delivered_at, read_at, traceparent,
-    tracestate, delivery.lane_id, delivery.seq, revision"""
+COLUMNS = f"""delivery_id, delivery.tenant_id, channel_key, channel_id, conversation_id, chat_id, request_id,
+    message_id, reply_index, parts, delivery.created_at, sent_at, delivered_at, read_at, traceparent, tracestate,
+    delivery.lane_id, delivery.seq, revision, {CONTENT_COLUMNS}"""
 _PLACE = "lane.done_seq AS lane_done_seq, lane.due_at AS lane_due_at, lane.lease_until AS lane_lease_until"
 _PATH = Path(__file__).parent / "reading.sql"
 _WALK = load_queries(_PATH)["walk"]
@@ -111,20 +111,20 @@ def delivery_of(row: asyncpg.Record, sealing: Sealing) -> Delivery:
     and worked with."""
     values = dict(row)
     place = _place(values) if "lane_done_seq" in values else None
-    cuts, stored = values.pop("cuts"), values.pop("parts")
-    count = 1 if cuts is None else len(cuts) // 2
-    delivery_id = values["delivery_id"]
+    stored, delivery_id = values.pop("parts"), values["delivery_id"]
+    contents = Contents(of_text(UNREADABLE), (of_text(UNREADABLE),))
+    columns = [values.pop(name) for name in CONTENT_COLUMNS.split(", ")]
     try:
-        parts = deliveries.from_json(stored, count)
+        contents = sealing.open_contents(values["tenant_id"], delivery_id, columns)
+    except Exception as error:
+        log.error("a stored text cannot be opened", delivery_id=str(delivery_id), error=describe(error), alert=True)
+    try:
+        parts = deliveries.from_json(stored, len(contents.rendered))
     except Exception as error:
         log.error("stored parts cannot be read", delivery_id=str(delivery_id), error=describe(error), alert=True)
-        parts = tuple(killed(part) for part in deliveries.fresh(count))
-    try:
-        text = sealing.open_text(values["tenant_id"], delivery_id, values.pop("text"), values.pop("sealed_text"))
-    except CannotOpen as error:
-        log.error("a stored text cannot be opened", delivery_id=str(delivery_id), error=describe(error), alert=True)
-        text, cuts = UNREADABLE, [0, len(UNREADABLE)] * count
-    return Delivery(**values, text=text, cuts=None if cuts is None else tuple(cuts), parts=parts, place=place)
+        parts = tuple(killed(part) for part in deliveries.fresh(len(contents.rendered)))
+    rendered = (*contents.rendered, *[of_text(UNREADABLE)] * (len(parts) - len(contents.rendered)))
+    return Delivery(**values, content=contents.content, rendered=rendered, parts=parts, place=place)
 
 
 def _place(values: dict[str, Any]) -> Place:

@@ -9,15 +9,16 @@ from uuid import UUID
 
 import asyncpg
 
+from parley.common.v1.content_pb2 import OutboundContent
+
 from parley_client.coalesce import Coalescer
 from services.delivery.domain import deliveries
 from services.delivery.domain.outbox import NewDelivery, Queued, Stored
 from services.delivery.postgres.gathered import gathered
-from services.delivery.postgres.sealing import Sealing
+from services.delivery.postgres.sealing import CONTENT_COLUMNS, Contents, Sealing
 from services.delivery.usecases.handover import Handover, Offer
 from services.kernel.errors import Kind, ParleyError, not_found
 from services.runtime.crashpoints import reach
-from services.runtime.crypto import CannotOpen
 from services.runtime.lanes import Lease
 from services.runtime.logs import describe, get_logger
 from services.runtime.queries import load_queries
@@ -25,7 +26,9 @@ from services.runtime.queries import load_queries
 if TYPE_CHECKING:
     from services.runtime.postgres import Pool
 
-QUERIES = load_queries(Path(__file__).parent / "outbox.sql")
+QUEUED = f"""delivery_id, tenant_id, seq, channel_key, chat_id, message_id, reply_index, traceparent, tracestate,
+    revision, parts, {CONTENT_COLUMNS}"""
+QUERIES = load_queries(Path(__file__).parent / "outbox.sql", contents=CONTENT_COLUMNS, queued=QUEUED)
 log = get_logger(__name__)
 
 
@@ -123,15 +126,19 @@ class PostgresSendStore:
         return [_result(item, known.get((item.tenant_id, item.request_id))) for item in items]
 
     def _known(self, tenant_id: str, delivery_id: UUID, *rest: Any) -> "_Known":
-        channel_id, conversation_id, chat_id, clear, sealed = rest
-        text: str | None = None
+        channel_id, conversation_id, chat_id, *stored = rest
+        content: OutboundContent | None = None
         try:
-            text = self._sealing.open_text(tenant_id, delivery_id, clear, sealed)
-        except CannotOpen as error:
+            content = self._sealing.open_contents(tenant_id, delivery_id, stored).content
+        except Exception as error:
             log.error("a stored text cannot be opened", delivery_id=str(delivery_id), error=describe(error), alert=True)
-        return _Known(delivery_id, channel_id, conversation_id, chat_id, text)
+        return _Known(delivery_id, channel_id, conversation_id, chat_id, content)
 
     def _columns(self, items: Sequence[NewDelivery], offers: Mapping[UUID, Offer]) -> tuple[list[object], ...]:
+        sealed = [
+            self._sealing.contents(item.tenant_id, item.delivery_id, Contents(item.content, item.rendered))
+            for item in items
+        ]
         return (
             [item.delivery_id for item in items],
             [item.tenant_id for item in items],
@@ -142,8 +149,12 @@ class PostgresSendStore:
             [item.chat_id for item in items],
             [item.message_id for item in items],
             [item.reply_index for item in items],
-            [self._sealing.text(item.tenant_id, item.delivery_id, item.text) for item in items],
-            [None if item.cuts is None else "{" + ",".join(map(str, item.cuts)) + "}" for item in items],
+            [each.text for each in sealed],
+            [each.content for each in sealed],
+            [
+                deliveries.to_json(deliveries.fresh(len(item.rendered))) if len(item.rendered) > 1 else None
+                for item in items
+            ],
             [item.traceparent for item in items],
             [item.tracestate for item in items],
             [item.lane_id for item in items],
@@ -193,12 +204,11 @@ def _queued(item: NewDelivery, row: _Row, offer: Offer) -> Queued:
         item.chat_id,
         item.message_id,
         item.reply_index,
-        item.text,
-        item.cuts,
+        item.rendered,
         item.traceparent,
         item.tracestate,
         revision=0,
-        parts=offer.parts if row.begun else deliveries.fresh(1 if item.cuts is None else len(item.cuts) // 2),
+        parts=offer.parts if row.begun else deliveries.fresh(len(item.rendered)),
     )
 
 
@@ -209,12 +219,12 @@ class _Known(NamedTuple):
     channel_id: str
     conversation_id: UUID
     chat_id: str
-    text: str | None
+    content: OutboundContent | None
     """None when it does not open: then it may be the same."""
 
     @staticmethod
     def of(item: NewDelivery) -> "_Known":
-        return _Known(item.delivery_id, item.channel_id, item.conversation_id, item.chat_id, item.text)
+        return _Known(item.delivery_id, item.channel_id, item.conversation_id, item.chat_id, item.content)
 
     @staticmethod
     def gone(delivery_id: UUID, item: NewDelivery) -> "_Known":
@@ -225,8 +235,8 @@ class _Known(NamedTuple):
 def _result(item: NewDelivery, known: _Known | None) -> Stored | ParleyError:
     if known is None:
         return not_found("CHANNEL_NOT_FOUND", "channel", "channel_id", item.channel_id)
-    if known.text is None:
-        known = known._replace(text=item.text)
+    if known.content is None:
+        known = known._replace(content=item.content)
     if known[1:] != _Known.of(item)[1:]:
         return _reused(item.request_id)
     return Stored(known.delivery_id, known.delivery_id != item.delivery_id)

@@ -246,7 +246,7 @@ class PostgresStatusStore:
 
 def _scrubbed(error: str, delivery: Delivery, index: int) -> str:
     """Without what the part says: the text itself, or as it is in a status that was kept for later."""
-    text = delivery.part_text(index)
+    text = delivery.rendered[index].text
     return scrub(error, (text, without_phones(text), delivery.chat_id))
 
 

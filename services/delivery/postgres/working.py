@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from parley.common.v1.content_pb2 import OutboundContent
+
 from parley_client.coalesce import Coalescer
 from services.delivery.domain import deliveries
 from services.delivery.domain.outbox import Queued
@@ -189,18 +191,16 @@ class PostgresWorkStore:
 
 def queued(row: Sequence[Any], sealing: Sealing) -> Queued:
     """From the columns that `waiting` and `read` select. One that cannot be read says so, and its neighbours go on."""
-    delivery_id, tenant_id, seq, key, chat_id, message_id, index, clear, sealed, *rest = row
-    cuts, parent, state, revision, stored = rest
-    count = 1 if cuts is None else len(cuts) // 2
-    text, fault, kept = "", "", False
+    delivery_id, tenant_id, seq, key, chat_id, message_id, index, parent, state, revision, stored, *contents = row
+    rendered, fault, kept = (OutboundContent(),), "", False
     try:
-        text = sealing.open_text(tenant_id, delivery_id, clear, sealed)
+        rendered = sealing.open_contents(tenant_id, delivery_id, contents).rendered
     except Exception as error:
         fault = f"its text: {describe(error)}"
     try:
-        parts = deliveries.from_json(stored, count)
+        parts = deliveries.from_json(stored, len(rendered))
     except Exception as error:
-        parts, fault, kept = deliveries.fresh(count), f"its parts: {describe(error)}", True
+        parts, fault, kept = deliveries.fresh(len(rendered)), f"its parts: {describe(error)}", True
     return Queued(
         delivery_id,
         tenant_id,
@@ -209,8 +209,7 @@ def queued(row: Sequence[Any], sealing: Sealing) -> Queued:
         chat_id,
         message_id,
         index,
-        text,
-        None if cuts is None else tuple(cuts),
+        rendered,
         parent,
         state,
         revision,

@@ -1,28 +1,37 @@
-"""What a provider is to the outbox."""
+"""What a provider is to the outbox: data and pure functions, in one module for each (see `registry`)."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import datetime
 
 import msgspec
 
-from services.delivery.domain.channels import Channel
+from parley.common.v1.content_pb2 import OutboundContent
+
+from services.delivery.domain.channels import Channel, ChannelKind
+from services.delivery.domain.channels import Provider as ProviderKind
 from services.delivery.domain.failures import Failure
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a provider takes: `max_text` UTF-16 units a call, at the rate that limits knows as `resource`."""
-
-    max_text: int
-    resource: str
+from services.delivery.domain.rendering import Capabilities, render
+from services.delivery.providers.wire import Answer
 
 
 class Outbound(msgspec.Struct, frozen=True):
-    """One part on its way. `part_id` is ours; a provider that echoes it lets unknown outcomes be resolved."""
+    """One part on its way. `part_id` is ours; a provider that echoes it lets unknown outcomes be resolved.
+
+    `content` is one of the messages that the provider's `render` has made.
+    """
 
     part_id: str
     chat_id: str
-    text: str
+    content: OutboundContent
+
+
+class Request(msgspec.Struct, frozen=True):
+    """The POST that sends a part."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -31,15 +40,22 @@ class Sent(msgspec.Struct, frozen=True):
     provider_message_id: str
 
 
-class Provider(Protocol):
-    """Sends to one messenger."""
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """How messages reach people by one messenger. Nothing is tried again here, and nothing is remembered.
 
-    @property
-    def limits(self) -> Limits: ...
+    `channels` is what its channels have, and `resource` the name under which limits knows its rate. `classify` gets the
+    whole answer and the time at which it came, to read `Retry-After` by.
+    """
 
-    @property
-    def timeout(self) -> float:
-        """Seconds within which `send` ends in any case."""
+    kind: ProviderKind
+    channels: ChannelKind
+    resource: str
+    capabilities: Capabilities
+    request: Callable[[Outbound, Channel], Request]
+    classify: Callable[[Answer, Outbound, Channel, datetime], Sent | Failure]
+    render: Callable[[OutboundContent, Capabilities], Sequence[OutboundContent]] = render
 
-    async def send(self, outbound: Outbound, channel: Channel) -> Sent | Failure:
-        """One call. Failures are returned, classified; nothing is tried again here."""
+    def rendered(self, content: OutboundContent) -> tuple[OutboundContent, ...]:
+        """The messages that a content becomes, each one call."""
+        return tuple(self.render(content, self.capabilities))

@@ -1,17 +1,18 @@
 """Chat2Desk: `POST {api_base}/v1/messages` with the token as it is in `Authorization`."""
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from services.delivery.domain.channels import Channel, ChannelKind, Secret, Settings
+from services.delivery.domain.channels import Provider as ProviderKind
 from services.delivery.domain.failures import Failure, FailureKind
+from services.delivery.domain.rendering import Capabilities
 from services.delivery.domain.scrubbing import scrub
-from services.delivery.providers.base import Limits, Outbound, Sent
-from services.delivery.providers.classify import failure_of, failure_without_answer
-from services.delivery.providers.http import HttpClient
-from services.delivery.providers.wire import Answer, Target
-from services.kernel.clock import Clock
+from services.delivery.providers.base import Outbound, Provider, Request, Sent
+from services.delivery.providers.classify import failure_of
+from services.delivery.providers.wire import Answer
 
 API_BASE = "https://api.chat2desk.com"
 
@@ -22,10 +23,6 @@ class Chat2DeskSettings(Settings, frozen=True):
     api_base: str = ""
 
 
-KIND = ChannelKind(
-    Chat2DeskSettings,
-    (Secret("token"), Secret("webhook_secret", edge=True, made=True, pattern="[A-Za-z0-9_-]{1,256}")),
-)
 _FIELDS = ("client_id", "text", "attachment", "type", "transport", "channel_id", "operator_id", "external_id", "base")
 """Fields of a message that `errors` may name."""
 _encode = msgspec.json.Encoder().encode
@@ -40,46 +37,22 @@ class _Message(msgspec.Struct):
     type: str = "to_client"
 
 
-class Chat2Desk:
-    """Sends to Chat2Desk clients. `client_id` is the conversation's chat id, `external_id` the part's."""
+def request(outbound: Outbound, channel: Channel) -> Request:
+    """`client_id` is the conversation's chat id, `external_id` the part's."""
+    body = _encode(_Message(outbound.chat_id, outbound.content.text, outbound.part_id))
+    headers = {"Authorization": channel.token, "Content-Type": "application/json"}
+    return Request(f"{channel.api_base or API_BASE}/v1/messages", headers, body)
 
-    limits = Limits(max_text=4096, resource="provider.chat2desk")
 
-    def __init__(self, http: HttpClient, clock: Clock) -> None:
-        self._http = http
-        self._clock = clock
-        self._targets: dict[str, Target] = {}
-
-    @property
-    def timeout(self) -> float:
-        return self._http.timeout
-
-    async def send(self, outbound: Outbound, channel: Channel) -> Sent | Failure:
-        """One call. A 2xx is sent, unless the body says `error`."""
-        body = _encode(_Message(outbound.chat_id, outbound.text, outbound.part_id))
-        headers = {"Authorization": channel.token, "Content-Type": "application/json"}
-        try:
-            target = self._target(channel.api_base)
-        except ValueError as wrong:
-            return Failure(FailureKind.FATAL, 0, f"api_base: {wrong}")
-        result = await self._http.post(target, headers=headers, body=body)
-        if not isinstance(result, Answer):
-            return failure_without_answer(result)
-        answer = _read(result.body)
-        if 200 <= result.status < 300 and answer.get("status") != "error":
-            return Sent(_message_id(answer))
-        error = scrub(_error(answer), (outbound.text, channel.token, outbound.chat_id))
-        if result.status < 300:
-            return Failure(FailureKind.TERMINAL, result.status, error)
-        return failure_of(result.status, result.headers, error, self._clock.now())
-
-    def _target(self, api_base: str) -> Target:
-        target = self._targets.get(api_base)
-        if target is None:
-            if len(self._targets) > 1000:
-                self._targets.clear()
-            target = self._targets[api_base] = Target.of(f"{api_base or API_BASE}/v1/messages")
-        return target
+def classify(answer: Answer, outbound: Outbound, channel: Channel, now: datetime) -> Sent | Failure:
+    """A 2xx is sent, unless the body says `error`."""
+    body = _read(answer.body)
+    if 200 <= answer.status < 300 and body.get("status") != "error":
+        return Sent(_message_id(body))
+    error = scrub(_error(body), (outbound.content.text, channel.token, outbound.chat_id))
+    if answer.status < 300:
+        return Failure(FailureKind.TERMINAL, answer.status, error)
+    return failure_of(answer.status, answer.headers, error, now)
 
 
 def _read(body: bytes) -> dict[str, Any]:
@@ -111,3 +84,16 @@ def _sentence(words: object) -> str:
     if isinstance(words, str):
         return words
     return ", ".join(word for word in words if isinstance(word, str)) if isinstance(words, list) else ""
+
+
+PROVIDER = Provider(
+    kind=ProviderKind.CHAT2DESK,
+    channels=ChannelKind(
+        Chat2DeskSettings,
+        (Secret("token"), Secret("webhook_secret", edge=True, made=True, pattern="[A-Za-z0-9_-]{1,256}")),
+    ),
+    resource="provider.chat2desk",
+    capabilities=Capabilities(max_text=4096),
+    request=request,
+    classify=classify,
+)

@@ -117,6 +117,8 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
         response.delivery.content.CopyFrom(stored.content)
         for part, now in zip(response.delivery.parts, stored.parts, strict=True):
             part.text = now.text
+            if now.HasField("content"):
+                part.content.CopyFrom(now.content)
         return response
 
     async def ReportStatus(self, request: pb.ReportStatusRequest, context: object) -> pb.ReportStatusResponse:
@@ -158,6 +160,7 @@ def _without_text(delivery: pb.Delivery) -> pb.Delivery:
     delivery.ClearField("content")
     for part in delivery.parts:
         part.ClearField("text")
+        part.ClearField("content")
     return delivery
 
 
@@ -167,7 +170,7 @@ def _to_send(request: pb.SendMessageRequest) -> ToSend:
         request.channel_id,
         request.conversation_id,
         request.chat_id,
-        request.content.text,
+        request.content,
         request.request_id,
         request.message_id,
         request.reply_index,

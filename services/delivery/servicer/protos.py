@@ -6,7 +6,7 @@ import msgspec
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from parley.common.v1 import content_pb2, waiting_pb2
+from parley.common.v1 import waiting_pb2
 from parley.delivery.v1 import channel_pb2, delivery_pb2
 
 from services.delivery.domain.attempts import Attempt
@@ -14,6 +14,7 @@ from services.delivery.domain.channels import Channel, Provider, Settings
 from services.delivery.domain.outbox import Delivery
 from services.delivery.domain.parts import OPEN, Part
 from services.delivery.domain.waiting import Waiting
+from services.runtime.content import is_text
 
 
 def timestamp(moment: datetime | None) -> Timestamp | None:
@@ -68,7 +69,7 @@ def delivery_message(delivery: Delivery, waiting: Waiting | None = None) -> deli
         chat_id=delivery.chat_id,
         request_id=delivery.request_id,
         message_id=str(delivery.message_id or ""),
-        content=content_pb2.OutboundContent(text=delivery.text),
+        content=delivery.content,
         parts=[_part(delivery, index, part) for index, part in enumerate(delivery.parts)],
         created_at=timestamp(delivery.created_at),
         sent_at=timestamp(delivery.sent_at),
@@ -90,10 +91,12 @@ def _waiting(waiting: Waiting | None) -> waiting_pb2.Waiting | None:
 
 
 def _part(delivery: Delivery, index: int, part: Part) -> delivery_pb2.Part:
+    content = delivery.rendered[index]
     due = max(part.due, part.slot) if part.state in OPEN else 0
     return delivery_pb2.Part(
         index=index,
-        text=delivery.part_text(index),
+        text=content.text,
+        content=None if is_text(content) else content,
         state=delivery_pb2.PartState.ValueType(part.state),
         attempts=[_attempt(number, attempt) for number, attempt in enumerate(part.attempts, 1)],
         due_at=moment(due) or (timestamp(delivery.created_at) if part.state in OPEN else None),

@@ -90,7 +90,7 @@ class Handover:
         channel = self._channels.by_key(item.channel_key)
         if channel is None or not channel.sends or not self._gates.is_open(channel.key):
             return None
-        resource = self._providers[channel.provider].limits.resource
+        resource = self._providers[channel.provider].resource
         since = asyncio.get_running_loop().time()
         share = item.tenant_id, str(channel.key)
         if not self._places.keep(share):
@@ -99,7 +99,7 @@ class Handover:
         if slot is None:
             self._places.give_back(share)
             return None
-        fresh = deliveries.fresh(1 if item.cuts is None else len(item.cuts) // 2)
+        fresh = deliveries.fresh(len(item.rendered))
         now = int(self._clock.now().timestamp() * 1000)
         begun = deliveries.with_part(fresh, 0, parts.start(fresh[0], now))
         return Offer(item, channel, begun, slot, since)

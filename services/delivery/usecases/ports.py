@@ -9,11 +9,14 @@ from uuid import UUID
 import msgspec
 from google.protobuf.message import Message
 
-from services.delivery.domain.channels import Channel, ChannelValues, Provider
+from services.delivery.domain.channels import Channel, ChannelValues
+from services.delivery.domain.channels import Provider as ProviderKind
 from services.delivery.domain.deliveries import Parts
+from services.delivery.domain.failures import Failure
 from services.delivery.domain.outbox import Delivery, NewDelivery, Outcome, Queued, Stored
 from services.delivery.domain.parts import PartState
 from services.delivery.domain.statuses import Report
+from services.delivery.providers.base import Outbound, Provider, Sent
 from services.kernel.errors import ParleyError
 from services.runtime.lanes import Lease, Settle
 
@@ -114,6 +117,17 @@ class Rates(Protocol):
 
     def drop(self, channel_key: int) -> None:
         """What is in hand is not to be used any more."""
+
+
+class Calls(Protocol):
+    """Providers' calls."""
+
+    @property
+    def timeout(self) -> float:
+        """Seconds within which a call ends in any case."""
+
+    async def make(self, provider: Provider, outbound: Outbound, channel: Channel) -> Sent | Failure:
+        """One call. Failures are returned, classified; nothing is tried again here."""
 
 
 class Shut(msgspec.Struct, frozen=True):
@@ -217,7 +231,9 @@ class StatusStore(Protocol):
 class Edits(Protocol):
     """Changes of channels within one transaction."""
 
-    async def create(self, tenant_id: str, channel_id: str, provider: Provider, values: ChannelValues) -> Channel: ...
+    async def create(
+        self, tenant_id: str, channel_id: str, provider: ProviderKind, values: ChannelValues
+    ) -> Channel: ...
 
     async def get(self, tenant_id: str, channel_id: str) -> Channel: ...
 

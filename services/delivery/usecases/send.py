@@ -6,11 +6,12 @@ from uuid import UUID
 import msgspec
 from opentelemetry.context import Context
 
+from parley.common.v1.content_pb2 import OutboundContent
+
 from services.delivery.domain.channels import Channel
 from services.delivery.domain.channels import Provider as ProviderKind
 from services.delivery.domain.outbox import NewDelivery, Stored, lane_of
-from services.delivery.domain.splitting import split
-from services.delivery.providers.base import Limits
+from services.delivery.providers.base import Provider
 from services.delivery.usecases import spans
 from services.delivery.usecases.ports import Channels, SendStore
 from services.kernel.errors import ParleyError, invalid_field, not_found, wrong_state
@@ -24,19 +25,19 @@ class ToSend(msgspec.Struct, frozen=True):
     channel_id: str
     conversation_id: str
     chat_id: str
-    text: str
+    content: OutboundContent
     request_id: str
     message_id: str
     reply_index: int
 
 
 class SendMessages:
-    """Stores messages durably, once per request id, cut into what the channel's provider takes."""
+    """Stores messages durably, once per request id, as the messages that the channel's provider shows."""
 
-    def __init__(self, store: SendStore, channels: Channels, limits: Mapping[ProviderKind, Limits]) -> None:
+    def __init__(self, store: SendStore, channels: Channels, providers: Mapping[ProviderKind, Provider]) -> None:
         self._store = store
         self._channels = channels
-        self._limits = limits
+        self._providers = providers
 
     async def __call__(
         self, items: Sequence[ToSend], parents: Sequence[Context | None]
@@ -53,11 +54,11 @@ class SendMessages:
         opened = []
         for place, (item, parent) in enumerate(zip(items, parents, strict=True)):
             try:
-                channel, limits = self._channel(item)
+                channel, provider = self._route(item)
                 delivery_id = uuid7()
                 span, headers = spans.stored(parent, item.tenant_id, str(delivery_id), item.message_id)
                 opened.append(span)
-                ready.append(_new(item, channel, limits, delivery_id, headers))
+                ready.append(_new(item, channel, provider, delivery_id, headers))
                 places.append(place)
             except ParleyError as error:
                 results[place] = error
@@ -74,20 +75,18 @@ class SendMessages:
             results[place] = result
         return [result for result in results if result is not None]
 
-    def _channel(self, item: ToSend) -> tuple[Channel, Limits]:
+    def _route(self, item: ToSend) -> tuple[Channel, Provider]:
         channel = self._channels.by_id(item.channel_id)
         if channel is None or channel.tenant_id != item.tenant_id:
             raise not_found("CHANNEL_NOT_FOUND", "channel", "channel_id", item.channel_id)
-        limits = self._limits.get(channel.provider)
-        if limits is None:
+        provider = self._providers.get(channel.provider)
+        if provider is None:
             message = f"The channel {channel.channel_id!r} has no provider to send by: its callers get their replies."
             raise wrong_state(message, channel.provider.name.lower())
-        return channel, limits
+        return channel, provider
 
 
-def _new(item: ToSend, channel: Channel, limits: Limits, delivery_id: UUID, headers: spans.Headers) -> NewDelivery:
-    # A text that fits in UTF-16 units however it is made needs no second look.
-    cuts = None if 2 * len(item.text) <= limits.max_text else _cuts(item.text, limits.max_text)
+def _new(item: ToSend, channel: Channel, provider: Provider, delivery_id: UUID, headers: spans.Headers) -> NewDelivery:
     conversation_id = UUID(item.conversation_id)
     return NewDelivery(
         delivery_id,
@@ -99,18 +98,11 @@ def _new(item: ToSend, channel: Channel, limits: Limits, delivery_id: UUID, head
         item.chat_id,
         _message_id(item.message_id),
         item.reply_index,
-        item.text,
-        cuts,
+        item.content,
+        provider.rendered(item.content),
         *headers,
         lane_of(channel.key, conversation_id),
     )
-
-
-def _cuts(text: str, limit: int) -> tuple[int, ...] | None:
-    cuts = split(text, limit)
-    if cuts == [(0, len(text))]:
-        return None
-    return tuple(place for cut in cuts for place in cut)
 
 
 def _message_id(text: str) -> UUID | None:

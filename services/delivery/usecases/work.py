@@ -13,7 +13,7 @@ from services.delivery.domain.retry import RetryPolicy
 from services.delivery.providers.base import Outbound, Provider, Sent
 from services.delivery.usecases import spans
 from services.delivery.usecases.gates import Gates
-from services.delivery.usecases.ports import Channels, Claimed, Rates, Record, Started, WorkStore
+from services.delivery.usecases.ports import Calls, Channels, Claimed, Rates, Record, Started, WorkStore
 from services.delivery.usecases.visit import DONE, Ended, Visit, conclude, finish
 from services.kernel.clock import Clock
 from services.runtime.crashpoints import reach
@@ -45,6 +45,7 @@ class Worker:
         store: WorkStore,
         channels: Channels,
         providers: Mapping[ProviderKind, Provider],
+        calls: Calls,
         rates: Rates,
         gates: Gates,
         policy: RetryPolicy,
@@ -59,7 +60,7 @@ class Worker:
         `recovered` hears of a channel that works again, `later` in how many seconds a lane is due. `chance` is
         random in [0, 1).
         """
-        self._store, self._channels, self._providers = store, channels, providers
+        self._store, self._channels, self._providers, self._calls = store, channels, providers, calls
         self._rates, self._gates, self._policy, self._clock = rates, gates, policy, clock
         self._broken, self._recovered, self._later, self._chance = broken, recovered, later, chance
 
@@ -141,12 +142,11 @@ class Worker:
 
     async def _send(self, visit: Visit, index: int, channel: Channel, guard: Guard) -> Ended | None:
         """One call, if the channel's rate allows it now. None: go on with the next part."""
-        provider = self._providers[channel.provider]
-        wait = await self._slot(visit, index, channel, provider)
+        wait = await self._slot(visit, index, channel)
         wait = wait or await self._gates.admit(channel.key)
         if wait > 0:
             return await self._put_off(visit, wait)
-        await guard.ensure(provider.timeout + MARGIN)
+        await guard.ensure(self._calls.timeout + MARGIN)
         visit.set(index, parts.start(visit.parts[index], self._now()))
         if not await self._start(visit):
             return await self._read_again(visit)
@@ -154,27 +154,26 @@ class Worker:
 
     async def _make_call(self, visit: Visit, index: int, channel: Channel, guard: Guard) -> Ended | None:
         """The call whose start is stored. None: go on with the next part."""
-        provider = self._providers[channel.provider]
-        await guard.ensure(provider.timeout)  # the commit may have taken its time
+        await guard.ensure(self._calls.timeout)  # the commit may have taken its time
         reach("delivery.after_started")
-        text = visit.delivery.part_text(index)
+        content = visit.delivery.rendered[index]
         number = len(visit.parts[index].attempts)
-        outbound = Outbound(visit.delivery.part_id(index, number), visit.delivery.chat_id, text)
-        result = await self._call(provider, outbound, channel)
+        outbound = Outbound(visit.delivery.part_id(index, number), visit.delivery.chat_id, content)
+        result = await self._call(outbound, channel)
         reach("delivery.after_call")
         ended = await self._came_of_it(visit, index, channel, result)
         reach("delivery.after_record")
         return ended
 
-    async def _call(self, provider: Provider, outbound: Outbound, channel: Channel) -> Sent | Failure:
+    async def _call(self, outbound: Outbound, channel: Channel) -> Sent | Failure:
         """A fault of an adapter is a counted try of unknown outcome, with its name, and no loop."""
         try:
-            return await provider.send(outbound, channel)
+            return await self._calls.make(self._providers[channel.provider], outbound, channel)
         except Exception as error:
             log.error("a provider's adapter failed", part=outbound.part_id, exc_info=error, alert=True)
             return Failure(FailureKind.UNKNOWN_OUTCOME, 0, f"{type(error).__name__} in the provider's adapter")
 
-    async def _slot(self, visit: Visit, index: int, channel: Channel, provider: Provider) -> float:
+    async def _slot(self, visit: Visit, index: int, channel: Channel) -> float:
         """0 when a slot of the channel's rate is in hand, else seconds to wait. A granted slot is kept with the part.
 
         A refusal is no slot, however soon it says to come back.
@@ -183,7 +182,7 @@ class Worker:
         if part.slot and now < part.slot + SLOT_LASTS * 1000:
             wait = (part.slot - now) / 1000
         else:
-            grant = await self._rates.ask(channel, provider.limits.resource)
+            grant = await self._rates.ask(channel, self._providers[channel.provider].resource)
             if not grant.granted:
                 return max(grant.wait, REFUSED)
             wait = grant.wait

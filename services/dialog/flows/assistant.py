@@ -20,6 +20,7 @@ from services.dialog.domain import (
 )
 from services.dialog.model import Finish, Model, ModelAnswer, Prompt, Said
 from services.dialog.texts import general_text, help_message, start_message, unsupported_message
+from services.runtime.content import of_text
 
 FLOW = "assistant"
 VERSION = "1"
@@ -60,7 +61,7 @@ class AssistantFlow:
         if wishes.questions:
             return None
         changed = self._dialog(turn, wishes) if wishes.refreshed else None
-        return TurnPlan(replies=wishes.replies, dialog=changed, clear_history=wishes.refreshed)
+        return TurnPlan(replies=list(map(of_text, wishes.replies)), dialog=changed, clear_history=wishes.refreshed)
 
     async def decide(self, turn: TurnInput, tools: TurnTools) -> TurnPlan:
         """Answer all questions of the turn at once. Raises DecisionError when the model does not answer."""
@@ -71,7 +72,7 @@ class AssistantFlow:
         answer = str(result["text"]) or general_text(turn.bot.locale, "refused")
         asked = [HistoryEntry("user", _text(message), message.received_at) for message in wishes.questions]
         return TurnPlan(
-            replies=[*wishes.replies, answer],
+            replies=list(map(of_text, (*wishes.replies, answer))),
             dialog=dialog,
             remember=[*asked, HistoryEntry("assistant", answer[:LONGEST_MESSAGE], turn.now)],
             clear_history=wishes.refreshed,

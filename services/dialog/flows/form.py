@@ -23,6 +23,7 @@ from services.dialog.flows.form_slots import Field, Reader, compile_fields
 from services.dialog.flows.form_state import COMPLETED, INITIAL, State, next_step, restore, to_dialog
 from services.dialog.flows.form_texts import FormTexts
 from services.dialog.texts import fallbacks
+from services.runtime.content import of_text
 
 
 @dataclass
@@ -76,7 +77,7 @@ class FormFlow:
             state = self._take(state, message, course) if state.is_open else self._open(state, message, course)
         changed = to_dialog(state, self.form.form_id, self.version, dialog.thread_id)
         return TurnPlan(
-            replies=[course.reply()],
+            replies=[of_text(course.reply())],
             dialog=None if state is begun else changed,
             clear_history=course.clear_history,
             orders=course.orders,

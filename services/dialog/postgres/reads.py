@@ -7,7 +7,6 @@ from uuid import UUID
 import asyncpg
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from parley.common.v1.content_pb2 import OutboundContent
 from parley.common.v1.usage_pb2 import ModelUsage
 from parley.dialog.v1 import dialog_pb2, order_pb2
 
@@ -186,8 +185,8 @@ def _add_turn(message: dialog_pb2.Message, row: asyncpg.Record, plan: Plan, know
     _set(message.generated_at, row["generated_at"])
     message.usage.CopyFrom(_usage(row))
     sent = []
-    for index, text in enumerate(plan.decided.replies):
-        reply = message.replies.add(content=OutboundContent(text=text), state=dialog_pb2.REPLY_STATE_QUEUED)
+    for index, content in enumerate(plan.decided.replies):
+        reply = message.replies.add(content=content, state=dialog_pb2.REPLY_STATE_QUEUED)
         if row["chat"]:
             reply.state = _RETURNED
         if index in known:

@@ -18,6 +18,7 @@ from services.dialog.usecases.ports import OneMessage, Stored
 from services.dialog.usecases.submit import Submit, new_message
 from services.kernel.clock import Clock
 from services.kernel.errors import FieldViolation, Kind, ParleyError, not_found
+from services.runtime.content import as_text
 
 MARGIN = 0.2
 """Seconds before the caller's deadline at which it is told that the turn goes on."""
@@ -183,7 +184,7 @@ def final_of(stored: Stored, now: Callable[[], float]) -> ChatResponse.Final | N
     if plan.outcome is Outcome.LIMITED:
         raise _over_limit(plan, now())
     return ChatResponse.Final(
-        reply="\n\n".join(plan.decided.replies),
+        reply="\n\n".join(map(as_text, plan.decided.replies)),
         usage=message.usage,
         remaining_today=plan.remaining,
         message_id=message.message_id,

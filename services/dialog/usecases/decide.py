@@ -43,6 +43,7 @@ from services.kernel.clock import Clock
 from services.kernel.errors import Kind, ParleyError
 from services.kernel.ids import uuid7
 from services.runtime import crashpoints
+from services.runtime.content import as_text
 from services.runtime.lanes import Guard, LeaseLost
 from services.runtime.logs import get_logger
 
@@ -188,7 +189,7 @@ class Decide:
             remaining += 1
         decided = presentable(decided)
         if self._show_text:
-            spans.show("replies", decided.replies, turn.turn_id)
+            spans.show("replies", list(map(as_text, decided.replies)), turn.turn_id)
         return plan_of(turn, Outcome.ANSWERED, decided, reservation_id=reserved.reservation_id, remaining=remaining)
 
     async def _tools(self, claimed: Claimed, turn: Turn, guard: Guard, verdicts: "_Verdicts") -> TurnTools:

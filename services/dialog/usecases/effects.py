@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from parley.common.v1.content_pb2 import OutboundContent
+
 from services.dialog.turns import Plan, ReplyState, SentReply, Waiting, error_text
 from services.dialog.usecases.ports import Contexts, Deliveries, Never, NotNow, Quota
 from services.dialog.usecases.repeat import Patience
@@ -74,11 +76,13 @@ class Effects:
         if last.chat:
             return tuple(SentReply(ReplyState.RETURNED) for _ in plan.decided.replies)
         sent = []
-        for index, text in enumerate(plan.decided.replies):
+        for index, reply in enumerate(plan.decided.replies):
 
-            async def hand_over(index: int = index, text: str = text) -> UUID:
+            async def hand_over(index: int = index, reply: OutboundContent = reply) -> UUID:
                 message_id = last.message_id
-                return await self._deliveries.send(last.request, conversation_id, message_id, plan.turn_id, index, text)
+                return await self._deliveries.send(
+                    last.request, conversation_id, message_id, plan.turn_id, index, reply
+                )
 
             try:
                 sent.append(SentReply(ReplyState.QUEUED, await patience.until_done(hand_over)))

@@ -8,6 +8,7 @@ from services.dialog import texts
 from services.dialog.domain import Bot, Inbound, TurnPlan
 from services.dialog.turns import Claimed, Failure, Frozen, Outcome, Plan, Planned, Refused, Turn, Waiting
 from services.dialog.usecases.ports import Turns
+from services.runtime.content import of_text
 
 
 def run_of(messages: Sequence[Waiting]) -> Sequence[Waiting]:
@@ -27,19 +28,19 @@ async def messages_of(turn: Frozen | Plan, turns: Turns, claimed: Claimed) -> Se
 def limited(turn: Turn, refused: Refused) -> Plan:
     """A limit refused: the person is told, and nothing has failed."""
     text = texts.limit_message(turn.inputs.bot)
-    return plan_of(turn, Outcome.LIMITED, TurnPlan(replies=[text]), refused=refused)
+    return plan_of(turn, Outcome.LIMITED, TurnPlan(replies=[of_text(text)]), refused=refused)
 
 
 def given_up(turn: Turn, failure: Failure, reservation_id: str = "") -> Plan:
     """The turn failed for good: the person gets the bot's error message, and back what was held."""
     text = texts.error_message(turn.inputs.bot)
-    decided = TurnPlan(replies=[text])
+    decided = TurnPlan(replies=[of_text(text)])
     return plan_of(turn, Outcome.FAILED, decided, reservation_id=reservation_id, failure=failure)
 
 
 def apology(new: Planned, bot: Bot | None, failure: Failure) -> Planned:
     """What is said instead of a plan that cannot be stored."""
-    decided = TurnPlan(replies=[texts.error_message(bot)] if bot else [])
+    decided = TurnPlan(replies=[of_text(texts.error_message(bot))] if bot else [])
     plan = replace(new.plan, outcome=Outcome.FAILED, decided=decided, remaining=None, refused=None, failure=failure)
     return replace(new, plan=plan)
 

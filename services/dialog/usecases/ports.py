@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
+from parley.common.v1.content_pb2 import OutboundContent
 from parley.common.v1.identity_pb2 import Sender
 from parley.dialog.v1.dialog_pb2 import Message, SubmitMessageRequest
 
@@ -147,7 +148,7 @@ class Deliveries(Protocol):
         message_id: UUID,
         turn_id: UUID,
         index: int,
-        text: str,
+        reply: OutboundContent,
     ) -> UUID:
         """Hand over one reply; the delivery's id."""
 

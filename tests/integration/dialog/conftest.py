@@ -21,6 +21,7 @@ from services.dialog.domain import Dialog, TurnInput, TurnPlan, TurnTools
 from services.dialog.settings import DialogSettings
 from services.dialog.wiring import build
 from services.kernel.clock import Clock
+from services.runtime.content import of_text
 from services.runtime.service import running
 from tests.integration.dialog.peers import Peers
 
@@ -57,7 +58,7 @@ class FakeFlow:
         if self.model:
             text = (await tools.journal.call("answer", {"text": text}, partial(self.ask, text, tools)))["text"]
         dialog = Dialog(flow="echo", flow_version="1", step="on", slots={"count": count})
-        return TurnPlan(replies=[f"{count}: {text}"], dialog=dialog, charge_quota=self.model)
+        return TurnPlan(replies=[of_text(f"{count}: {text}")], dialog=dialog, charge_quota=self.model)
 
     async def ask(self, text: str, tools: TurnTools) -> Mapping[str, Any]:
         self.model_calls += 1

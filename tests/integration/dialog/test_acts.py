@@ -22,6 +22,7 @@ from services.dialog.domain import (
 )
 from services.dialog.postgres.steps import PostgresSteps
 from services.kernel.ids import conversation_id
+from services.runtime.content import of_text
 from services.runtime.lanes import LeaseLost
 from tests.integration.dialog.conftest import CHANNEL, TENANT, FakeFlow, World, until
 from tests.integration.dialog.test_crashes import deaths as deaths
@@ -51,8 +52,10 @@ class Acting(FakeFlow):
             self.told_last.append(tools.is_last(error))
             if not tools.is_last(error):
                 raise
-            return TurnPlan(replies=[f"order {done['ordered']} is taken"], orders=order(2).orders)
-        return TurnPlan(replies=[f"{done['ordered']}: {said['text']}"], orders=order(2).orders, charge_quota=True)
+            return TurnPlan(replies=[of_text(f"order {done['ordered']} is taken")], orders=order(2).orders)
+        return TurnPlan(
+            replies=[of_text(f"{done['ordered']}: {said['text']}")], orders=order(2).orders, charge_quota=True
+        )
 
     async def answer(self, tools: TurnTools) -> Any:
         if self.away:
@@ -139,7 +142,7 @@ async def test_acts_of_many_turns_are_one_commit(world: World, monkeypatch: pyte
 async def test_acts_side_by_side_in_one_turn_are_all_written(world: World) -> None:
     async def both(turn: TurnInput, tools: TurnTools) -> TurnPlan:
         done = await asyncio.gather(*(tools.journal.act(f"order {number}", order(number)) for number in (3, 4, 5)))
-        return TurnPlan(replies=[" ".join(str(each["ordered"]) for each in done)], orders=order(6).orders)
+        return TurnPlan(replies=[of_text(" ".join(str(each["ordered"]) for each in done))], orders=order(6).orders)
 
     await world.start()
     await world.prepare()
@@ -190,7 +193,7 @@ async def test_what_is_answered_before_anything_is_reserved_asks_limits_for_noth
     class Ready(FakeFlow):
         async def prepare(self, turn: TurnInput, tools: TurnTools) -> TurnPlan | None:
             done = await tools.journal.act("order", order(1))
-            return TurnPlan(replies=[f"order {done['ordered']}"])
+            return TurnPlan(replies=[of_text(f"order {done['ordered']}")])
 
     world.limits.allowed = 0
     await world.start(flow=Ready())
@@ -242,7 +245,7 @@ async def test_steps_of_earlier_attempts_count(world: World) -> None:
         if fail:
             raise AWAY
         left = tools.left()
-        return TurnPlan(replies=[f"{left.steps} steps left"])
+        return TurnPlan(replies=[of_text(f"{left.steps} steps left")])
 
     await world.start(dialog_turn_steps=5)
     await world.prepare()
@@ -258,7 +261,7 @@ async def test_a_step_that_takes_all_the_time_leaves_some_to_say_so(world: World
         try:
             await tools.journal.call("answer", {}, _forever)
         except BudgetExceeded as error:
-            return TurnPlan(replies=[f"order {done['ordered']}, {error.resource} over"])
+            return TurnPlan(replies=[of_text(f"order {done['ordered']}, {error.resource} over")])
         raise AssertionError("answered")
 
     await world.start(dialog_decision_seconds=2.0)

@@ -14,6 +14,7 @@ from services.dialog.postgres.sealing import Sealing
 from services.dialog.postgres.turns import PostgresTurns
 from services.dialog.turns import Claimed, Outcome, Plan, Planned
 from services.kernel.ids import uuid7
+from services.runtime.content import of_text
 from services.runtime.crypto import Sealer
 from services.runtime.lanes import FREE_FOR_ALL, Room
 from services.runtime.partitions import first_id
@@ -59,7 +60,7 @@ async def test_a_turn_that_was_planned_is_found_whatever_the_age_of_its_messages
     assert (claimed.head.message_id, claimed.open_turn) == (ids[0], None)
     messages = await turns.waiting(claimed)
     assert [message.message_id for message in messages] == ids
-    plan = Plan(uuid7(), 1, 2, Outcome.ANSWERED, TurnPlan(replies=["both"]), "", 60.0, 1)
+    plan = Plan(uuid7(), 1, 2, Outcome.ANSWERED, TurnPlan(replies=[of_text("both")]), "", 60.0, 1)
     await turns.commit_plan(Planned(claimed.lease, plan, messages, datetime.now(UTC)))
     await turns.release([claimed.lease], timedelta(0))
     found = (await claim(turns)).open_turn

@@ -14,6 +14,7 @@ from parley.dialog.v1 import dialog_pb2
 from services.dialog.domain import Dialog, OrderDraft, TurnInput, TurnPlan, TurnTools
 from services.dialog.retry import ATTEMPTS
 from services.runtime import crashpoints
+from services.runtime.content import of_text
 from services.runtime.lanes.types import LOST_TOO_OFTEN
 from tests.integration.dialog.conftest import FakeFlow, World, until
 
@@ -60,7 +61,7 @@ class Ordering(FakeFlow):
         plan = await super().echo(turn, tools)
         draft = OrderDraft("water-order", {"text": turn.messages[0].text})
         return TurnPlan(
-            replies=[*plan.replies, "bye"], dialog=plan.dialog, orders=[draft], charge_quota=plan.charge_quota
+            replies=[*plan.replies, of_text("bye")], dialog=plan.dialog, orders=[draft], charge_quota=plan.charge_quota
         )
 
 
@@ -168,7 +169,9 @@ async def test_a_worker_that_lost_its_lease_changes_nothing(world: World) -> Non
     await world.prepare()
     response = await world.submit("one")
     await until(lambda: _true(slow.asked))
-    slow.script = [TurnPlan(replies=["from the past"], dialog=Dialog(step="past"), orders=[OrderDraft("x", {})])]
+    slow.script = [
+        TurnPlan(replies=[of_text("from the past")], dialog=Dialog(step="past"), orders=[OrderDraft("x", {})])
+    ]
     await world.start(flow=fast)
     await world.database.execute(
         "UPDATE dialog.lanes SET lease_until = now() - $1::interval, due_at = now() - $1::interval",

@@ -18,6 +18,7 @@ from services.dialog.postgres.turns import PostgresTurns
 from services.dialog.turns import Claimed, MessageState, Outcome, Plan, Planned, TurnEnd
 from services.dialog.usecases.submit import new_message
 from services.kernel.ids import uuid7
+from services.runtime.content import of_text
 from services.runtime.crypto import Sealer
 from services.runtime.lanes import FREE_FOR_ALL, LeaseLost, Room
 from tests.integration.dialog.conftest import BOT, TENANT, World, submission, until
@@ -73,7 +74,14 @@ class Process:
 
     async def plan(self, claimed: Claimed) -> Plan:
         plan = Plan(
-            uuid7(), claimed.head.seq, claimed.head.seq, Outcome.ANSWERED, TurnPlan(replies=["hi"]), "", 60.0, 1
+            uuid7(),
+            claimed.head.seq,
+            claimed.head.seq,
+            Outcome.ANSWERED,
+            TurnPlan(replies=[of_text("hi")]),
+            "",
+            60.0,
+            1,
         )
         await self.turns.commit_plan(Planned(claimed.lease, plan, [claimed.head], datetime.now(UTC)))
         return plan

@@ -7,6 +7,7 @@ from parley.common.v1 import waiting_pb2
 from parley.dialog.v1 import bot_pb2, dialog_pb2, order_pb2
 
 from services.dialog.domain import DecisionError, FailureKind, OrderDraft, TurnPlan
+from services.runtime.content import of_text
 from tests.integration.dialog.conftest import BOT, TENANT, World, until
 
 
@@ -106,7 +107,7 @@ async def test_a_message_in_work_and_an_answered_one_say_so(dialog: World) -> No
 
 
 async def test_orders_are_listed_page_by_page_and_by_bot(dialog: World) -> None:
-    dialog.flow.script = [TurnPlan(replies=["ok"], orders=[OrderDraft("f", {"n": n}) for n in range(3)])]
+    dialog.flow.script = [TurnPlan(replies=[of_text("ok")], orders=[OrderDraft("f", {"n": n}) for n in range(3)])]
     await dialog.ends((await dialog.submit()).message_id)
     request = order_pb2.ListOrdersRequest(tenant_id=TENANT, page_size=2)
     first = await dialog.orders.list_orders(request)

@@ -15,6 +15,7 @@ from parley_client.errors import FailedPrecondition
 from services.dialog.domain import DecisionError, Ended, FailureKind, OrderDraft, TurnInput, TurnPlan, TurnTools
 from services.dialog.postgres.steps import PostgresSteps
 from services.kernel.errors import Kind, ParleyError, storage_unavailable
+from services.runtime.content import of_text
 from tests.integration.dialog.conftest import BOT, TENANT, FakeFlow, World, submission, until
 from tests.integration.dialog.peers import AWAY
 
@@ -233,7 +234,9 @@ async def test_dlg_8_a_database_blip_after_a_model_call_does_not_repeat_it(
 
 async def test_a_plan_that_cannot_be_stored_gives_its_reservation_back(dialog: World) -> None:
     dialog.flow.model = True
-    dialog.flow.script = [TurnPlan(replies=["bad"], orders=[OrderDraft("f", {"text": "nul\0"})], charge_quota=True)]
+    dialog.flow.script = [
+        TurnPlan(replies=[of_text("bad")], orders=[OrderDraft("f", {"text": "nul\0"})], charge_quota=True)
+    ]
     await dialog.ends((await dialog.submit("one")).message_id, TERMINAL)
     assert dialog.limits.used == 0
 
@@ -241,7 +244,7 @@ async def test_a_plan_that_cannot_be_stored_gives_its_reservation_back(dialog: W
 async def test_orders_and_outcomes_are_written_once_with_the_plan(dialog: World) -> None:
     ended = Ended(completed=True, dropoff_step="", message_count=5, duration=timedelta(seconds=40))
     draft = OrderDraft("water-order", {"bottles": 3, "address": "Chuy 1"})
-    dialog.flow.script = [TurnPlan(replies=["done", "bye"], orders=[draft], ended=ended)]
+    dialog.flow.script = [TurnPlan(replies=[of_text("done"), of_text("bye")], orders=[draft], ended=ended)]
     response = await dialog.submit()
     message = await dialog.ends(response.message_id)
     assert dialog.delivery.texts() == ["done", "bye"]
@@ -358,7 +361,7 @@ async def test_retrying_keeps_the_order_of_the_lane(dialog: World) -> None:
 
 async def test_characters_that_no_store_takes_do_no_harm(dialog: World) -> None:
     draft = OrderDraft("f", {"text": "fine"})
-    dialog.flow.script = [TurnPlan(replies=["a\0b", "", "c"], orders=[draft])]
+    dialog.flow.script = [TurnPlan(replies=[of_text("a\0b"), of_text(""), of_text("c")], orders=[draft])]
     request = submission("hello")
     request.content.button_data = "x\0y"
     message = await dialog.ends((await dialog.dialog.submit_message(request)).message_id)
@@ -368,7 +371,7 @@ async def test_characters_that_no_store_takes_do_no_harm(dialog: World) -> None:
 
 
 async def test_a_plan_that_cannot_be_stored_fails_alone(dialog: World) -> None:
-    bad = TurnPlan(replies=["bad"], orders=[OrderDraft("f", {"text": "nul\0"})])
+    bad = TurnPlan(replies=[of_text("bad")], orders=[OrderDraft("f", {"text": "nul\0"})])
     dialog.flow.held = asyncio.Event()
 
     async def for_bad_only(turn: TurnInput, tools: TurnTools) -> TurnPlan:

@@ -8,14 +8,14 @@ from services.delivery.domain.channels import Channel
 from services.delivery.domain.channels import Provider as ProviderKind
 from services.delivery.domain.outbox import NewDelivery
 from services.delivery.domain.parts import PartState
-from services.delivery.providers.chat2desk import Chat2Desk, Chat2DeskSettings
-from services.delivery.providers.http import HttpClient
+from services.delivery.providers.chat2desk import Chat2DeskSettings
+from services.delivery.providers.registry import PROVIDERS
 from services.delivery.usecases.gates import Gates
 from services.delivery.usecases.handover import Handover
 from services.delivery.usecases.ports import Claimed, Grant, Shut
 from services.kernel.breaker import BreakerPolicy
 from services.kernel.clock import SystemClock
-from services.runtime.egress import Egress
+from services.runtime.content import of_text
 from services.runtime.lanes.shares import Share
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -88,20 +88,21 @@ class Store:
 def made(world: World) -> tuple[Handover, Gates]:
     clock = SystemClock()
     gates = Gates(BreakerPolicy(failures=1), Store(), clock, told=lambda: None)
-    providers = {ProviderKind.CHAT2DESK: Chat2Desk(HttpClient(Egress.of("")), clock)}
-    handover = Handover(channels=world, providers=providers, rates=world, gates=gates, places=world, clock=clock)
+    handover = Handover(channels=world, providers=PROVIDERS, rates=world, gates=gates, places=world, clock=clock)
     return handover, gates
 
 
-def item(number: int, conversation: int, cuts: tuple[int, ...] | None = None) -> NewDelivery:
+def item(number: int, conversation: int, *parts: str) -> NewDelivery:
     ids = UUID(int=number), UUID(int=conversation)
-    return NewDelivery(ids[0], "acme", str(number), 1, "c", ids[1], "chat", None, 0, "text", cuts, "", "", ids[1])
+    content = of_text("text")
+    rendered = tuple(map(of_text, parts)) or (content,)
+    return NewDelivery(ids[0], "acme", str(number), 1, "c", ids[1], "chat", None, 0, content, rendered, "", "", ids[1])
 
 
 async def test_the_first_of_each_lane_is_offered_with_its_first_part_started() -> None:
     world = World()
     handover, _ = made(world)
-    offers = handover.offer([item(1, 1, (0, 2, 2, 4)), item(2, 1), item(3, 2)])
+    offers = handover.offer([item(1, 1, "te", "xt"), item(2, 1), item(3, 2)])
     assert [offer.item.delivery_id.int for offer in offers] == [1, 3]
     assert [part.state for part in offers[0].parts] == [PartState.STARTED, PartState.PENDING]
     assert (world.places, world.slots) == (0, 0)

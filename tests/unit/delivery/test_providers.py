@@ -11,14 +11,16 @@ from services.delivery.domain.channels import Channel, Provider
 from services.delivery.domain.failures import Failure, FailureKind
 from services.delivery.domain.scrubbing import scrub
 from services.delivery.providers.base import Outbound, Sent
-from services.delivery.providers.chat2desk import Chat2Desk, Chat2DeskSettings
+from services.delivery.providers.calls import HttpCalls
+from services.delivery.providers.chat2desk import PROVIDER, Chat2DeskSettings
 from services.delivery.providers.classify import retry_after
 from services.delivery.providers.http import NoAnswer, NotSent
 from services.delivery.providers.wire import Answer, Target
 from services.kernel.clock import SystemClock
+from services.runtime.content import of_text
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
-OUTBOUND = Outbound("0198d2a0-0000-7000-8000-000000000001.0", "42", "Сколько бутылей?")
+OUTBOUND = Outbound("0198d2a0-0000-7000-8000-000000000001.0", "42", of_text("Сколько бутылей?"))
 
 
 def channel(api_base: str = "https://api.example") -> Channel:
@@ -40,14 +42,17 @@ class FakeHttp:
 
 
 async def send(result: Answer | NotSent | NoAnswer) -> Sent | Failure:
-    return await Chat2Desk(FakeHttp(result), SystemClock()).send(OUTBOUND, channel())  # type: ignore[arg-type]
+    return await calls(FakeHttp(result)).make(PROVIDER, OUTBOUND, channel())
+
+
+def calls(http: FakeHttp) -> HttpCalls:
+    return HttpCalls(http, SystemClock())  # type: ignore[arg-type]
 
 
 async def test_the_call_is_as_chat2desk_wants_it() -> None:
     http = FakeHttp(Answer(200, {}, b"{}"))
-    provider = Chat2Desk(http, SystemClock())  # type: ignore[arg-type]
-    await provider.send(OUTBOUND, channel())
-    await provider.send(OUTBOUND, channel(""))
+    await calls(http).make(PROVIDER, OUTBOUND, channel())
+    await calls(http).make(PROVIDER, OUTBOUND, channel(""))
     (target, headers, body), (default, _, _) = http.asked
     assert (target.authority, target.path) == ("api.example", "/v1/messages")
     assert default.authority == "api.chat2desk.com"
@@ -119,8 +124,7 @@ async def test_no_answer_is_unknown_only_when_the_request_left() -> None:
 
 
 async def test_a_wrong_address_breaks_the_channel() -> None:
-    provider = Chat2Desk(FakeHttp(NotSent("")), SystemClock())  # type: ignore[arg-type]
-    result = await provider.send(OUTBOUND, channel("http://host:99999"))
+    result = await calls(FakeHttp(NotSent(""))).make(PROVIDER, OUTBOUND, channel("http://host:99999"))
     assert isinstance(result, Failure)
     assert result.kind is FailureKind.FATAL
 
@@ -178,7 +182,7 @@ async def test_what_is_kept_of_errors_by_field_holds_nothing_of_what_we_sent() -
     text = 'Say "yes",\nор нет?'
     errors = {"text": [f"is wrong: {text}"], "client_id": "no 42 or 996555123456"}
     http = FakeHttp(Answer(400, {}, msgspec.json.encode({"status": "error", "errors": errors})))
-    outbound = Outbound(OUTBOUND.part_id, "42", text)
-    result = await Chat2Desk(http, SystemClock()).send(outbound, channel())  # type: ignore[arg-type]
+    outbound = Outbound(OUTBOUND.part_id, "42", of_text(text))
+    result = await calls(http).make(PROVIDER, outbound, channel())
     assert isinstance(result, Failure)
     assert result.error == "client_id: no *** or ***; text: is wrong: ***"

@@ -15,6 +15,7 @@ from services.dialog.usecases.chat import final_of, submission
 from services.dialog.usecases.ports import Stored
 from services.dialog.usecases.submit import dedupe_id
 from services.kernel.errors import Kind, ParleyError
+from services.runtime.content import of_text
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 
@@ -23,7 +24,7 @@ def stored(state: MessageState, *, reason: str = "", planned: bool = True, **pla
     message = dialog_pb2.Message(message_id="m", state=dialog_pb2.MessageState.ValueType(state), terminal_reason=reason)
     values: dict[str, Any] = {
         "outcome": Outcome.ANSWERED,
-        "decided": TurnPlan(replies=["one", "two"]),
+        "decided": TurnPlan(replies=[of_text("one"), of_text("two")]),
         "remaining": 7,
     } | plan
     made = Plan(uuid4(), 1, 1, contact_id="", dialog_ttl=0, bot_revision=1, **values)

@@ -5,8 +5,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 
+from parley.common.v1.content_pb2 import (
+    ATTACHMENT_KIND_IMAGE,
+    TEXT_FORMAT_MARKDOWN,
+    Attachment,
+    Button,
+    ButtonRow,
+    OutboundContent,
+)
 from parley.dialog.v1.dialog_pb2 import SubmitMessageRequest
 
 from services.dialog.convert import bot_from_proto, bot_to_proto
@@ -23,6 +32,7 @@ from services.dialog.domain import (
 )
 from services.dialog.records import bot_of, pack_inputs, pack_plan, settings_of, unpack_inputs, unpack_plan
 from services.dialog.turns import Failure, Outcome, Plan, Refused
+from services.runtime.content import of_text
 from services.runtime.crypto import is_sealed
 
 NOW = datetime(2026, 11, 21, 9, 30, 0, 123456, UTC)
@@ -47,8 +57,21 @@ def test_a_bot_comes_back_from_its_proto(bot: Bot) -> None:
     assert bot_from_proto(bot_to_proto(known)) == known
 
 
+RICH = OutboundContent(
+    text="*Pick*",
+    format=TEXT_FORMAT_MARKDOWN,
+    buttons=[ButtonRow(buttons=[Button(title="Yes", data="yes")])],
+    attachments=[Attachment(kind=ATTACHMENT_KIND_IMAGE, url="https://example.com/a.jpg")],
+)
+
+
 def plan(**changes: Any) -> Plan:
-    decided = TurnPlan(replies=["a", "b"], dialog=DIALOG, remember=[HistoryEntry("user", "hi", NOW)], charge_quota=True)
+    decided = TurnPlan(
+        replies=[of_text("a"), of_text("b")],
+        dialog=DIALOG,
+        remember=[HistoryEntry("user", "hi", NOW)],
+        charge_quota=True,
+    )
     whole = Plan(uuid4(), 3, 5, Outcome.ANSWERED, decided, str(uuid4()), 60.0, 2, "reservation", 29)
     return replace(whole, **changes)
 
@@ -58,6 +81,7 @@ def plan(**changes: Any) -> Plan:
     [
         {},
         {"decided": TurnPlan(replies=[], clear_history=True)},
+        {"decided": TurnPlan(replies=[of_text("a"), RICH])},
         {"outcome": Outcome.LIMITED, "refused": Refused("daily-quota", 0, NOW), "remaining": None},
         {"outcome": Outcome.FAILED, "failure": Failure("MODEL_REJECTED", "no", fatal=True)},
     ],
@@ -81,6 +105,16 @@ def test_frozen_inputs_come_back_as_they_were(bot: Bot) -> None:
         default_region="KG",
     )
     assert unpack_inputs(pack_inputs(inputs), turn_id) == inputs
+
+
+def test_a_plan_of_the_version_before_is_carried_out_and_one_of_texts_can_be_read_by_it() -> None:
+    """That version stored replies as an array of texts, in the third field."""
+    made = plan()
+    fields = msgspec.msgpack.decode(pack_plan(made))
+    assert fields[2] == ["a", "b"]
+    fields[2] = ["from before"]
+    again = unpack_plan(msgspec.msgpack.encode(fields), turn_id=made.turn_id, first_seq=3, last_seq=5)
+    assert again.decided.replies == [of_text("from before")]
 
 
 def test_nothing_in_clear_looks_sealed() -> None:

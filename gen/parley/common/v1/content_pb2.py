@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eparley/common/v1/content.proto\x12\x10parley.common.v1\x1a\x1b\x62uf/validate/validate.proto\"\xbe\x01\n\nAttachment\x12:\n\x04kind\x18\x01 \x01(\x0e\x32 .parley.common.v1.AttachmentKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x15\n\x03url\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\"\n\x10provider_file_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12\x1b\n\tfile_name\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12\x1c\n\nmedia_type\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"a\n\x08Location\x12)\n\x08latitude\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x80V@)\x00\x00\x00\x00\x00\x80V\xc0\x12*\n\tlongitude\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x80\x66@)\x00\x00\x00\x00\x00\x80\x66\xc0\"\xde\x01\n\x0eInboundContent\x12#\n\x04text\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x18\x80\x80\x04\x32\n^[^\\x00]*$\x12;\n\x0b\x61ttachments\x18\x02 \x03(\x0b\x32\x1c.parley.common.v1.AttachmentB\x08\xbaH\x05\x92\x01\x02\x10\x14\x12,\n\x08location\x18\x03 \x01(\x0b\x32\x1a.parley.common.v1.Location\x12\x1d\n\x0cshared_phone\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18 \x12\x1d\n\x0b\x62utton_data\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"8\n\x0fOutboundContent\x12%\n\x04text\x18\x01 \x01(\tB\x17\xbaH\x14r\x12\x10\x01\x18\x80\x80\x04\x32\n^[^\\x00]*$*\x9c\x01\n\x0e\x41ttachmentKind\x12\x1f\n\x1b\x41TTACHMENT_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41TTACHMENT_KIND_IMAGE\x10\x01\x12\x19\n\x15\x41TTACHMENT_KIND_AUDIO\x10\x02\x12\x19\n\x15\x41TTACHMENT_KIND_VIDEO\x10\x03\x12\x18\n\x14\x41TTACHMENT_KIND_FILE\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eparley/common/v1/content.proto\x12\x10parley.common.v1\x1a\x1b\x62uf/validate/validate.proto\"\xbe\x01\n\nAttachment\x12:\n\x04kind\x18\x01 \x01(\x0e\x32 .parley.common.v1.AttachmentKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x15\n\x03url\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\"\n\x10provider_file_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12\x1b\n\tfile_name\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12\x1c\n\nmedia_type\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"a\n\x08Location\x12)\n\x08latitude\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x80V@)\x00\x00\x00\x00\x00\x80V\xc0\x12*\n\tlongitude\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x80\x66@)\x00\x00\x00\x00\x00\x80\x66\xc0\"\xde\x01\n\x0eInboundContent\x12#\n\x04text\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x18\x80\x80\x04\x32\n^[^\\x00]*$\x12;\n\x0b\x61ttachments\x18\x02 \x03(\x0b\x32\x1c.parley.common.v1.AttachmentB\x08\xbaH\x05\x92\x01\x02\x10\x14\x12,\n\x08location\x18\x03 \x01(\x0b\x32\x1a.parley.common.v1.Location\x12\x1d\n\x0cshared_phone\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18 \x12\x1d\n\x0b\x62utton_data\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"\x99\x01\n\x06\x42utton\x12$\n\x05title\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x10\x01\x18@2\n^[^\\x00]*$\x12&\n\x04\x64\x61ta\x18\x02 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\x80\x02\x32\n^[^\\x00]*$H\x00\x12\x30\n\x03url\x18\x03 \x01(\tB!\xbaH\x1er\x1c\x18\x80\x08\x32\x17^https?://[\\x21-\\x7e]+$H\x00\x42\x0f\n\x06\x61\x63tion\x12\x05\xbaH\x02\x08\x01\"B\n\tButtonRow\x12\x35\n\x07\x62uttons\x18\x01 \x03(\x0b\x32\x18.parley.common.v1.ButtonB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x08\"\x81\x01\n\x08ListItem\x12$\n\x05title\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x10\x01\x18@2\n^[^\\x00]*$\x12)\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x14\xbaH\x11r\x0f\x18\x80\x01\x32\n^[^\\x00]*$\x12$\n\x04\x64\x61ta\x18\x03 \x01(\tB\x16\xbaH\x13r\x11\x10\x01\x18\x80\x02\x32\n^[^\\x00]*$\"h\n\x0bListSection\x12\"\n\x05title\x18\x01 \x01(\tB\x13\xbaH\x10r\x0e\x18@2\n^[^\\x00]*$\x12\x35\n\x05items\x18\x02 \x03(\x0b\x32\x1a.parley.common.v1.ListItemB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\n\"m\n\nChoiceList\x12\"\n\x05title\x18\x01 \x01(\tB\x13\xbaH\x10r\x0e\x18@2\n^[^\\x00]*$\x12;\n\x08sections\x18\x02 \x03(\x0b\x32\x1d.parley.common.v1.ListSectionB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\n\"\xff\x05\n\x0fOutboundContent\x12#\n\x04text\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x18\x80\x80\x04\x32\n^[^\\x00]*$\x12\x36\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x1c.parley.common.v1.TextFormatB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x36\n\x07\x62uttons\x18\x03 \x03(\x0b\x32\x1b.parley.common.v1.ButtonRowB\x08\xbaH\x05\x92\x01\x02\x10\n\x12*\n\x04list\x18\x04 \x01(\x0b\x32\x1c.parley.common.v1.ChoiceList\x12;\n\x0b\x61ttachments\x18\x05 \x03(\x0b\x32\x1c.parley.common.v1.AttachmentB\x08\xbaH\x05\x92\x01\x02\x10\n:\xed\x03\xbaH\xe9\x03\x1ak\n\x1aoutbound_content.not_empty\x12\x1dneeds a text or an attachment\x1a.this.text != \'\' || this.attachments.size() > 0\x1a\xcd\x01\n$outbound_content.choices_need_a_text\x12\x30\x62uttons or a list, one of them, and below a text\x1as(this.buttons.size() == 0 && !has(this.list)) || (this.text != \'\' && (this.buttons.size() == 0 || !has(this.list)))\x1a\xa9\x01\n)outbound_content.attachments_can_be_found\x12\x31\x65\x61\x63h attachment needs a url or a provider_file_id\x1aIthis.attachments.all(file, file.url != \'\' || file.provider_file_id != \'\')*\x9c\x01\n\x0e\x41ttachmentKind\x12\x1f\n\x1b\x41TTACHMENT_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41TTACHMENT_KIND_IMAGE\x10\x01\x12\x19\n\x15\x41TTACHMENT_KIND_AUDIO\x10\x02\x12\x19\n\x15\x41TTACHMENT_KIND_VIDEO\x10\x03\x12\x18\n\x14\x41TTACHMENT_KIND_FILE\x10\x04*C\n\nTextFormat\x12\x1b\n\x17TEXT_FORMAT_UNSPECIFIED\x10\x00\x12\x18\n\x14TEXT_FORMAT_MARKDOWN\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,16 +54,60 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INBOUNDCONTENT'].fields_by_name['shared_phone']._serialized_options = b'\272H\004r\002\030 '
   _globals['_INBOUNDCONTENT'].fields_by_name['button_data']._loaded_options = None
   _globals['_INBOUNDCONTENT'].fields_by_name['button_data']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_BUTTON'].oneofs_by_name['action']._loaded_options = None
+  _globals['_BUTTON'].oneofs_by_name['action']._serialized_options = b'\272H\002\010\001'
+  _globals['_BUTTON'].fields_by_name['title']._loaded_options = None
+  _globals['_BUTTON'].fields_by_name['title']._serialized_options = b'\272H\022r\020\020\001\030@2\n^[^\\x00]*$'
+  _globals['_BUTTON'].fields_by_name['data']._loaded_options = None
+  _globals['_BUTTON'].fields_by_name['data']._serialized_options = b'\272H\023r\021\020\001\030\200\0022\n^[^\\x00]*$'
+  _globals['_BUTTON'].fields_by_name['url']._loaded_options = None
+  _globals['_BUTTON'].fields_by_name['url']._serialized_options = b'\272H\036r\034\030\200\0102\027^https?://[\\x21-\\x7e]+$'
+  _globals['_BUTTONROW'].fields_by_name['buttons']._loaded_options = None
+  _globals['_BUTTONROW'].fields_by_name['buttons']._serialized_options = b'\272H\007\222\001\004\010\001\020\010'
+  _globals['_LISTITEM'].fields_by_name['title']._loaded_options = None
+  _globals['_LISTITEM'].fields_by_name['title']._serialized_options = b'\272H\022r\020\020\001\030@2\n^[^\\x00]*$'
+  _globals['_LISTITEM'].fields_by_name['description']._loaded_options = None
+  _globals['_LISTITEM'].fields_by_name['description']._serialized_options = b'\272H\021r\017\030\200\0012\n^[^\\x00]*$'
+  _globals['_LISTITEM'].fields_by_name['data']._loaded_options = None
+  _globals['_LISTITEM'].fields_by_name['data']._serialized_options = b'\272H\023r\021\020\001\030\200\0022\n^[^\\x00]*$'
+  _globals['_LISTSECTION'].fields_by_name['title']._loaded_options = None
+  _globals['_LISTSECTION'].fields_by_name['title']._serialized_options = b'\272H\020r\016\030@2\n^[^\\x00]*$'
+  _globals['_LISTSECTION'].fields_by_name['items']._loaded_options = None
+  _globals['_LISTSECTION'].fields_by_name['items']._serialized_options = b'\272H\007\222\001\004\010\001\020\n'
+  _globals['_CHOICELIST'].fields_by_name['title']._loaded_options = None
+  _globals['_CHOICELIST'].fields_by_name['title']._serialized_options = b'\272H\020r\016\030@2\n^[^\\x00]*$'
+  _globals['_CHOICELIST'].fields_by_name['sections']._loaded_options = None
+  _globals['_CHOICELIST'].fields_by_name['sections']._serialized_options = b'\272H\007\222\001\004\010\001\020\n'
   _globals['_OUTBOUNDCONTENT'].fields_by_name['text']._loaded_options = None
-  _globals['_OUTBOUNDCONTENT'].fields_by_name['text']._serialized_options = b'\272H\024r\022\020\001\030\200\200\0042\n^[^\\x00]*$'
-  _globals['_ATTACHMENTKIND']._serialized_start=657
-  _globals['_ATTACHMENTKIND']._serialized_end=813
+  _globals['_OUTBOUNDCONTENT'].fields_by_name['text']._serialized_options = b'\272H\022r\020\030\200\200\0042\n^[^\\x00]*$'
+  _globals['_OUTBOUNDCONTENT'].fields_by_name['format']._loaded_options = None
+  _globals['_OUTBOUNDCONTENT'].fields_by_name['format']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_OUTBOUNDCONTENT'].fields_by_name['buttons']._loaded_options = None
+  _globals['_OUTBOUNDCONTENT'].fields_by_name['buttons']._serialized_options = b'\272H\005\222\001\002\020\n'
+  _globals['_OUTBOUNDCONTENT'].fields_by_name['attachments']._loaded_options = None
+  _globals['_OUTBOUNDCONTENT'].fields_by_name['attachments']._serialized_options = b'\272H\005\222\001\002\020\n'
+  _globals['_OUTBOUNDCONTENT']._loaded_options = None
+  _globals['_OUTBOUNDCONTENT']._serialized_options = b'\272H\351\003\032k\n\032outbound_content.not_empty\022\035needs a text or an attachment\032.this.text != \'\' || this.attachments.size() > 0\032\315\001\n$outbound_content.choices_need_a_text\0220buttons or a list, one of them, and below a text\032s(this.buttons.size() == 0 && !has(this.list)) || (this.text != \'\' && (this.buttons.size() == 0 || !has(this.list)))\032\251\001\n)outbound_content.attachments_can_be_found\0221each attachment needs a url or a provider_file_id\032Ithis.attachments.all(file, file.url != \'\' || file.provider_file_id != \'\')'
+  _globals['_ATTACHMENTKIND']._serialized_start=1942
+  _globals['_ATTACHMENTKIND']._serialized_end=2098
+  _globals['_TEXTFORMAT']._serialized_start=2100
+  _globals['_TEXTFORMAT']._serialized_end=2167
   _globals['_ATTACHMENT']._serialized_start=82
   _globals['_ATTACHMENT']._serialized_end=272
   _globals['_LOCATION']._serialized_start=274
   _globals['_LOCATION']._serialized_end=371
   _globals['_INBOUNDCONTENT']._serialized_start=374
   _globals['_INBOUNDCONTENT']._serialized_end=596
-  _globals['_OUTBOUNDCONTENT']._serialized_start=598
-  _globals['_OUTBOUNDCONTENT']._serialized_end=654
+  _globals['_BUTTON']._serialized_start=599
+  _globals['_BUTTON']._serialized_end=752
+  _globals['_BUTTONROW']._serialized_start=754
+  _globals['_BUTTONROW']._serialized_end=820
+  _globals['_LISTITEM']._serialized_start=823
+  _globals['_LISTITEM']._serialized_end=952
+  _globals['_LISTSECTION']._serialized_start=954
+  _globals['_LISTSECTION']._serialized_end=1058
+  _globals['_CHOICELIST']._serialized_start=1060
+  _globals['_CHOICELIST']._serialized_end=1169
+  _globals['_OUTBOUNDCONTENT']._serialized_start=1172
+  _globals['_OUTBOUNDCONTENT']._serialized_end=1939
 # @@protoc_insertion_point(module_scope)

@@ -51,6 +51,30 @@ ATTACHMENT_KIND_FILE: AttachmentKind.ValueType  # 4
 """Any other file."""
 Global___AttachmentKind: _TypeAlias = AttachmentKind  # noqa: Y015
 
+class _TextFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TextFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TextFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TEXT_FORMAT_UNSPECIFIED: _TextFormat.ValueType  # 0
+    """As it stands: every character is shown."""
+    TEXT_FORMAT_MARKDOWN: _TextFormat.ValueType  # 1
+    """Marked up: `**bold**`, `~~struck out~~`, code between backticks, and `[words](https://address)`. A backslash before
+    a mark shows the mark. Where a provider cannot show the markup, people see the words without it.
+    """
+
+class TextFormat(_TextFormat, metaclass=_TextFormatEnumTypeWrapper):
+    """How a text is to be read."""
+
+TEXT_FORMAT_UNSPECIFIED: TextFormat.ValueType  # 0
+"""As it stands: every character is shown."""
+TEXT_FORMAT_MARKDOWN: TextFormat.ValueType  # 1
+"""Marked up: `**bold**`, `~~struck out~~`, code between backticks, and `[words](https://address)`. A backslash before
+a mark shows the mark. Where a provider cannot show the markup, people see the words without it.
+"""
+Global___TextFormat: _TypeAlias = TextFormat  # noqa: Y015
+
 @_typing.final
 class Attachment(_message.Message):
     """A file that a provider keeps for us."""
@@ -158,22 +182,188 @@ class InboundContent(_message.Message):
 Global___InboundContent: _TypeAlias = InboundContent  # noqa: Y015
 
 @_typing.final
+class Button(_message.Message):
+    """A button below a message. A person who presses it sends `data` back, or opens `url`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TITLE_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    title: _builtins.str
+    """What stands on it, 64 characters at most."""
+    data: _builtins.str
+    """Comes back as `InboundContent.button_data`."""
+    url: _builtins.str
+    """The page that it opens."""
+    def __init__(
+        self,
+        *,
+        title: _builtins.str = ...,
+        data: _builtins.str = ...,
+        url: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "data", b"data", "url", b"url"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "data", b"data", "title", b"title", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["data", "url"]  # noqa: Y015
+    _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
+
+Global___Button: _TypeAlias = Button  # noqa: Y015
+
+@_typing.final
+class ButtonRow(_message.Message):
+    """Buttons side by side."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUTTONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def buttons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Button]:
+        """From left to right."""
+
+    def __init__(
+        self,
+        *,
+        buttons: _abc.Iterable[Global___Button] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buttons", b"buttons"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ButtonRow: _TypeAlias = ButtonRow  # noqa: Y015
+
+@_typing.final
+class ListItem(_message.Message):
+    """One entry of a list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TITLE_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    title: _builtins.str
+    """Its name, 64 characters at most."""
+    description: _builtins.str
+    """More about it; may be empty."""
+    data: _builtins.str
+    """Comes back as `InboundContent.button_data` when a person picks it."""
+    def __init__(
+        self,
+        *,
+        title: _builtins.str = ...,
+        description: _builtins.str = ...,
+        data: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "description", b"description", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListItem: _TypeAlias = ListItem  # noqa: Y015
+
+@_typing.final
+class ListSection(_message.Message):
+    """Entries of a list that belong together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TITLE_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    title: _builtins.str
+    """Their heading; may be empty."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListItem]:
+        """The entries, in their order."""
+
+    def __init__(
+        self,
+        *,
+        title: _builtins.str = ...,
+        items: _abc.Iterable[Global___ListItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSection: _TypeAlias = ListSection  # noqa: Y015
+
+@_typing.final
+class ChoiceList(_message.Message):
+    """A list from which a person picks one entry."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TITLE_FIELD_NUMBER: _builtins.int
+    SECTIONS_FIELD_NUMBER: _builtins.int
+    title: _builtins.str
+    """What stands on the button that opens it; empty where the provider's own words will do."""
+    @_builtins.property
+    def sections(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListSection]:
+        """Its sections, in their order."""
+
+    def __init__(
+        self,
+        *,
+        title: _builtins.str = ...,
+        sections: _abc.Iterable[Global___ListSection] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sections", b"sections", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChoiceList: _TypeAlias = ChoiceList  # noqa: Y015
+
+@_typing.final
 class OutboundContent(_message.Message):
-    """What a bot answers."""
+    """What a bot answers: a text, files, or both. Each provider shows as much of it as it can: where there are no buttons
+    and no lists, people see the choices numbered below the text, and files that cannot be sent are named by address.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TEXT_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    BUTTONS_FIELD_NUMBER: _builtins.int
+    LIST_FIELD_NUMBER: _builtins.int
+    ATTACHMENTS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """The text, 65,536 characters at most; delivery splits it at the provider's limit."""
+    """The text, 65,536 characters at most; delivery splits it at the provider's limit. It may be empty beside attachments."""
+    format: Global___TextFormat.ValueType
+    """How the text is to be read."""
+    @_builtins.property
+    def buttons(self) -> _containers.RepeatedCompositeFieldContainer[Global___ButtonRow]:
+        """Rows of buttons below the text, from top to bottom; not beside a list."""
+
+    @_builtins.property
+    def list(self) -> Global___ChoiceList:
+        """A list to pick from, below the text; not beside buttons."""
+
+    @_builtins.property
+    def attachments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attachment]:
+        """Files, in their order. Providers fetch them by `url`; a `provider_file_id` is of use to the provider that gave it."""
+
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
+        format: Global___TextFormat.ValueType = ...,
+        buttons: _abc.Iterable[Global___ButtonRow] | None = ...,
+        list: Global___ChoiceList | None = ...,
+        attachments: _abc.Iterable[Global___Attachment] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["list", b"list"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "buttons", b"buttons", "format", b"format", "list", b"list", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -201,6 +201,7 @@ class Part(_message.Message):
     POSSIBLY_DUPLICATE_FIELD_NUMBER: _builtins.int
     UNKNOWN_STATUSES_FIELD_NUMBER: _builtins.int
     LAST_UNKNOWN_STATUS_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Counts from 0."""
     text: _builtins.str
@@ -227,6 +228,10 @@ class Part(_message.Message):
     def sent_at(self) -> _timestamp_pb2.Timestamp:
         """When the provider accepted it."""
 
+    @_builtins.property
+    def content(self) -> _content_pb2.OutboundContent:
+        """What this part says, as its provider shows it; absent when that is `text` and nothing else."""
+
     def __init__(
         self,
         *,
@@ -240,10 +245,11 @@ class Part(_message.Message):
         possibly_duplicate: _builtins.bool = ...,
         unknown_statuses: _builtins.int = ...,
         last_unknown_status: _builtins.str = ...,
+        content: _content_pb2.OutboundContent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "sent_at", b"sent_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "due_at", b"due_at", "sent_at", b"sent_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "due_at", b"due_at", "index", b"index", "last_unknown_status", b"last_unknown_status", "possibly_duplicate", b"possibly_duplicate", "provider_message_id", b"provider_message_id", "sent_at", b"sent_at", "state", b"state", "text", b"text", "unknown_statuses", b"unknown_statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "content", b"content", "due_at", b"due_at", "index", b"index", "last_unknown_status", b"last_unknown_status", "possibly_duplicate", b"possibly_duplicate", "provider_message_id", b"provider_message_id", "sent_at", b"sent_at", "state", b"state", "text", b"text", "unknown_statuses", b"unknown_statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
