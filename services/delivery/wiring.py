@@ -34,12 +34,14 @@ from services.delivery.rates import LimitsRates
 from services.delivery.servicer.channels import ChannelServicer
 from services.delivery.servicer.deliveries import DeliveryServicer
 from services.delivery.settings import DeliverySettings
+from services.delivery.usecases.admission import Admission
 from services.delivery.usecases.gates import Gates
 from services.delivery.usecases.handover import Handover
 from services.delivery.usecases.mirror import ChannelMirror
 from services.delivery.usecases.ports import Claimed
 from services.delivery.usecases.releases import Releases
 from services.delivery.usecases.send import SendMessages
+from services.delivery.usecases.statuses import Statuses
 from services.delivery.usecases.waits import Waits
 from services.delivery.usecases.work import Worker
 from services.kernel.breaker import BreakerPolicy
@@ -93,7 +95,8 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
     to_dialog = runtime.connect("dialog")
     reporter = OutcomeReporter(DialogClient(to_dialog), PostgresOutcomeStore(pool))
     holder = f"{socket.gethostname()}:{os.getpid()}"
-    statuses = PostgresStatusStore(pool, sealing, said=reporter.said, due=lambda: dispatcher.wake())
+    status_store = PostgresStatusStore(pool, sealing)
+    statuses = Statuses(status_store, said=reporter.said, due=lambda: dispatcher.wake())
     work_store = PostgresWorkStore(pool, lanes, sealing, holder=holder, said=reporter.said, named=statuses.named)
     ttl = timedelta(seconds=settings.delivery_lease_seconds)
 
@@ -154,12 +157,16 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
         channels=mirror,
         providers=PROVIDERS,
         calls=MeasuredCalls(HttpCalls(http, runtime.clock), runtime.metrics),
-        rates=rates,
-        gates=gates,
+        admission=Admission(
+            providers=PROVIDERS,
+            rates=rates,
+            gates=gates,
+            clock=runtime.clock,
+            broken=broken,
+            recovered=releases.recovered,
+        ),
         policy=retry_policy(settings),
         clock=runtime.clock,
-        broken=broken,
-        recovered=releases.recovered,
         later=later,
     )
     dispatcher: Dispatcher[Claimed] = Dispatcher(
@@ -247,7 +254,7 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
             periodic("statuses", statuses.look, every=LOOK, soon=SOON),
             periodic("retention", retention.look, every=settings.retention_every_seconds, soon=PAUSE),
             periodic("partitions", make_partitions, every=TIDY / 6),
-            periodic("old statuses", statuses.expire, every=TIDY, soon=SOON),
+            periodic("old statuses", status_store.expire, every=TIDY, soon=SOON),
             periodic("gates", gate_store.expire, every=TIDY),
             periodic("request ids", channel_store.expire, every=TIDY),
             periodic("older master keys", lambda: reseal(pool, sealer), every=TIDY),

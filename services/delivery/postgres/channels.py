@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from services.delivery.domain.channels import Channel, ChannelKind, ChannelValues, Deleted, Provider
 from services.delivery.postgres.gates import QUERIES as GATES
-from services.delivery.postgres.sending import QUERIES as OUTBOX
+from services.delivery.postgres.outbox import QUERIES as OUTBOX
 from services.kernel.errors import already_exists, not_found
 from services.runtime.crypto import CannotOpen, Sealer
 from services.runtime.idempotency import Requests

@@ -8,20 +8,14 @@ LEFT JOIN delivery.deliveries AS delivery USING (tenant_id, delivery_id);
 -- name: store
 -- Stores messages and counts them into their lanes, which give them their sequences (the lanes' own `append`, in the same
 -- statement: a batch costs one round trip). What was stored before, or has no channel any more, is left out.
--- Parts ($12) that nothing has happened to are NULL when there is one, so that most rows need none. $16 are the parts of
--- deliveries that the holder $17 would send at once: the first one is started in them. If such a delivery is the first one
--- of an idle lane, the lane is leased to him for $18 seconds, and those parts are stored.
+-- `parts` that nothing has happened to are NULL when there is one, so that most rows need none. `begun` are the parts of
+-- deliveries that the holder would send at once: the first one is started in them. If such a delivery is the first one of
+-- an idle lane, the lane is leased to him for `ttl` seconds, and those parts are stored.
 WITH new AS MATERIALIZED (
     SELECT item.*,
         row_number() OVER (PARTITION BY item.lane_id ORDER BY position) AS nth,
         count(*) OVER (PARTITION BY item.lane_id) AS count
-    FROM unnest(
-        $1::uuid[], $2::text[], $3::text[], $4::int[], $5::text[], $6::uuid[], $7::text[], $8::uuid[], $9::int[],
-        $10::bytea[], $11::bytea[], $12::text[], $13::text[], $14::text[], $15::uuid[], $16::text[]
-    ) WITH ORDINALITY AS item (
-        delivery_id, tenant_id, request_id, channel_key, channel_id, conversation_id, chat_id, message_id, reply_index,
-        sealed_text, sealed_content, parts, traceparent, tracestate, lane_id, begun, position
-    )
+    FROM unnest({new_arrays}) WITH ORDINALITY AS item ({new_columns}, position)
     WHERE EXISTS (SELECT FROM delivery.channels AS channel WHERE channel.channel_key = item.channel_key)
         AND NOT EXISTS (
             SELECT FROM delivery.dedupe AS known
@@ -32,9 +26,9 @@ WITH new AS MATERIALIZED (
         lane_id, tenant_id, next_seq, pending, share, due_at, lease_until, holder, fence
     )
     SELECT lane_id, tenant_id, 1 + count, count, channel_key::text, coalesce(ends, statement_timestamp()), ends,
-        CASE WHEN ends IS NULL THEN '' ELSE $17::text END, (ends IS NOT NULL)::int
+        CASE WHEN ends IS NULL THEN '' ELSE {holder}::text END, (ends IS NOT NULL)::int
     FROM new CROSS JOIN LATERAL (
-        SELECT CASE WHEN begun IS NOT NULL THEN statement_timestamp() + $18::float8 * interval '1 second' END
+        SELECT CASE WHEN begun IS NOT NULL THEN statement_timestamp() + {ttl}::float8 * interval '1 second' END
     ) AS lease (ends)
     WHERE nth = 1 ORDER BY lane_id
     ON CONFLICT (lane_id) DO UPDATE SET
@@ -83,39 +77,30 @@ FROM delivery.deliveries
 WHERE tenant_id = $1 AND delivery_id = $2;
 
 -- name: start
--- Marks deliveries as started, if the lease and the revision are still those that the worker read. Their ids lie from
--- $8 to $9.
+-- Marks deliveries as started, if the lease and the revision are still those that the worker read.
 UPDATE delivery.deliveries AS delivery
 SET state = 2, tries = new.tries, parts = new.parts::json, revision = delivery.revision + 1
-FROM unnest($1::text[], $2::uuid[], $3::int[], $4::uuid[], $5::bigint[], $6::int[], $7::text[])
-    AS new (tenant_id, delivery_id, revision, lane_id, fence, tries, parts)
+FROM unnest({start_arrays}) AS new ({start_columns})
 JOIN delivery.lanes AS lane ON lane.lane_id = new.lane_id
 WHERE delivery.tenant_id = new.tenant_id AND delivery.delivery_id = new.delivery_id
-    AND delivery.delivery_id BETWEEN $8 AND $9
+    AND delivery.delivery_id BETWEEN {first_started} AND {last_started}
     AND delivery.revision = new.revision AND lane.fence = new.fence AND lane.lease_until IS NOT NULL
 RETURNING delivery.delivery_id;
 
 -- name: record
 -- Stores what came of calls, if the revision is still the one that the worker read: the parts, which provider ids are
 -- theirs, what dialog must hear of it, and the dead letters; and ends leases (the lanes' own `settle`, in the same
--- statement), but none that counts a delivery as done whose change was refused. The ids of what changes lie from $20 to
--- $21. Returns the deliveries that were changed and the lanes that were settled, with what is still pending in them.
+-- statement), but none that counts a delivery as done whose change was refused. Returns the deliveries that were changed and the lanes that were settled, with what is still pending in them.
 WITH new AS MATERIALIZED (
     SELECT *
-    FROM unnest(
-        $1::text[], $2::uuid[], $3::int[], $4::int[], $5::int[], $6::text[], $7::timestamptz[], $8::int[], $9::int[],
-        $10::text[], $11::int[], $12::timestamptz[], $13::text[], $14::int[]
-    ) AS new (
-        tenant_id, delivery_id, revision, state, tries, parts, sent_at, channel_key, part, provider_message_id,
-        outcome, outcome_at, error, dead
-    )
+    FROM unnest({change_arrays}) AS new ({change_columns})
 ), done AS (
     UPDATE delivery.deliveries AS delivery
     SET state = new.state, tries = new.tries, parts = coalesce(new.parts::json, delivery.parts), sent_at = new.sent_at,
         revision = delivery.revision + 1
     FROM new
     WHERE delivery.tenant_id = new.tenant_id AND delivery.delivery_id = new.delivery_id
-        AND delivery.delivery_id BETWEEN $20 AND $21 AND delivery.revision = new.revision
+        AND delivery.delivery_id BETWEEN {first_changed} AND {last_changed} AND delivery.revision = new.revision
     RETURNING new.*
 ), ids AS (
     INSERT INTO delivery.provider_ids AS known (channel_key, provider_message_id, delivery_id, part)
@@ -137,8 +122,7 @@ WITH new AS MATERIALIZED (
     RETURNING outcome_id, delivery_id
 ), item AS MATERIALIZED (
     SELECT lane.lane_id, item.done, item.due_in, item.delivery_id
-    FROM unnest($15::uuid[], $16::bigint[], $17::int[], $18::float8[], $19::uuid[])
-        AS item (lane_id, fence, done, due_in, delivery_id)
+    FROM unnest({settle_arrays}) AS item ({settle_columns})
     JOIN delivery.lanes AS lane USING (lane_id)
     WHERE lane.fence = item.fence AND lane.lease_until IS NOT NULL
         AND (item.delivery_id IS NULL OR item.delivery_id IN (SELECT delivery_id FROM done))

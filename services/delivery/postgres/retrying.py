@@ -1,4 +1,4 @@
-"""Queues dead parts again when an operator says so."""
+"""What an operator's retry changes."""
 
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -6,17 +6,16 @@ from uuid import UUID
 
 from google.protobuf.message import Message
 
-from services.delivery.domain import parts as part_rules
-from services.delivery.domain.outbox import Delivery, lane_of
-from services.delivery.domain.parts import PartState
+from services.delivery.domain.deliveries import Parts
+from services.delivery.domain.outbox import Delivery
 from services.delivery.postgres.changing import store_parts
+from services.delivery.postgres.outbox import QUERIES as OUTBOX
 from services.delivery.postgres.reading import QUERIES as READING
 from services.delivery.postgres.reading import delivery_of
 from services.delivery.postgres.sealing import Sealing
-from services.delivery.postgres.sending import QUERIES as OUTBOX
 from services.delivery.postgres.statuses import QUERIES
-from services.delivery.usecases.ports import Headers
-from services.kernel.errors import not_found, wrong_state
+from services.delivery.usecases.changes import Revivals
+from services.delivery.usecases.spans import Headers
 from services.runtime.idempotency import Requests
 from services.runtime.lanes import Append, Connection, Lanes
 
@@ -26,37 +25,33 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Message)
 
 
-class Revival:
-    """Changes within one transaction."""
+class PostgresRevivals:
+    """`Revivals` on a connection with a transaction."""
 
     def __init__(self, conn: Connection, lanes: Lanes, sealing: Sealing) -> None:
         self._conn = conn
         self._lanes = lanes
         self._sealing = sealing
 
-    async def revive(self, tenant_id: str, delivery_id: UUID, begin_trace: Callable[[Delivery], Headers]) -> Delivery:
-        """Makes the dead parts wait again: in their place if nobody has come by it, else at the end of the lane.
-
-        `begin_trace` gives the trace headers of this new sending. Raises DELIVERY_NOT_FOUND, and WRONG_STATE when no
-        part is dead.
-        """
+    async def locked(self, tenant_id: str, delivery_id: UUID) -> Delivery | None:
         row = await self._conn.fetchrow(QUERIES["lock"], tenant_id, delivery_id, None)
-        if row is None:
-            raise not_found("DELIVERY_NOT_FOUND", "delivery", "delivery_id", str(delivery_id))
-        delivery = delivery_of(row, self._sealing)
-        if not any(part.state is PartState.DEAD for part in delivery.parts):
-            raise wrong_state("No part of this delivery is dead, so there is nothing to send again.", "not_dead")
-        parts = tuple(part_rules.revived(part) if part.state is PartState.DEAD else part for part in delivery.parts)
-        await store_parts(self._conn, tenant_id, delivery_id, parts, before=delivery.parts)
-        lane_id, seq = delivery.lane_id, delivery.seq
-        if not await self._conn.fetchval(QUERIES["waits"], lane_id, seq):
-            lane_id = lane_of(delivery.channel_key, delivery.conversation_id)
-            seq = (await self._lanes.append(self._conn, [Append(lane_id, tenant_id, share=str(delivery.channel_key))]))[
-                lane_id
-            ]
-        await self._conn.execute(QUERIES["requeue"], tenant_id, delivery_id, lane_id, seq, *begin_trace(delivery))
+        return None if row is None else delivery_of(row, self._sealing)
+
+    async def store_parts(self, delivery: Delivery, before: Parts) -> None:
+        await store_parts(self._conn, delivery.tenant_id, delivery.delivery_id, delivery.parts, before)
+
+    async def keeps_place(self, lane_id: UUID, seq: int) -> bool:
+        return bool(await self._conn.fetchval(QUERIES["waits"], lane_id, seq))
+
+    async def new_place(self, lane_id: UUID, delivery: Delivery) -> int:
+        append = Append(lane_id, delivery.tenant_id, share=str(delivery.channel_key))
+        return (await self._lanes.append(self._conn, [append]))[lane_id]
+
+    async def requeue(self, delivery: Delivery, lane_id: UUID, seq: int, headers: Headers) -> Delivery:
+        key = delivery.tenant_id, delivery.delivery_id
+        await self._conn.execute(QUERIES["requeue"], *key, lane_id, seq, *headers)
         await self._conn.execute(OUTBOX["lane_due_now"], lane_id)
-        changed = await self._conn.fetchrow(READING["get"], tenant_id, delivery_id)
+        changed = await self._conn.fetchrow(READING["get"], *key)
         assert changed is not None
         return delivery_of(changed, self._sealing)
 
@@ -72,11 +67,10 @@ class PostgresRetryStore:
         self._requests = Requests("delivery")
 
     async def once(
-        self, request: Message, response: type[R], method: str, work: Callable[[Revival], Awaitable[R]]
+        self, request: Message, response: type[R], method: str, work: Callable[[Revivals], Awaitable[R]]
     ) -> R:
-        """Lets `work` revive a delivery in one transaction, once per request id."""
         async with self._pool.acquire() as conn, conn.transaction():
-            revival = Revival(conn, self._lanes, self._sealing)
-            result = await self._requests.once(conn, request, response, lambda: work(revival), method=method)
+            revivals = PostgresRevivals(conn, self._lanes, self._sealing)
+            result = await self._requests.once(conn, request, response, lambda: work(revivals), method=method)
         self._stored()
         return result

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from uuid import UUID
 
@@ -15,20 +14,17 @@ from parley_client.coalesce import Coalescer
 from services.delivery.domain import deliveries
 from services.delivery.domain.outbox import NewDelivery, Queued, Stored
 from services.delivery.postgres.gathered import gathered
-from services.delivery.postgres.sealing import CONTENT_COLUMNS, Contents, Sealing
+from services.delivery.postgres.outbox import NEW, QUERIES, NewRow
+from services.delivery.postgres.sealing import Contents, Sealing
 from services.delivery.usecases.handover import Handover, Offer
 from services.kernel.errors import Kind, ParleyError, not_found
 from services.runtime.crashpoints import reach
 from services.runtime.lanes import Lease
 from services.runtime.logs import describe, get_logger
-from services.runtime.queries import load_queries
 
 if TYPE_CHECKING:
     from services.runtime.postgres import Pool
 
-QUEUED = f"""delivery_id, tenant_id, seq, channel_key, chat_id, message_id, reply_index, traceparent, tracestate,
-    revision, parts, {CONTENT_COLUMNS}"""
-QUERIES = load_queries(Path(__file__).parent / "outbox.sql", contents=CONTENT_COLUMNS, queued=QUEUED)
 log = get_logger(__name__)
 
 
@@ -87,14 +83,15 @@ class PostgresSendStore:
 
     async def _insert(self, items: Sequence[NewDelivery], offers: Sequence[Offer]) -> "_Rows":
         """The rows of those that are new: one statement."""
-        columns = self._columns(items, {offer.item.delivery_id: offer for offer in offers})
-        arguments = (*columns, self._holder, self._ttl.total_seconds())
+        offered = {offer.item.delivery_id: offer for offer in offers}
+        new = NEW.arguments([self._row(item, offered.get(item.delivery_id)) for item in items])
+        arguments = (*new, self._holder, self._ttl.total_seconds())
         try:
             rows = await self._pool.fetch(QUERIES["store"], *arguments)
         except asyncpg.UniqueViolationError:
             # Somebody else stored one of these request ids between our look and our insert.
             rows = await self._pool.fetch(QUERIES["store"], *arguments)
-        return {delivery_id: _Row(*rest) for delivery_id, *rest in rows}
+        return {delivery_id: _StoredRow(*rest) for delivery_id, *rest in rows}
 
     def _hand_over(self, items: Sequence[NewDelivery], offers: Sequence[Offer], rows: "_Rows") -> bool:
         """Gives this process what it has offered to do, where the lane was idle. Whether nothing is left to others."""
@@ -134,35 +131,29 @@ class PostgresSendStore:
             log.error("a stored text cannot be opened", delivery_id=str(delivery_id), error=describe(error), alert=True)
         return _Known(delivery_id, channel_id, conversation_id, chat_id, content)
 
-    def _columns(self, items: Sequence[NewDelivery], offers: Mapping[UUID, Offer]) -> tuple[list[object], ...]:
-        sealed = [
-            self._sealing.contents(item.tenant_id, item.delivery_id, Contents(item.content, item.rendered))
-            for item in items
-        ]
-        return (
-            [item.delivery_id for item in items],
-            [item.tenant_id for item in items],
-            [item.request_id for item in items],
-            [item.channel_key for item in items],
-            [item.channel_id for item in items],
-            [item.conversation_id for item in items],
-            [item.chat_id for item in items],
-            [item.message_id for item in items],
-            [item.reply_index for item in items],
-            [each.text for each in sealed],
-            [each.content for each in sealed],
-            [
-                deliveries.to_json(deliveries.fresh(len(item.rendered))) if len(item.rendered) > 1 else None
-                for item in items
-            ],
-            [item.traceparent for item in items],
-            [item.tracestate for item in items],
-            [item.lane_id for item in items],
-            [deliveries.to_json(offer.parts) if (offer := offers.get(item.delivery_id)) else None for item in items],
+    def _row(self, item: NewDelivery, offer: Offer | None) -> NewRow:
+        sealed = self._sealing.contents(item.tenant_id, item.delivery_id, Contents(item.content, item.rendered))
+        return NewRow(
+            item.delivery_id,
+            item.tenant_id,
+            item.request_id,
+            item.channel_key,
+            item.channel_id,
+            item.conversation_id,
+            item.chat_id,
+            item.message_id,
+            item.reply_index,
+            sealed.text,
+            sealed.content,
+            deliveries.to_json(deliveries.fresh(len(item.rendered))) if len(item.rendered) > 1 else None,
+            item.traceparent,
+            item.tracestate,
+            item.lane_id,
+            None if offer is None else deliveries.to_json(offer.parts),
         )
 
 
-class _Row(NamedTuple):
+class _StoredRow(NamedTuple):
     """What was stored: the delivery's place, and its lane as it is with it. `begun`: the lane is ours."""
 
     seq: int
@@ -173,11 +164,11 @@ class _Row(NamedTuple):
 
 _Key = tuple[str, str]
 """Tenant and request id."""
-_Rows = dict[UUID, _Row]
+_Rows = dict[UUID, _StoredRow]
 """By the delivery's id."""
 
 
-def _lease(offer: Offer, first: _Row, pending: int) -> Lease:
+def _lease(offer: Offer, first: _StoredRow, pending: int) -> Lease:
     """Of a lane that was idle before: nothing was tried or lost in it."""
     item = offer.item
     return Lease(
@@ -194,7 +185,7 @@ def _lease(offer: Offer, first: _Row, pending: int) -> Lease:
     )
 
 
-def _queued(item: NewDelivery, row: _Row, offer: Offer) -> Queued:
+def _queued(item: NewDelivery, row: _StoredRow, offer: Offer) -> Queued:
     """As its worker would read it."""
     return Queued(
         item.delivery_id,

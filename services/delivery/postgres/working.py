@@ -14,11 +14,11 @@ from services.delivery.domain import deliveries
 from services.delivery.domain.outbox import Queued
 from services.delivery.domain.parts import PartState
 from services.delivery.postgres.gathered import AWAY, gathered
+from services.delivery.postgres.outbox import CHANGE, QUERIES, SETTLE, START, ChangeRow, SettleRow, StartRow
 from services.delivery.postgres.sealing import Sealing
-from services.delivery.postgres.sending import QUERIES
 from services.delivery.usecases.ports import Change, Claimed, Record, Said, Started
 from services.runtime.crashpoints import reach
-from services.runtime.lanes import Append, Connection, Found, Held, Horizon, Lanes, Lease, Room
+from services.runtime.lanes import Append, Connection, Found, Held, Horizon, Lanes, Lease, Room, Settle
 from services.runtime.logs import describe
 from services.runtime.partitions import extent
 from services.runtime.postgres import retry_deadlocks
@@ -30,7 +30,6 @@ AHEAD = 4
 """Deliveries of a lane that are read at once."""
 PATIENCE = 20.0
 """Seconds for which a result waits for PostgreSQL."""
-CHANGE_COLUMNS = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +127,10 @@ class PostgresWorkStore:
         return len(rows)
 
     async def _start_all(self, items: list[Started]) -> Sequence[bool]:
-        rows = await self._pool.fetch(
-            QUERIES["start"],
-            [item.delivery.tenant_id for item in items],
-            [item.delivery.delivery_id for item in items],
-            [item.revision for item in items],
-            [item.lane_id for item in items],
-            [item.fence for item in items],
-            [deliveries.tries(item.parts) for item in items],
-            [deliveries.to_json(item.parts) for item in items],
-            *extent([item.delivery.delivery_id for item in items]),
-        )
+        ids = [item.delivery.delivery_id for item in items]
+        rows = await self._pool.fetch(QUERIES["start"], *START.arguments(list(map(_start_row, items))), *extent(ids))
         started = {row[0] for row in rows}
-        return [item.delivery.delivery_id in started for item in items]
+        return [delivery_id in started for delivery_id in ids]
 
     async def _record_all(self, items: list[Record]) -> Sequence[int | None]:
         recorded = await self._commit(items)
@@ -166,7 +156,11 @@ class PostgresWorkStore:
 
     async def _record(self, conn: "Connection | Pool", items: Sequence[Record]) -> "_Recorded":
         changes = [item.change for item in items if item.change is not None]
-        arguments = (*_change_columns(changes), *_settle_columns(items), *extent([_id(change) for change in changes]))
+        arguments = (
+            *CHANGE.arguments(list(map(_change_row, changes))),
+            *SETTLE.arguments([_settle_row(item.settle, item.change) for item in items if item.settle is not None]),
+            *extent([_id(change) for change in changes]),
+        )
         rows = await conn.fetch(QUERIES["record"], *arguments)
         outcomes = {_id(change): change.outcome for change in changes}
         recorded = _Recorded(set(), [], {})
@@ -192,7 +186,8 @@ class PostgresWorkStore:
 def queued(row: Sequence[Any], sealing: Sealing) -> Queued:
     """From the columns that `waiting` and `read` select. One that cannot be read says so, and its neighbours go on."""
     delivery_id, tenant_id, seq, key, chat_id, message_id, index, parent, state, revision, stored, *contents = row
-    rendered, fault, kept = (OutboundContent(),), "", False
+    rendered: tuple[OutboundContent, ...] = (OutboundContent(),)
+    fault, kept = "", False
     try:
         rendered = sealing.open_contents(tenant_id, delivery_id, contents).rendered
     except Exception as error:
@@ -223,41 +218,47 @@ def _id(change: Change) -> UUID:
     return change.delivery.delivery_id
 
 
-def _change_columns(changes: Sequence[Change]) -> tuple[Sequence[object], ...]:
-    rows = [_row(change) for change in changes]
-    return tuple(zip(*rows, strict=True)) if rows else ((),) * CHANGE_COLUMNS
-
-
-def _settle_columns(items: Sequence[Record]) -> tuple[list[object], ...]:
-    ends = [(item.settle, item.change) for item in items if item.settle is not None]
-    return (
-        [settle.lane_id for settle, _ in ends],
-        [settle.fence for settle, _ in ends],
-        [settle.done for settle, _ in ends],
-        [0.0 if settle.due_in is None else settle.due_in.total_seconds() for settle, _ in ends],
-        [None if change is None else _id(change) for _, change in ends],
+def _start_row(item: Started) -> StartRow:
+    return StartRow(
+        tenant_id=item.delivery.tenant_id,
+        delivery_id=item.delivery.delivery_id,
+        revision=item.revision,
+        lane_id=item.lane_id,
+        fence=item.fence,
+        tries=deliveries.tries(item.parts),
+        parts=deliveries.to_json(item.parts),
     )
 
 
-def _row(change: Change) -> tuple[object, ...]:
+def _settle_row(settle: Settle, change: Change | None) -> SettleRow:
+    return SettleRow(
+        lane_id=settle.lane_id,
+        fence=settle.fence,
+        done=settle.done,
+        due_in=0.0 if settle.due_in is None else settle.due_in.total_seconds(),
+        delivery_id=None if change is None else _id(change),
+    )
+
+
+def _change_row(change: Change) -> ChangeRow:
     delivery, parts, outcome = change.delivery, change.parts, change.outcome
     part, provider_message_id = change.named
     state = deliveries.state(parts)
     dead = deliveries.dead(parts)
     finished = state is PartState.SENT
-    return (
-        delivery.tenant_id,
-        delivery.delivery_id,
-        change.revision,
-        state,
-        deliveries.tries(parts),
-        None if delivery.kept else deliveries.to_json(parts),
-        datetime.fromtimestamp(deliveries.last_sent(parts) / 1000, UTC) if finished else None,
-        delivery.channel_key,
-        part,
-        provider_message_id,
-        0 if outcome is None else outcome.state,
-        None if outcome is None else outcome.at,
-        "" if outcome is None else outcome.error,
-        -1 if change.rises else dead,
+    return ChangeRow(
+        tenant_id=delivery.tenant_id,
+        delivery_id=delivery.delivery_id,
+        revision=change.revision,
+        state=state,
+        tries=deliveries.tries(parts),
+        parts=None if delivery.kept else deliveries.to_json(parts),
+        sent_at=datetime.fromtimestamp(deliveries.last_sent(parts) / 1000, UTC) if finished else None,
+        channel_key=delivery.channel_key,
+        part=part,
+        provider_message_id=provider_message_id,
+        outcome=0 if outcome is None else outcome.state,
+        outcome_at=None if outcome is None else outcome.at,
+        error="" if outcome is None else outcome.error,
+        dead=-1 if change.rises else dead,
     )

@@ -12,21 +12,14 @@ from parley.delivery.v1 import delivery_pb2 as pb
 from parley.delivery.v1 import delivery_pb2_grpc
 
 from services.delivery.domain.attempts import ProviderStatus
-from services.delivery.domain.outbox import Delivery
 from services.delivery.domain.parts import PartState
 from services.delivery.domain.statuses import Report
 from services.delivery.servicer.protos import delivery_message
-from services.delivery.usecases import spans
-from services.delivery.usecases.ports import (
-    Channels,
-    Filter,
-    Headers,
-    ReadStore,
-    RetryStore,
-    Revives,
-    StatusStore,
-)
+from services.delivery.usecases.changes import RetryStore, Revivals
+from services.delivery.usecases.ports import Channels, Filter, ReadStore
+from services.delivery.usecases.retry import revive
 from services.delivery.usecases.send import SendMessages, ToSend
+from services.delivery.usecases.statuses import Statuses
 from services.delivery.usecases.waits import Waits
 from services.kernel.errors import ParleyError, not_found
 from services.runtime import pages
@@ -45,7 +38,7 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
         channels: Channels,
         reading: ReadStore,
         retrying: RetryStore,
-        statuses: StatusStore,
+        statuses: Statuses,
         waits: Waits,
     ) -> None:
         self._send = send
@@ -102,13 +95,8 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
         return pb.ListDeliveriesResponse(deliveries=shown, next_page_token=token)
 
     async def RetryDelivery(self, request: pb.RetryDeliveryRequest, context: object) -> pb.RetryDeliveryResponse:
-        def begin_trace(delivery: Delivery) -> Headers:
-            span, headers = spans.sent_again(None, delivery.traceparent, delivery.tenant_id, request.delivery_id)
-            span.end()
-            return headers
-
-        async def work(revival: Revives) -> pb.RetryDeliveryResponse:
-            delivery = await revival.revive(request.tenant_id, UUID(request.delivery_id), begin_trace)
+        async def work(revivals: Revivals) -> pb.RetryDeliveryResponse:
+            delivery = await revive(revivals, request)
             return pb.RetryDeliveryResponse(delivery=_without_text(delivery_message(delivery)))
 
         response = await self._retrying.once(request, pb.RetryDeliveryResponse, "RetryDelivery", work)

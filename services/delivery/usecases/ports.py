@@ -15,15 +15,11 @@ from services.delivery.domain.deliveries import Parts
 from services.delivery.domain.failures import Failure
 from services.delivery.domain.outbox import Delivery, NewDelivery, Outcome, Queued, Stored
 from services.delivery.domain.parts import PartState
-from services.delivery.domain.statuses import Report
 from services.delivery.providers.base import Outbound, Provider, Sent
 from services.kernel.errors import ParleyError
 from services.runtime.lanes import Lease, Settle
 
 R = TypeVar("R", bound=Message)
-
-Headers = tuple[str, str]
-"""`traceparent` and `tracestate`; empty without a trace."""
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -221,13 +217,6 @@ class ReadStore(Protocol):
     async def stats(self, tenant_id: str) -> Stats: ...
 
 
-class StatusStore(Protocol):
-    """What providers say of sent messages."""
-
-    async def report(self, channel: Channel, report: Report, dedupe_key: str) -> bool:
-        """Keeps a status and lets it take effect, now or when its part is known. True when it was kept before."""
-
-
 class Edits(Protocol):
     """Changes of channels within one transaction."""
 
@@ -251,20 +240,3 @@ class ChannelStore(Protocol):
 
     async def once(self, request: Message, response: type[R], method: str, work: Callable[[Edits], Awaitable[R]]) -> R:
         """Lets `work` change channels in one transaction, once per request id."""
-
-
-class Revives(Protocol):
-    """Queues a delivery's dead parts again, within one transaction."""
-
-    async def revive(
-        self, tenant_id: str, delivery_id: UUID, begin_trace: Callable[[Delivery], Headers]
-    ) -> Delivery: ...
-
-
-class RetryStore(Protocol):
-    """Dead letters."""
-
-    async def once(
-        self, request: Message, response: type[R], method: str, work: Callable[[Revives], Awaitable[R]]
-    ) -> R:
-        """Lets `work` revive a delivery in one transaction, once per request id."""

@@ -16,6 +16,7 @@ from services.delivery.domain.outbox import Queued
 from services.runtime.tracing.spans import tracer
 
 Headers = tuple[str, str]
+"""`traceparent` and `tracestate`; empty without a trace."""
 
 
 def stored(parent: Context | None, tenant_id: str, delivery_id: str, message_id: str) -> tuple[Span, Headers]:

@@ -7,7 +7,7 @@ import pytest
 from parley.delivery.v1 import channel_pb2 as pb
 
 from parley_client.errors import InvalidArgument
-from services.delivery.wiring import KINDS
+from services.delivery.providers.registry import KINDS
 from tests.integration.delivery.conftest import CHANNEL, SENT, TENANT, TOKEN, Delivery, World, message
 
 

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 import services.delivery
-from services.delivery.postgres.sending import QUERIES as OUTBOX
+from services.delivery.postgres.outbox import QUERIES as OUTBOX
 from services.delivery.postgres.statuses import QUERIES as STATUSES
 from services.runtime.migrations import migrate
 
