@@ -2,12 +2,11 @@
 
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractContextManager, aclosing, suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 import msgspec
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind, StatusCode
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -17,7 +16,7 @@ from parley.dialog.v1 import dialog_pb2, tenant_pb2
 
 from parley_client.dialog import DialogClient
 from parley_client.errors import CallError
-from parley_client.tracing import links_from
+from services.edge import spans
 from services.edge.api_keys import ApiKeys
 from services.edge.bodies import Bodies
 from services.edge.channels import ChannelMirror
@@ -26,8 +25,6 @@ from services.edge.reading import clean, decode
 from services.kernel.ids import uuid7
 from services.runtime.crashpoints import reach
 from services.runtime.tracing.spans import current
-
-_tracer = trace.get_tracer("parley.edge")
 
 
 class Body(msgspec.Struct):
@@ -53,23 +50,23 @@ class Chat:
 
     async def send(self, request: Request) -> Response:
         """Answers with the reply, as JSON."""
-        with _server_span("POST /v1/chat/send", request) as span:
+        with current(spans.start("POST /v1/chat/send", request.scope["headers"])) as span:
             try:
                 response = await self._send(request)
             except Problem as problem:
                 response = problem.response()
-            _close(span, response.status_code)
+            spans.note_status(span, response.status_code)
             return response
 
     async def stream(self, request: Request) -> Response:
         """Answers with server-sent events. A failure before the first text is a plain error with its status."""
-        span = _tracer.start_span("POST /v1/chat/stream", kind=SpanKind.SERVER, links=_links(request))
+        span = spans.start("POST /v1/chat/stream", request.scope["headers"])
         try:
             with trace.use_span(span, record_exception=False, set_status_on_exception=False):
                 events = self._events(await self._request(request))
                 first = await _first(events)
         except Exception as error:
-            _close(span, error.status if isinstance(error, Problem) else 500)
+            spans.note_status(span, error.status if isinstance(error, Problem) else 500)
             span.end()
             if isinstance(error, Problem):
                 return error.response()
@@ -181,7 +178,7 @@ async def _sse(
         status = problem.status
         yield b"event: error\ndata: " + problem.response().body + b"\n\n"
     finally:
-        _close(span, status)
+        spans.note_status(span, status)
         span.end()
 
 
@@ -198,18 +195,3 @@ async def _first(events: AsyncIterator[dialog_pb2.ChatResponse]) -> dialog_pb2.C
     async for event in events:
         return event
     raise Problem(502, "MODEL_UNAVAILABLE", "The answer ended before it began; send the message again.")
-
-
-def _links(request: Request) -> list[trace.Link]:
-    """Links the caller's own span: we do not write into its trace, nor does it decide what we record."""
-    return links_from(request.headers.get("traceparent", ""), request.headers.get("tracestate", ""))
-
-
-def _server_span(name: str, request: Request) -> AbstractContextManager[trace.Span]:
-    return current(_tracer.start_span(name, kind=SpanKind.SERVER, links=_links(request)))
-
-
-def _close(span: trace.Span, status: int) -> None:
-    span.set_attribute("http.response.status_code", status)
-    if status >= 500:
-        span.set_status(StatusCode.ERROR)

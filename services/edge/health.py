@@ -1,7 +1,7 @@
 """`/health`: everybody sees a word for each part of the mesh, operators see the counts."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -30,6 +30,8 @@ PATIENCE = 1.0
 """Seconds within which a service has to answer."""
 KEPT = 1.0
 """Seconds for which an answer is reused."""
+INBOX = ("inbox_waiting", "inbox_failed", "inbox_dead")
+OUTBOX = ("outbox_waiting", "outbox_retrying", "outbox_dead")
 
 
 class Shared(Generic[T]):
@@ -182,21 +184,19 @@ class Health:
 
     async def _queue(self) -> dict[str, int | None]:
         inbox, outbox = await asyncio.gather(
-            self._dialog.get_queue_stats(dialog_pb2.GetQueueStatsRequest(), timeout=PATIENCE),
-            self._delivery.get_queue_stats(delivery_pb2.GetQueueStatsRequest(), timeout=PATIENCE),
-            return_exceptions=True,
+            _counts(self._dialog.get_queue_stats(dialog_pb2.GetQueueStatsRequest(), timeout=PATIENCE), INBOX),
+            _counts(self._delivery.get_queue_stats(delivery_pb2.GetQueueStatsRequest(), timeout=PATIENCE), OUTBOX),
         )
-        for answer in (inbox, outbox):
-            if isinstance(answer, BaseException) and not isinstance(answer, CallError):
-                raise answer
-        return {
-            "inbox_waiting": None if isinstance(inbox, BaseException) else inbox.waiting,
-            "inbox_failed": None if isinstance(inbox, BaseException) else inbox.failed,
-            "inbox_dead": None if isinstance(inbox, BaseException) else inbox.dead,
-            "outbox_waiting": None if isinstance(outbox, BaseException) else outbox.waiting,
-            "outbox_retrying": None if isinstance(outbox, BaseException) else outbox.retrying,
-            "outbox_dead": None if isinstance(outbox, BaseException) else outbox.dead,
-        }
+        return inbox | outbox
+
+
+async def _counts(asked: Awaitable[object], names: Iterable[str]) -> dict[str, int | None]:
+    """Counts of a queue; None for all of them when its service does not answer."""
+    try:
+        stats = await asked
+    except CallError:
+        return dict.fromkeys(names)
+    return {name: getattr(stats, name.partition("_")[2]) for name in names}
 
 
 def _json(body: object, status: int) -> Response:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind, StatusCode
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
@@ -15,7 +14,7 @@ from parley.dialog.v1 import dialog_pb2
 from parley_client.delivery import DeliveryClient
 from parley_client.dialog import DialogClient
 from parley_client.errors import CallError
-from parley_client.tracing import links_from
+from services.edge import spans
 from services.edge.bodies import Bodies
 from services.edge.channels import ChannelMirror, Entry
 from services.edge.failure_limit import FailureLimit
@@ -23,8 +22,6 @@ from services.edge.problems import Problem, from_call_error
 from services.edge.providers.base import Event, Head, Provider, Stored
 from services.runtime import crashpoints
 from services.runtime.tracing.spans import current
-
-_tracer = trace.get_tracer("parley.edge")
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ class Webhook:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         head = Head(scope["headers"], scope["query_string"])
         route, method = self.paths[0], scope["method"]
-        with current(_tracer.start_span(f"{method} {route}", kind=SpanKind.SERVER, links=_links(head))) as span:
+        with current(spans.start(f"{method} {route}", scope["headers"])) as span:
             try:
                 response = await self._answer(scope, receive, head)
             except Problem as problem:
@@ -94,9 +91,7 @@ class Webhook:
             if span.is_recording():
                 span.set_attribute("http.request.method", method)
                 span.set_attribute("http.route", route)
-                span.set_attribute("http.response.status_code", response.status_code)
-                if response.status_code >= 500:
-                    span.set_status(StatusCode.ERROR)
+                spans.note_status(span, response.status_code)
         await response(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, head: Head) -> Response:
@@ -140,8 +135,3 @@ class Webhook:
     def _unproven(self, address: str) -> Problem:
         problem = Problem(401, "INVALID_SIGNATURE", self.provider.unproven)
         return self.failures.failed(address, "webhook_secret", problem)
-
-
-def _links(head: Head) -> list[trace.Link]:
-    """To the sender's own span, should it send one: its trace is not ours to write into."""
-    return links_from(next(iter(head.header(b"traceparent")), ""))

@@ -23,8 +23,7 @@ class Stored(NamedTuple):
     duplicate: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """What stands before a request's body."""
 
     headers: Sequence[tuple[bytes, bytes]]
@@ -59,7 +58,8 @@ class Documentation:
 
 def first_message(stored: Sequence[Stored]) -> bytes:
     """The first event's id, and whether it was stored before; no id when the body said nothing new."""
-    return msgspec.json.encode((stored[0] if stored else Stored(None, False))._asdict())
+    message_id, duplicate = stored[0] if stored else (None, False)
+    return msgspec.json.encode({"message_id": message_id, "duplicate": duplicate})
 
 
 @dataclass(frozen=True)

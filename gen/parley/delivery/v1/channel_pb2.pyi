@@ -73,7 +73,9 @@ class Channel(_message.Message):
     bot_id: _builtins.str
     """The bot that answers."""
     api_base: _builtins.str
-    """The `api_base` of `settings`, for callers that do not know `settings` yet. Read only where `settings` is not set."""
+    """The `api_base` of `settings`, for callers that do not know `settings` yet. CreateChannel reads it only where
+    `settings` is not set.
+    """
     enabled: _builtins.bool
     """Whether it receives and sends. Only EnableChannel and DisableChannel change it."""
     broken_reason: _builtins.str
