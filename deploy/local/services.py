@@ -126,7 +126,7 @@ def environment(layout: Layout, service: Service) -> dict[str, str]:
         values["PARLEY_EGRESS_ALLOW"] = f"loopback,{layout.given.get('PARLEY_EGRESS_ALLOW', '')}"
     if service.name == "dialog":
         # One process has all turns here; most of the time they wait for somebody else.
-        values["PARLEY_DIALOG_WORKERS"] = layout.given.get("PARLEY_DIALOG_WORKERS") or "96"
+        values["PARLEY_DIALOG_WORKERS"] = layout.given.get("PARLEY_DIALOG_WORKERS") or "128"
         values |= model_environment(layout)
     return values
 

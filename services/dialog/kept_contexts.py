@@ -110,16 +110,17 @@ class KeptContexts:
         if len(self._told) > MOST_TOLD:
             self.hears()
 
+    def holds(self, conversation: Key, at_least: int) -> bool:
+        """Whether `find` would find something now."""
+        kept = self._kept.get(conversation)
+        return kept is not None and kept.version >= at_least and kept.until > self._clock()
+
     def find(self, conversation: Key, at_least: int) -> context_pb2.GetContextResponse | None:
         """What is known of a conversation whose lane has saved this version; None when context has to be asked."""
-        kept = self._kept.get(conversation)
-        if kept is None or kept.version < at_least:
-            return None
-        if kept.until <= self._clock():
-            self.take(conversation)
+        if not self.holds(conversation, at_least):
             return None
         self._kept.move_to_end(conversation)
-        return context_pb2.GetContextResponse.FromString(kept.data)
+        return context_pb2.GetContextResponse.FromString(self._kept[conversation].data)
 
     def keep(self, conversation: Key, answer: context_pb2.GetContextResponse, asked: float) -> None:
         """Keep what context answered when it was asked then, by `now`."""

@@ -1,11 +1,14 @@
 """The services that a turn calls, as its use cases see them."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Sequence
+from contextvars import Context
 from typing import NoReturn
 from uuid import UUID
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
+from opentelemetry.context import attach
 
 from parley.common.v1.content_pb2 import OutboundContent
 from parley.common.v1.identity_pb2 import Sender
@@ -19,13 +22,18 @@ from parley_client.context import ContextClient
 from parley_client.delivery import ChannelClient, DeliveryClient
 from parley_client.errors import CallError
 from parley_client.limits import LimitsClient
+from parley_client.tracing import context_from
 from services.dialog.domain import Known
 from services.dialog.kept_contexts import KeptContexts, Key
 from services.dialog.snapshots import known_from, save_of
-from services.dialog.turns import Plan, Refused, Reserved
+from services.dialog.turns import Plan, Refused, Reserved, Waiting
 from services.dialog.usecases.ports import Faulty, Never, NotNow
 from services.kernel.clock import Clock
 from services.runtime.content import of_text
+from services.runtime.lanes import Lease
+from services.runtime.logs import describe, get_logger
+
+log = get_logger(__name__)
 
 TIMEOUT = 4.0
 """Seconds that a call may take; less than the lease that is made sure of before it."""
@@ -67,34 +75,47 @@ def raise_for_turn(error: CallError, service: str) -> NoReturn:
 
 
 class ContextPeer:
-    """The context service, which is not asked for what is kept and current.
+    """The context service, which is not asked for what is kept and current."""
 
-    While it is `crowded` here all turns ask, in calls that they share: those that need not would run ahead of the
-    others and make two small batches of each large one, all the way to the provider.
-    """
-
-    def __init__(self, client: ContextClient, kept: KeptContexts, crowded: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, client: ContextClient, kept: KeptContexts) -> None:
         self._client = client
         self._kept = kept
-        self._crowded = crowded
+        self._asked: dict[Key, asyncio.Task[context_pb2.GetContextResponse]] = {}
+
+    def ask_ahead(self, head: Waiting, lease: Lease) -> None:
+        """Ask for the context of a turn that begins soon, unless it is kept: in the trace of the turn's message."""
+        key = Key(lease.tenant_id, lease.lane_id)
+        if key in self._asked or self._kept.holds(key, lease.data_version):
+            return
+        trace = Context()
+        trace.run(attach, context_from(head.traceparent, head.tracestate))
+        asking = self._ask(key, head.request.sender, lease.data_version)
+        self._asked[key] = asyncio.create_task(asking, context=trace)
+        self._asked[key].add_done_callback(lambda task: self._answered(key, task))
+
+    def _answered(self, key: Key, task: "asyncio.Task[context_pb2.GetContextResponse]") -> None:
+        del self._asked[key]
+        if not task.cancelled() and task.exception() is not None:
+            log.info("a context cannot be read ahead", error=describe(task.exception()))  # its turn asks again
 
     async def get(self, tenant_id: str, conversation_id: UUID, sender: Sender, min_version: int) -> Known:
         key = Key(tenant_id, conversation_id)
-        crowded = self._crowded()
-        answer = None if crowded else self._kept.find(key, min_version)
-        if answer is not None:
-            return known_from(answer)
+        answer = self._kept.find(key, min_version)
+        if answer is None:
+            answer = await (self._asked.get(key) or self._ask(key, sender, min_version))
+        return known_from(answer)
+
+    async def _ask(self, key: Key, sender: Sender, min_version: int) -> context_pb2.GetContextResponse:
         asked = self._kept.now()
         request = context_pb2.GetContextRequest(
-            tenant_id=tenant_id, conversation_id=str(conversation_id), sender=sender, min_version=min_version
+            tenant_id=key.tenant_id, conversation_id=str(key.id), sender=sender, min_version=min_version
         )
         try:
             answer = await self._client.get_context(request, timeout=TIMEOUT)
         except CallError as error:
             raise_for_turn(error, "context")
-        if not crowded:
-            self._kept.keep(key, answer, asked)
-        return known_from(answer)
+        self._kept.keep(key, answer, asked)
+        return answer
 
     async def save(self, tenant_id: str, conversation_id: UUID, plan: Plan) -> int:
         key, request = Key(tenant_id, conversation_id), save_of(tenant_id, conversation_id, plan)
@@ -103,8 +124,7 @@ class ContextPeer:
             saved = await self._client.save_context(request, timeout=TIMEOUT)
         except CallError as error:
             raise_for_turn(error, "context")
-        if not self._crowded():
-            self._kept.keep_saved(key, base, request, saved, asked)
+        self._kept.keep_saved(key, base, request, saved, asked)
         return saved.version
 
 

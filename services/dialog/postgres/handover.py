@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from datetime import timedelta
 from typing import NamedTuple
@@ -24,10 +24,6 @@ from services.runtime.lanes.dispatcher import MANY, apart
 from services.runtime.logs import describe, get_logger
 
 log = get_logger(__name__)
-
-
-CROWD = 16
-"""Lanes in work from which on their calls travel in good batches."""
 
 
 class Place(NamedTuple):
@@ -52,11 +48,15 @@ Places = Mapping[UUID, Place]
 class Handover:
     """Keeps places for lanes that are about to be stored as leased, and works on those that were."""
 
-    def __init__(self, turns: PostgresTurns, gather: float = 0.0) -> None:
+    def __init__(
+        self, turns: PostgresTurns, gather: float = 0.0, ahead: Callable[[Waiting, Lease], None] | None = None
+    ) -> None:
         """Work begins at least `gather` seconds apart, and more after a few lanes, as after claims: what comes in
-        together stays together. Lanes that wait for that have their places and leases already."""
+        together stays together. Lanes that wait for that have their places and leases already, and `ahead` prepares
+        what their turns will ask for."""
         self._turns = turns
         self._gather = gather
+        self._ahead = ahead
         self._ready: list[tuple[Claimed, Place]] = []
         self._again = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -65,10 +65,6 @@ class Handover:
 
     def attach(self, dispatcher: Dispatcher[Claimed | Unreadable]) -> None:
         self._dispatcher = dispatcher
-
-    def crowded(self) -> bool:
-        """Whether so many lanes are in work that what saves one of them a call only parts it from its company."""
-        return self._dispatcher is not None and self._dispatcher.running >= CROWD
 
     def keep(self, heads: Mapping[UUID, NewMessage]) -> Places:
         """Keep places for as many of the lanes as a claim would take now, each with its first new message. One whose
@@ -117,6 +113,9 @@ class Handover:
             self._ready.append((claimed, place))
             taken.add(lane_id)
         self._arrange(self._dispatcher)
+        if self._ahead is not None:
+            for claimed, _ in self._ready:
+                self._ahead(claimed.head, claimed.lease)
         if stale:
             await self._let_go(stale)
         return taken
