@@ -113,7 +113,12 @@ class KeptContexts:
     def holds(self, conversation: Key, at_least: int) -> bool:
         """Whether `find` would find something now."""
         kept = self._kept.get(conversation)
-        return kept is not None and kept.version >= at_least and kept.until > self._clock()
+        if kept is None or kept.version < at_least:
+            return False
+        if kept.until <= self._clock():
+            self.take(conversation)
+            return False
+        return True
 
     def find(self, conversation: Key, at_least: int) -> context_pb2.GetContextResponse | None:
         """What is known of a conversation whose lane has saved this version; None when context has to be asked."""

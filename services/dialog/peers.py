@@ -95,8 +95,9 @@ class ContextPeer:
 
     def _answered(self, key: Key, task: "asyncio.Task[context_pb2.GetContextResponse]") -> None:
         del self._asked[key]
-        if not task.cancelled() and task.exception() is not None:
-            log.info("a context cannot be read ahead", error=describe(task.exception()))  # its turn asks again
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.info("a context cannot be asked for ahead of its turn", error=describe(error))
 
     async def get(self, tenant_id: str, conversation_id: UUID, sender: Sender, min_version: int) -> Known:
         key = Key(tenant_id, conversation_id)

@@ -62,7 +62,7 @@ Flows = Callable[[Bot], Flow]
 
 AWAKENINGS = 5.0
 """Seconds between two looks for bots whose lanes are to be woken beyond the first few."""
-GATHER = 0.02
+GATHER = 0.03
 """Seconds between two claims under load: turns that are claimed together share all batches that follow."""
 
 

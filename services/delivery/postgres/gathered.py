@@ -15,7 +15,7 @@ AWAY = (OSError, *postgres.AWAY)
 
 
 def gathered(
-    write: Callable[[list[Req]], Awaitable[Sequence[Res | Exception]]], *, max_in_flight: int
+    write: Callable[[list[Req]], Awaitable[Sequence[Res | Exception]]], *, max_in_flight: int, gather: float = 0.0
 ) -> Coalescer[Req, Res]:
     """A coalescer whose batches are tried again when PostgreSQL chose them to end a deadlock.
 
@@ -29,4 +29,4 @@ def gathered(
         except AWAY as error:
             return [error] * len(items)
 
-    return Coalescer(send, max_in_flight=max_in_flight, isolate=True)
+    return Coalescer(send, max_in_flight=max_in_flight, gather=gather, isolate=True)

@@ -30,6 +30,8 @@ AHEAD = 4
 """Deliveries of a lane that are read at once."""
 PATIENCE = 20.0
 """Seconds for which a result waits for PostgreSQL."""
+GATHER = 0.01
+"""Seconds that results wait for each other in a crowd: nobody waits for what is written of a call that was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ class PostgresWorkStore:
         self._said = said
         self._named = named
         self._starts: Coalescer[Started, bool] = gathered(self._start_all, max_in_flight=1)
-        self._records: Coalescer[Record, int | None] = gathered(self._record_all, max_in_flight=1)
+        self._records: Coalescer[Record, int | None] = gathered(self._record_all, max_in_flight=1, gather=GATHER)
 
     async def claim(self, room: Room, ttl: timedelta) -> Found[Claimed]:
         """Leases lanes that are due, each with its first deliveries."""

@@ -20,7 +20,7 @@ from services.dialog.turns import Claimed, Unreadable, Waiting
 from services.dialog.usecases.ports import NewMessage
 from services.runtime import crashpoints
 from services.runtime.lanes import Dispatcher, Lease, lease_of
-from services.runtime.lanes.dispatcher import MANY, apart
+from services.runtime.lanes.dispatcher import pause
 from services.runtime.logs import describe, get_logger
 
 log = get_logger(__name__)
@@ -51,9 +51,8 @@ class Handover:
     def __init__(
         self, turns: PostgresTurns, gather: float = 0.0, ahead: Callable[[Waiting, Lease], None] | None = None
     ) -> None:
-        """Work begins at least `gather` seconds apart, and more after a few lanes, as after claims: what comes in
-        together stays together. Lanes that wait for that have their places and leases already, and `ahead` prepares
-        what their turns will ask for."""
+        """In a crowd work begins `gather` seconds apart, as after claims: what comes in together stays together. Lanes
+        that wait for that have their places and leases already, and `ahead` asks for what their turns will need."""
         self._turns = turns
         self._gather = gather
         self._ahead = ahead
@@ -134,9 +133,9 @@ class Handover:
     def _begin(self, dispatcher: Dispatcher[Claimed | Unreadable]) -> None:
         self._timer = None
         ready, self._ready = self._ready, []
-        self._again = asyncio.get_running_loop().time() + apart(len(ready), MANY, self._gather)
         for claimed, place in ready:
             dispatcher.adopt(claimed, place.since, asks=place.asks)
+        self._again = asyncio.get_running_loop().time() + pause(dispatcher.running, self._gather)
 
     async def _let_go(self, leases: Sequence[Lease]) -> None:
         """For a claim. The messages are stored, so whoever sent them need not hear of trouble with this."""

@@ -38,8 +38,8 @@ False says that nothing is left in the lane, so that no claim need follow.
 """
 
 
-MANY, PATIENT = 12, 2.5
-"""Lanes of one claim that are a good batch, and how many times as long fewer of them make the next claim wait."""
+FEW, CROWD = 4, 32
+"""Lanes in work up to which what comes hardly waits, and from which on it waits for all of `gather`."""
 
 
 def never(_: object) -> bool:
@@ -47,21 +47,18 @@ def never(_: object) -> bool:
     return False
 
 
-def apart(found: int, places: int, gather: float) -> float:
-    """Seconds between a claim that found so many lanes for so many places and the next one.
-
-    One lane is nobody's company, and many are a good batch: only a few are worth waiting for more, unless more were
-    there than places.
-    """
-    return gather * PATIENT if 1 < found < min(MANY, places) else gather
+def pause(working: int, gather: float) -> float:
+    """Seconds until work begins again, so that what comes meanwhile begins together: in a crowd few large batches cost
+    less than many small ones, and where hardly anything is in work there is no company to wait for."""
+    return gather * min(max(working, FEW), CROWD) / CROWD
 
 
 class Dispatcher(Generic[T]):
     """One per process and kind of lane.
 
     It claims for all free places in one statement: when woken, when work ends, and every `poll` in case a
-    wake-up was lost. Claims start at least `gather` apart, and more after a few lanes (see `apart`), so that
-    what arrives together is claimed together; the first one after a quiet time leaves at once. Places are
+    wake-up was lost. In a crowd claims start at least `gather` apart (see `pause`), so that what arrives together is
+    claimed together; the first one after a quiet time leaves at once. Places are
     shared out by `fairness`; `asks` says whether work on a lane will ask a model. Leases last
     `ttl` and are renewed from a third of it on. Work whose lease is lost has `grace` to notice; then it is
     cancelled. Work that raises has its lease let go and is due again after a growing delay. All times are in
@@ -210,8 +207,7 @@ class Dispatcher(Generic[T]):
         for item in found.items:
             self._start(item, Guard(item.lease, expires=started + self._ttl, renew=self._renew_one))
         self._learn(found, hasty=room.at_once > 0)
-        places = 0 if found.more else room.free
-        await asyncio.sleep(max(0.0, started + apart(len(found.items), places, self._gather) - loop.time()))
+        await asyncio.sleep(max(0.0, started + pause(self.running, self._gather) - loop.time()))
 
     async def _claim_for(self, room: Room) -> Found[T]:
         """All places in it may be taken when the claim is back, so that none of them is kept for anybody meanwhile."""

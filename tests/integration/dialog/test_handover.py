@@ -29,6 +29,8 @@ EVERYONE = Room(100, fairness=FREE_FOR_ALL)
 class Places:
     """A dispatcher with so many places, that works on nothing."""
 
+    running = 0
+
     def __init__(self, free: int) -> None:
         self.free = free
         self.adopted: list[Claimed] = []

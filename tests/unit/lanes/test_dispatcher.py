@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 
 from services.runtime.lanes import Dispatcher, Found, Guard, Lease, Room
-from services.runtime.lanes.dispatcher import MANY, PATIENT, apart
+from services.runtime.lanes.dispatcher import CROWD, FEW, pause
 from tests.unit.lanes.memory import Store, Worker, dispatcher, running, until
 
 
@@ -99,14 +99,10 @@ async def test_wake_ups_that_come_together_make_one_claim() -> None:
     assert len(store.limits) < 12
 
 
-FEW = [(2, 64), (MANY - 1, 64), (2, 3)]
-NONE_OR_ONE_OR_MANY = [(0, 64), (1, 64), (MANY, 64), (64, 64)]
-AS_MANY_AS_PLACES = [(2, 2), (3, 3)]
-
-
-def test_only_a_few_lanes_are_worth_waiting_for_more() -> None:
-    assert {apart(found, places, 1.0) for found, places in FEW} == {PATIENT}
-    assert {apart(found, places, 1.0) for found, places in NONE_OR_ONE_OR_MANY + AS_MANY_AS_PLACES} == {1.0}
+def test_the_more_lanes_are_in_work_the_longer_others_wait_for_company() -> None:
+    assert pause(0, 1.0) == pause(FEW, 1.0) == FEW / CROWD
+    assert pause(CROWD // 2, 1.0) == 0.5
+    assert pause(CROWD, 1.0) == pause(10 * CROWD, 1.0) == 1.0
 
 
 async def test_no_more_run_than_there_are_places() -> None:
