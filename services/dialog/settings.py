@@ -12,11 +12,11 @@ class DialogSettings(Settings):
     """gRPC port; 0 for any free one."""
     dialog_workers: int = Field(default=5, ge=0)
     """Turns that one process has in flight at most; 0 for a process that only takes messages in. The local stack sets
-    96, of which a bot alone gets 64."""
+    128, of which one channel alone gets 86."""
     dialog_fair_tenant: float = Field(default=3.0, gt=0)
     """How many times as many of these places as are left one tenant may hold; who has none always gets one."""
     dialog_fair_share: float = Field(default=2.0, gt=0)
-    """The same for one bot, of what is left for its tenant. A bot alone gets two thirds of all places."""
+    """The same for one channel, of what is left for its tenant. A channel alone gets two thirds of all places."""
     dialog_fair_asking: float = Field(default=3.0, gt=0)
     """The same for all turns of bots that ask a model: quick turns always find room beside them."""
     dialog_lease_seconds: float = Field(default=20.0, gt=1)

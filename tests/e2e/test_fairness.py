@@ -46,6 +46,8 @@ class Street:
         await self._channel(OTHER, "neighbour-c2d", "water", "neighbour-token")
         await self._channel(DEMO, "slow-c2d", "slow", "slow-token")
         await self._channel(DEMO, "tardy-c2d", "tardy", "tardy-token")
+        await self._channel(DEMO, "prompt-c2d", "tardy", "prompt-token")
+        await self._channel(DEMO, "aside-c2d", "water", "aside-token")
         for channel_id in ("slow-c2d", "tardy-c2d"):  # the crowd is large at once, not for an hour
             rate = ("--rule", "chat2desk-rate", "--limit", "10000", "--per", "60", "--channel", channel_id)
             await self.stack.parley_json("limits", "set", *rate)
@@ -142,18 +144,18 @@ async def test_a_bot_with_slow_model_calls_delays_no_other_bot(street: Street) -
 async def test_a_provider_that_answers_late_delays_no_other_channel(street: Street) -> None:
     await street.simulator.fault("chat2desk", "delay", seconds=9.5, count=-1, match={"authorization": "tardy-token"})
     people = await street.crowd("tardy-c2d", 480)
-    await street.nobody_waits("late provider", "demo-chat2desk", "neighbour-c2d")
+    await street.nobody_waits("late provider", "prompt-c2d", "demo-chat2desk", "neighbour-c2d")
     await street.quick_again()
     await street.all_answered(people)
 
 
-async def test_a_flood_of_one_tenant_delays_no_other(street: Street) -> None:
+async def test_a_flood_of_one_channel_delays_no_other_of_its_bot_and_no_other_tenant(street: Street) -> None:
     """3,000 conversations at once, past the edge: it is dialog's and delivery's backlog that is looked at."""
     submitted: list[dialog_pb2.SubmitMessageResponse] = []
     for start in range(0, 3000, 250):
         calls = [street.stack.dialog.submit_message(flood(start + number), timeout=60) for number in range(250)]
         submitted += await asyncio.gather(*calls)
-    await street.nobody_waits("flood", "neighbour-c2d")
+    await street.nobody_waits("flood", "aside-c2d", "neighbour-c2d")
     for answer in submitted[:: len(submitted) // 30]:
         await until(lambda answer=answer: is_sent(street.stack, answer.message_id), 300, "end of the flood")  # type: ignore[misc]
 

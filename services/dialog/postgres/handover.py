@@ -29,12 +29,9 @@ log = get_logger(__name__)
 class Place(NamedTuple):
     """A place that is kept for a lane, and its bot as it was known then. `since`: the loop's time."""
 
+    share: tuple[str, str]
     known: CachedBot
     since: float
-
-    @property
-    def share(self) -> tuple[str, str]:
-        return self.known.bot.tenant_id, self.known.bot.bot_id
 
     @property
     def asks(self) -> bool:
@@ -76,7 +73,7 @@ class Handover:
             known = self._turns.known(head.request.tenant_id, head.request.bot_id)
             if known is None or not known.bot.enabled or known.bot.debounce or isinstance(known.bot.flow, UnknownFlow):
                 continue
-            place = Place(known, now)
+            place = Place((head.request.tenant_id, head.share), known, now)
             if self._dispatcher.keep(place.share, asks=place.asks):
                 places[lane_id] = place
         return places

@@ -19,7 +19,7 @@ from services.dialog.postgres.lanes import load
 from services.dialog.postgres.once import Once
 from services.dialog.postgres.sealing import Sealing
 from services.dialog.turns import MessageState
-from services.dialog.usecases.ports import Added, NewMessage
+from services.dialog.usecases.ports import Added, NewMessage, share_of
 from services.kernel.errors import Kind, ParleyError, not_found, wrong_state
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class PostgresInbox:
                 [head.request.tenant_id for head in heads.values()],
                 [counts[lane] for lane in heads],
                 [0.0] * len(heads),
-                [head.request.bot_id for head in heads.values()],
+                [head.share for head in heads.values()],
                 self._handover.holder,
                 [self._handover.seconds if lane in places else None for lane in heads],
                 [note.conversation_id for note in notes],
@@ -99,6 +99,7 @@ class PostgresInbox:
                 [note.request.bot_id for note in notes],
                 [self._sealing.chat(note.request, note.conversation_id) for note in notes],
                 *columns(self._rows(messages, counts), 12),
+                [head.request.bot_id for head in heads.values()],
             )
         except BaseException:
             self._handover.give_back(places)
@@ -173,7 +174,13 @@ class PostgresInbox:
                     raise _not_retryable("a worker is trying again just now", MessageState.PROCESSING)
                 await connection.execute(self._sql["restart_head"], *named, traceparent, tracestate)
             else:
-                again = ([lane["lane_id"]], [tenant_id], [1], [0.0], [message["bot_id"]])
+                again = (
+                    [lane["lane_id"]],
+                    [tenant_id],
+                    [1],
+                    [0.0],
+                    [share_of(message["bot_id"], message["channel_id"])],
+                )
                 await connection.execute(self._sql["requeue"], *again, *named, traceparent, tracestate)
             return RetryMessageResponse()
 

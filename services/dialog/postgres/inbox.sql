@@ -2,7 +2,7 @@
 -- Stores new messages and puts those that have a place on their lanes: $1-$7 are the lanes as `append_leased` takes them,
 -- $8-$12 conversations to note, $13 and on the messages. `behind` counts a message's place from the end of what is appended
 -- to its lane now; NULL keeps it off the lane. A dedupe id seen before fails the statement (dedupe_pkey). Returns the
--- lanes, each with the stamp of its share's bot.
+-- lanes, each with the stamp of the bot in $25.
 WITH lane AS (
     {append_leased}
 ), noted AS (
@@ -36,7 +36,8 @@ WITH lane AS (
     LEFT JOIN lane ON lane.lane_id = new.conversation_id
 )
 SELECT lane.*, bot.stamp, statement_timestamp() AS now
-FROM lane LEFT JOIN dialog.bots AS bot ON bot.tenant_id = lane.tenant_id AND bot.bot_id = lane.share;
+FROM lane JOIN unnest($1::uuid[], $25::text[]) AS asked (lane_id, bot_id) USING (lane_id)
+LEFT JOIN dialog.bots AS bot ON bot.tenant_id = lane.tenant_id AND bot.bot_id = asked.bot_id;
 
 -- name: find_duplicates
 SELECT dedupe_id, message_id, conversation_id FROM dialog.dedupe WHERE dedupe_id = ANY ($1::uuid[]);
@@ -60,7 +61,7 @@ WHERE message.tenant_id = $1 AND message.message_id = $2
 FOR UPDATE OF lane;
 
 -- name: lock_message
-SELECT conversation_id, bot_id, seq, state, rejection FROM dialog.messages
+SELECT conversation_id, bot_id, channel_id, seq, state, rejection FROM dialog.messages
 WHERE tenant_id = $1 AND message_id = $2
 FOR UPDATE;
 

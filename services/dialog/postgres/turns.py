@@ -108,7 +108,8 @@ class PostgresTurns:
             await LANES.release(connection, awake, due_in=timedelta(0))
             await LANES.settle(connection, [Settle(lease.lane_id, lease.fence, 1) for lease in empty])
             for key in sorted(disabled):
-                await connection.execute(self._sql["park_more"], *key, CROWD)
+                shares = {lease.share for (lease, _), bot in zip(lanes, keys, strict=True) if bot == key}
+                await connection.execute(self._sql["park_more"], *key, sorted(shares), CROWD)
 
         await self._database.transaction(work)
         for lease in empty:

@@ -176,21 +176,21 @@ ORDER BY tenant_id, bot_id
 FOR SHARE;
 
 -- name: park_more
--- Parks up to $3 more lanes that are due and whose first message waits for the same disabled bot, which is locked. A turn
+-- Parks up to $4 more lanes of the shares $3 that are due and whose first message waits for the same disabled bot, which is locked. A turn
 -- that was planned is still carried out.
 UPDATE dialog.lanes SET parked = $2, due_at = NULL, losses = 0, updated_at = statement_timestamp()
 WHERE lane_id = ANY (ARRAY(
     SELECT lane.lane_id
     FROM dialog.lanes AS lane
     JOIN dialog.messages AS head ON head.conversation_id = lane.lane_id AND head.seq = lane.done_seq + 1
-    WHERE lane.tenant_id = $1 AND lane.share = $2 AND lane.due_at > '-infinity' AND lane.lease_until IS NULL
+    WHERE lane.tenant_id = $1 AND lane.share = ANY ($3::text[]) AND lane.due_at > '-infinity' AND lane.lease_until IS NULL
         AND lane.due_at <= statement_timestamp() AND head.bot_id = $2
         AND NOT EXISTS (
             SELECT FROM dialog.turns AS turn
             WHERE turn.conversation_id = lane.lane_id AND turn.last_seq > lane.done_seq AND turn.state = 2
         )
     ORDER BY lane.due_at
-    LIMIT $3
+    LIMIT $4
     FOR UPDATE OF lane SKIP LOCKED
 ));
 

@@ -60,6 +60,15 @@ class NewMessage:
     tracestate: str = ""
     chat: str = ""
 
+    @property
+    def share(self) -> str:
+        return share_of(self.request.bot_id, self.request.channel_id)
+
+
+def share_of(bot_id: str, channel_id: str) -> str:
+    """Whose part of a tenant's places a turn takes: that of its channel and of the bot that answers there."""
+    return f"{bot_id}/{channel_id}"
+
 
 @dataclass(frozen=True, slots=True)
 class Added:
