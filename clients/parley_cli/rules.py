@@ -19,10 +19,6 @@ NO_LIMIT = 1_000_000_000
 """The most that a rule can allow."""
 
 
-LENGTHS = {"sliding_window": "window", "token_bucket": "period"}
-"""The field with the duration, of the algorithms that have one."""
-
-
 async def list_rules(session: Session) -> list[limits_pb2.Rule]:
     """Lists the tenant's rules, and the rules for every tenant that it has not replaced by its own."""
     request = limits_pb2.ListRulesRequest(tenant_id=session.tenant, page_size=1000)
@@ -74,7 +70,7 @@ async def set_override(
 ) -> limits_pb2.Rule:
     """Sets another limit for one bot, channel or contact."""
     override = limits_pb2.Override(selector=whom, limit=limit)
-    if rule.WhichOneof("algorithm") in LENGTHS:
+    if duration_field(algorithm_of(rule)):
         if per is not None:
             override.window.CopyFrom(Duration(seconds=per))
     elif per not in (None, limit_of(rule)[1]):
@@ -128,8 +124,8 @@ def change(rule: limits_pb2.Rule, limit: int, per: int | None, zone: str) -> Non
         parameters.time_zone = zone
     if per is None or kind == "daily_quota":
         return
-    length = LENGTHS.get(kind)
-    if length is None:
+    length = duration_field(parameters)
+    if not length:
         raise Fault(f"rule {rule.rule_id!r} has no length that --per could change", "Leave --per out.")
     if not zone:
         getattr(parameters, length).CopyFrom(Duration(seconds=per))
@@ -173,28 +169,30 @@ def algorithm_of(rule: limits_pb2.Rule) -> Any:
     return getattr(rule, str(rule.WhichOneof("algorithm")))
 
 
+def duration_field(parameters: Any) -> str:
+    """Returns the name of the field with a duration; empty if the algorithm has none."""
+    return next((field.name for field in parameters.DESCRIPTOR.fields if field.message_type is not None), "")
+
+
 def limit_of(rule: limits_pb2.Rule) -> tuple[int, int | None]:
     """Returns the units and the seconds that they are allowed in; None where that is no fixed number."""
-    kind, parameters = rule.WhichOneof("algorithm"), algorithm_of(rule)
-    if kind == "daily_quota":
+    parameters = algorithm_of(rule)
+    if rule.WhichOneof("algorithm") == "daily_quota":
         return parameters.limit, DAY
-    length = LENGTHS.get(str(kind))
+    length = duration_field(parameters)
     return parameters.limit, getattr(parameters, length).seconds if length else None
 
 
 def length_of(rule: limits_pb2.Rule) -> str:
-    """Tells people in what time, or of what, the limit is counted."""
-    parameters, (_, per) = algorithm_of(rule), limit_of(rule)
-    if rule.WhichOneof("algorithm") == "concurrency":
-        return "at the same time"
+    """Tells people in what time, or in which way, the limit is counted."""
+    kind, parameters, (_, per) = str(rule.WhichOneof("algorithm")), algorithm_of(rule), limit_of(rule)
     if not hasattr(parameters, "time_zone"):
-        return format_seconds(per or 0)
-    period = enum_label(
-        "CalendarPeriod", limits_pb2.CalendarPeriod.Name(getattr(parameters, "period", limits_pb2.CALENDAR_PERIOD_DAY))
-    ).lower()
+        return format_seconds(per) if per else kind.replace("_", " ")
+    number = getattr(parameters, "period", limits_pb2.CALENDAR_PERIOD_DAY)
+    period = enum_label("CalendarPeriod", limits_pb2.CalendarPeriod.Name(number)).lower()
     zone = parameters.time_zone or "the tenant's zone"
-    what = f"{parameters.unit} a " if hasattr(parameters, "unit") else ""
-    return f"{what}{period} in {zone}"
+    unit = f"{parameters.unit} a " if hasattr(parameters, "unit") else ""
+    return f"{unit}{period} in {zone}"
 
 
 def describe(rule: limits_pb2.Rule, status: limits_pb2.LimitStatus | None = None) -> dict[str, Any]:

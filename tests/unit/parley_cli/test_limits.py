@@ -74,7 +74,7 @@ def test_a_changed_limit_keeps_its_algorithm(stack: Scripted) -> None:
     assert "has no time zone" in parley("limits", "set", "--rule", "few", "--limit", "3", "--zone", "UTC").stderr
     shown = parley("limits", "show").stdout
     assert "tokens a month in the tenant's zone" in " ".join(shown.split())
-    assert "at the same time" in " ".join(shown.split())
+    assert "concurrency" in " ".join(shown.split())
 
 
 def test_limits_show_prefers_the_tenants_own_rule(stack: Scripted) -> None:
