@@ -1,5 +1,6 @@
 """Proofs that a webhook comes from its provider. All of them fail closed, and compare in constant time."""
 
+import hashlib
 import hmac
 
 
@@ -13,3 +14,8 @@ def secret_matches(expected: str, *shown: str | None) -> bool:
         if candidate is not None:
             matched |= hmac.compare_digest(wanted, candidate.encode("utf-8", "surrogateescape"))
     return matched
+
+
+def signature_matches(secret: str, body: bytes, *shown: str | None) -> bool:
+    """Whether one of the shown signatures is the body's HMAC-SHA256 in hex. Without a secret none is."""
+    return bool(secret) and secret_matches(hmac.new(secret.encode(), body, hashlib.sha256).hexdigest(), *shown)

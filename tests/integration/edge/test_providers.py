@@ -15,7 +15,7 @@ from parley.dialog.v1 import dialog_pb2
 
 from services.edge.providers import registry
 from services.edge.providers.base import Documentation, Event, Head, Provider, Secrets, Stored
-from services.edge.providers.proofs import secret_matches
+from services.edge.providers.proofs import secret_matches, signature_matches
 from services.kernel.errors import invalid_field, storage_unavailable
 from tests.integration.edge.conftest import SECRET, Edge
 
@@ -29,8 +29,7 @@ def signature(body: bytes, secret: str) -> str:
 
 
 def authenticate(head: Head, body: bytes, secrets: Secrets) -> bool:
-    expected = signature(body, secrets.get("webhook_secret", ""))
-    return secret_matches(expected, *head.header(b"x-signature"))
+    return signature_matches(secrets.get("webhook_secret", ""), body, *head.header(b"x-signature"))
 
 
 def handshake(head: Head, secrets: Secrets) -> str | None:
