@@ -15,6 +15,7 @@ from services.delivery.postgres import reading
 from services.delivery.postgres.stretches import PARTITIONS
 from tests.integration.delivery.conftest import DEAD, PENDING, SENT, TENANT, UNKNOWN, Delivery, World, message
 from tests.support.machine import Pace
+from tests.support.pages import pages
 from tests.support.reads import best_time, most_blocks
 
 COUNT, DAYS, BAR = 300_000, 84, 0.05
@@ -105,14 +106,8 @@ async def test_pages_of_a_rare_filter_reach_all_that_match(delivery: Delivery, m
     for number in range(10):
         sent = await delivery.client.send_message(message("text", f"chat-{number}"))
         await delivery.until_state(sent.delivery_id, SENT)
-    found, token = list[str](), ""
-    while True:
-        page = await delivery.as_("operator")[0].list_deliveries(
-            delivery_pb2.ListDeliveriesRequest(tenant_id=TENANT, part_state=SENT, page_size=2, page_token=token)
-        )
-        found += [each.delivery_id for each in page.deliveries]
-        token = page.next_page_token
-        if not token:
-            break
+    request = delivery_pb2.ListDeliveriesRequest(tenant_id=TENANT, part_state=SENT, page_size=2)
+    listing = pages(delivery.as_("operator")[0].list_deliveries, request)
+    found = [each.delivery_id async for page in listing for each in page.deliveries]
     assert len(found) == len(set(found)) == 10
     assert found == sorted(found, reverse=True)

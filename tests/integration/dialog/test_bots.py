@@ -17,6 +17,7 @@ from parley_client.errors import (
     PermissionDenied,
 )
 from tests.integration.dialog.conftest import BOT, CHANNEL, TENANT, World, submission
+from tests.support.pages import pages
 
 
 def create(bot_id: str = "form", request_id: str = "r1", **fields: Any) -> bot_pb2.CreateBotRequest:
@@ -109,14 +110,8 @@ async def test_a_bot_that_was_deleted_and_made_again_is_the_new_one(dialog: Worl
 async def test_lists_go_page_by_page(dialog: World) -> None:
     for number in range(5):
         await dialog.bots.create_bot(create(f"b{number}", f"r{number}"))
-    seen, token = [], ""
-    while True:
-        request = bot_pb2.ListBotsRequest(tenant_id=TENANT, page_size=2, page_token=token)
-        page = await dialog.bots.list_bots(request)
-        seen += [bot.bot_id for bot in page.bots]
-        token = page.next_page_token
-        if not token:
-            break
+    request = bot_pb2.ListBotsRequest(tenant_id=TENANT, page_size=2)
+    seen = [bot.bot_id async for page in pages(dialog.bots.list_bots, request) for bot in page.bots]
     assert seen == ["b0", "b1", "b2", "b3", "b4", BOT]
     other = bot_pb2.ListBotsRequest(tenant_id="other", page_token="nonsense")
     with pytest.raises(InvalidArgument) as raised:

@@ -9,20 +9,15 @@ from parley.dialog.v1 import bot_pb2, dialog_pb2, order_pb2
 from services.dialog.domain import DecisionError, FailureKind, OrderDraft, TurnPlan
 from services.runtime.content import of_text
 from tests.integration.dialog.conftest import BOT, TENANT, World, until
+from tests.support.pages import pages
 
 
 async def test_messages_and_conversations_are_listed_newest_first(dialog: World) -> None:
     ids = [(await dialog.submit(f"m{number}", chat=str(number % 2))).message_id for number in range(6)]
     await asyncio.gather(*map(dialog.ends, ids))
-    seen, token = [], ""
-    while True:
-        request = dialog_pb2.ListMessagesRequest(tenant_id=TENANT, page_size=4, page_token=token)
-        page = await dialog.dialog.list_messages(request)
-        seen += [message.message_id for message in page.messages]
-        token = page.next_page_token
-        if not token:
-            break
-    assert seen == ids[::-1]
+    request = dialog_pb2.ListMessagesRequest(tenant_id=TENANT, page_size=4)
+    listing = pages(dialog.dialog.list_messages, request)
+    assert [message.message_id async for page in listing for message in page.messages] == ids[::-1]
     first = await dialog.message(ids[0])
     request = dialog_pb2.ListMessagesRequest(tenant_id=TENANT, conversation_id=first.conversation_id)
     listed = (await dialog.dialog.list_messages(request)).messages
@@ -33,10 +28,10 @@ async def test_messages_and_conversations_are_listed_newest_first(dialog: World)
     ).conversations
     assert {each.chat_id: each.message_count for each in conversations} == {"0": 3, "1": 3}
     assert {each.contact_id for each in conversations} == set(dialog.context.contacts.values())
-    pages = dialog_pb2.ListConversationsRequest(tenant_id=TENANT, page_size=1)
-    one = await dialog.dialog.list_conversations(pages)
-    pages.page_token = one.next_page_token
-    two = await dialog.dialog.list_conversations(pages)
+    single = dialog_pb2.ListConversationsRequest(tenant_id=TENANT, page_size=1)
+    one = await dialog.dialog.list_conversations(single)
+    single.page_token = one.next_page_token
+    two = await dialog.dialog.list_conversations(single)
     assert {one.conversations[0].chat_id, two.conversations[0].chat_id} == {"0", "1"}
     assert not two.next_page_token
 

@@ -15,6 +15,7 @@ from services.dialog.settings import DialogSettings
 from tests.integration.dialog.conftest import TENANT, World, submission
 from tests.integration.dialog.peers import Peers
 from tests.integration.upgrade.before import restore
+from tests.support.pages import pages
 
 BEFORE = {
     "done": "COMPLETED",
@@ -96,13 +97,7 @@ async def test_a_dead_letter_of_before_can_be_retried(world: World) -> None:
 async def test_pages_reach_from_the_new_stretch_into_the_first(world: World) -> None:
     await world.start(dialog_workers=0)
     await world.submit("new", "done")
-    pages, token = [], ""
-    while True:
-        request = dialog_pb2.ListMessagesRequest(tenant_id=TENANT, page_size=4, page_token=token)
-        response = await world.dialog.list_messages(request)
-        pages += [message.message_id for message in response.messages]
-        token = response.next_page_token
-        if not token:
-            break
-    assert len(pages) == len(set(pages)) == len(BEFORE) + 2
-    assert pages == sorted(pages, reverse=True)
+    request = dialog_pb2.ListMessagesRequest(tenant_id=TENANT, page_size=4)
+    ids = [message.message_id async for page in pages(world.dialog.list_messages, request) for message in page.messages]
+    assert len(ids) == len(set(ids)) == len(BEFORE) + 2
+    assert ids == sorted(ids, reverse=True)
