@@ -23,6 +23,7 @@ from parley.limits.v1 import limits_pb2
 from parley_client.errors import CallError
 from services.delivery.domain.channels import Channel
 from services.delivery.domain.lots import SHARE, Lots
+from services.delivery.domain.outbox import Priority
 from services.delivery.domain.pace import Pace, book
 from services.delivery.usecases.ports import Grant
 from services.runtime.logs import get_logger
@@ -79,8 +80,12 @@ class LimitsRates:
         self._chance = chance
         self._time = time
 
-    async def ask(self, channel: Channel, resource: str) -> Grant:
-        """One call's worth. Never raises."""
+    async def ask(self, channel: Channel, resource: str, priority: Priority) -> Grant:
+        """One call's worth. Never raises. Slots in hand are for replies, and so is the slow pace: a broadcast asks for
+        each slot, and waits while limits is away.
+        """
+        if priority is Priority.BROADCAST:
+            return await self._ask_for_broadcast(channel, resource)
         if self.take(channel, resource) is not None:
             return Grant(True, 0.0)
         if self._time() < self._ask_after:
@@ -151,6 +156,18 @@ class LimitsRates:
             return self._local(channel)
         if answer.granted:
             lots.used(self._time())
+            return Grant(True, _seconds(answer.wait))
+        return self._refusal(min(_seconds(answer.retry_after) or _ASK_AGAIN, _LONGEST))
+
+    async def _ask_for_broadcast(self, channel: Channel, resource: str) -> Grant:
+        answer = None
+        if self._time() >= self._ask_after:
+            request = self._request(channel, resource)
+            request.priority = limits_pb2.PRIORITY_BROADCAST
+            answer = await self._reserve(request, self._lots_of(channel))
+        if answer is None:
+            return self._refusal(max(self._ask_after - self._time(), _ASK_AGAIN))
+        if answer.granted:
             return Grant(True, _seconds(answer.wait))
         return self._refusal(min(_seconds(answer.retry_after) or _ASK_AGAIN, _LONGEST))
 

@@ -23,6 +23,15 @@ class ReplyState(IntEnum):
     DEAD = 5
 
 
+class Priority(IntEnum):
+    """Who waits for a delivery. The numbers are those of `parley.delivery.v1.Priority`."""
+
+    REPLY = 1
+    """A person does."""
+    BROADCAST = 2
+    """Nobody does."""
+
+
 class NewDelivery(msgspec.Struct, frozen=True):
     """One message to store. `rendered` is what each of its parts says, as its provider shows it.
 
@@ -43,6 +52,7 @@ class NewDelivery(msgspec.Struct, frozen=True):
     traceparent: str
     tracestate: str
     lane_id: UUID
+    priority: Priority = Priority.REPLY
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -71,6 +81,7 @@ class Queued(msgspec.Struct, frozen=True):
     tracestate: str
     revision: int
     parts: Parts
+    priority: Priority = Priority.REPLY
     fault: str = ""
     kept: bool = False
 
@@ -104,6 +115,7 @@ class Delivery:
     lane_id: UUID
     seq: int
     revision: int
+    priority: Priority = Priority.REPLY
     place: Place | None = None
     """Where it stands in its lane; None when that was not asked for."""
 

@@ -29,6 +29,7 @@ class NewRow(NamedTuple):
     tracestate: str
     lane_id: UUID
     begun: str | None
+    priority: int
 
 
 class StartRow(NamedTuple):
@@ -75,7 +76,7 @@ class SettleRow(NamedTuple):
 NEW, START, CHANGE = Rows(NewRow), Rows(StartRow), Rows(ChangeRow)
 SETTLE = Rows(SettleRow, CHANGE.after)
 QUEUED = f"""delivery_id, tenant_id, seq, channel_key, chat_id, message_id, reply_index, traceparent, tracestate,
-    revision, parts, {CONTENT_COLUMNS}"""
+    revision, parts, priority, {CONTENT_COLUMNS}"""
 QUERIES = load_queries(
     Path(__file__).with_suffix(".sql"),
     contents=CONTENT_COLUMNS,

@@ -47,10 +47,10 @@ WITH new AS MATERIALIZED (
 ), stored AS (
     INSERT INTO delivery.deliveries (
         delivery_id, tenant_id, request_id, channel_key, channel_id, conversation_id, chat_id, message_id, reply_index,
-        text, sealed_text, sealed_content, traceparent, tracestate, lane_id, seq, state, tries, parts
+        text, sealed_text, sealed_content, traceparent, tracestate, lane_id, priority, seq, state, tries, parts
     )
     SELECT delivery_id, tenant_id, request_id, channel_key, channel_id, conversation_id, chat_id, message_id, reply_index,
-        '', sealed_text, sealed_content, traceparent, tracestate, lane_id, next_seq - count + nth - 1,
+        '', sealed_text, sealed_content, traceparent, tracestate, lane_id, new.priority, next_seq - count + nth - 1,
         CASE WHEN begins THEN 2 ELSE 1 END, begins::int, CASE WHEN begins THEN begun ELSE parts END::json
     FROM new JOIN lane USING (lane_id)
     CROSS JOIN LATERAL (SELECT nth = 1 AND begun IS NOT NULL AND pending = count) AS handed_over (begins)

@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from services.delivery.domain import deliveries
-from services.delivery.domain.outbox import Delivery
+from services.delivery.domain.outbox import Delivery, Priority
 from services.delivery.domain.parts import OPEN, PartState, killed
 from services.delivery.domain.waiting import Place
 from services.delivery.postgres.sealing import CONTENT_COLUMNS, Contents, Sealing
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 COLUMNS = f"""delivery_id, delivery.tenant_id, channel_key, channel_id, conversation_id, chat_id, request_id,
     message_id, reply_index, parts, delivery.created_at, sent_at, delivered_at, read_at, traceparent, tracestate,
-    delivery.lane_id, delivery.seq, revision, {CONTENT_COLUMNS}"""
+    delivery.lane_id, delivery.seq, revision, delivery.priority, {CONTENT_COLUMNS}"""
 _PLACE = "lane.done_seq AS lane_done_seq, lane.due_at AS lane_due_at, lane.lease_until AS lane_lease_until"
 _PATH = Path(__file__).parent / "reading.sql"
 _WALK = load_queries(_PATH)["walk"]
@@ -124,6 +124,7 @@ def delivery_of(row: asyncpg.Record, sealing: Sealing) -> Delivery:
         log.error("stored parts cannot be read", delivery_id=str(delivery_id), error=describe(error), alert=True)
         parts = tuple(killed(part) for part in deliveries.fresh(len(contents.rendered)))
     rendered = (*contents.rendered, *[of_text(UNREADABLE)] * (len(parts) - len(contents.rendered)))
+    values["priority"] = Priority(values["priority"])
     return Delivery(**values, content=contents.content, rendered=rendered, parts=parts, place=place)
 
 

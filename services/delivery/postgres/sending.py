@@ -150,6 +150,7 @@ class PostgresSendStore:
             item.tracestate,
             item.lane_id,
             None if offer is None else deliveries.to_json(offer.parts),
+            item.priority,
         )
 
 
@@ -200,6 +201,7 @@ def _queued(item: NewDelivery, row: _StoredRow, offer: Offer) -> Queued:
         item.tracestate,
         revision=0,
         parts=offer.parts if row.begun else deliveries.fresh(len(item.rendered)),
+        priority=item.priority,
     )
 
 

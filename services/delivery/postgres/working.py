@@ -11,7 +11,7 @@ from parley.common.v1.content_pb2 import OutboundContent
 
 from parley_client.coalesce import Coalescer
 from services.delivery.domain import deliveries
-from services.delivery.domain.outbox import Queued
+from services.delivery.domain.outbox import Priority, Queued
 from services.delivery.domain.parts import PartState
 from services.delivery.postgres.gathered import AWAY, gathered
 from services.delivery.postgres.outbox import CHANGE, QUERIES, SETTLE, START, ChangeRow, SettleRow, StartRow
@@ -187,7 +187,8 @@ class PostgresWorkStore:
 
 def queued(row: Sequence[Any], sealing: Sealing) -> Queued:
     """From the columns that `waiting` and `read` select. One that cannot be read says so, and its neighbours go on."""
-    delivery_id, tenant_id, seq, key, chat_id, message_id, index, parent, state, revision, stored, *contents = row
+    delivery_id, tenant_id, seq, key, chat_id, message_id, index, parent, state, revision, stored, *rest = row
+    priority, *contents = rest
     rendered: tuple[OutboundContent, ...] = (OutboundContent(),)
     fault, kept = "", False
     try:
@@ -211,6 +212,7 @@ def queued(row: Sequence[Any], sealing: Sealing) -> Queued:
         state,
         revision,
         parts,
+        Priority(priority),
         fault,
         kept,
     )

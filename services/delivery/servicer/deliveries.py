@@ -12,6 +12,7 @@ from parley.delivery.v1 import delivery_pb2 as pb
 from parley.delivery.v1 import delivery_pb2_grpc
 
 from services.delivery.domain.attempts import ProviderStatus
+from services.delivery.domain.outbox import Priority
 from services.delivery.domain.parts import PartState
 from services.delivery.domain.statuses import Report
 from services.delivery.servicer.protos import delivery_message
@@ -162,6 +163,7 @@ def _to_send(request: pb.SendMessageRequest) -> ToSend:
         request.request_id,
         request.message_id,
         request.reply_index,
+        Priority(request.priority or Priority.REPLY),
     )
 
 

@@ -70,6 +70,7 @@ def delivery_message(delivery: Delivery, waiting: Waiting | None = None) -> deli
         request_id=delivery.request_id,
         message_id=str(delivery.message_id or ""),
         content=delivery.content,
+        priority=delivery_pb2.Priority.ValueType(delivery.priority),
         parts=[_part(delivery, index, part) for index, part in enumerate(delivery.parts)],
         created_at=timestamp(delivery.created_at),
         sent_at=timestamp(delivery.sent_at),

@@ -84,7 +84,7 @@ class Admission:
         if part.slot and now < part.slot + SLOT_LASTS * 1000:
             wait = (part.slot - now) / 1000
         else:
-            grant = await self._rates.ask(channel, self._providers[channel.provider].resource)
+            grant = await self._rates.ask(channel, self._providers[channel.provider].resource, progress.priority)
             if not grant.granted:
                 return max(grant.wait, REFUSED)
             wait = grant.wait

@@ -13,7 +13,7 @@ from services.delivery.domain import deliveries, parts
 from services.delivery.domain.channels import Channel
 from services.delivery.domain.channels import Provider as ProviderKind
 from services.delivery.domain.deliveries import Parts
-from services.delivery.domain.outbox import NewDelivery, Queued
+from services.delivery.domain.outbox import NewDelivery, Priority, Queued
 from services.delivery.providers.base import Provider
 from services.delivery.usecases.gates import Gates
 from services.delivery.usecases.ports import Channels, Claimed, Rates
@@ -87,6 +87,8 @@ class Handover:
         self._places.give_back(offer.share)
 
     def _offer(self, item: NewDelivery) -> Offer | None:
+        if item.priority is Priority.BROADCAST:  # it would take the place of a reply that comes in a moment
+            return None
         channel = self._channels.by_key(item.channel_key)
         if channel is None or not channel.sends or not self._gates.is_open(channel.key):
             return None

@@ -13,7 +13,7 @@ from services.delivery.domain.channels import Channel, ChannelValues
 from services.delivery.domain.channels import Provider as ProviderKind
 from services.delivery.domain.deliveries import Parts
 from services.delivery.domain.failures import Failure
-from services.delivery.domain.outbox import Delivery, NewDelivery, Outcome, Queued, Stored
+from services.delivery.domain.outbox import Delivery, NewDelivery, Outcome, Priority, Queued, Stored
 from services.delivery.domain.parts import PartState
 from services.delivery.providers.base import Outbound, Provider, Sent
 from services.kernel.errors import ParleyError
@@ -102,7 +102,7 @@ class Grant(msgspec.Struct, frozen=True):
 class Rates(Protocol):
     """How fast a channel may send."""
 
-    async def ask(self, channel: Channel, resource: str) -> Grant:
+    async def ask(self, channel: Channel, resource: str, priority: Priority) -> Grant:
         """One call's worth. Never raises, and never takes longer than two seconds."""
 
     def take(self, channel: Channel, resource: str) -> float | None:

@@ -9,7 +9,7 @@ from opentelemetry import trace
 from services.delivery.domain import deliveries, parts
 from services.delivery.domain.deliveries import Parts
 from services.delivery.domain.failures import Failure
-from services.delivery.domain.outbox import Outcome, Queued, ReplyState
+from services.delivery.domain.outbox import Outcome, Priority, Queued, ReplyState
 from services.delivery.domain.parts import OPEN, Part, PartState
 from services.delivery.domain.retry import RetryPolicy
 from services.delivery.providers.base import Sent
@@ -47,6 +47,8 @@ class Progress:
     through: int | None
     revision: int
     parts: Parts
+    priority: Priority = Priority.REPLY
+    """The highest of the deliveries that wait in the lane: what holds a reply up is as urgent as the reply."""
     changed: bool = False
     named: tuple[int, str] = (0, "")
     known_as: PartState | None = None

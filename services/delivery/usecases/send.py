@@ -10,7 +10,7 @@ from parley.common.v1.content_pb2 import OutboundContent
 
 from services.delivery.domain.channels import Channel
 from services.delivery.domain.channels import Provider as ProviderKind
-from services.delivery.domain.outbox import NewDelivery, Stored, lane_of
+from services.delivery.domain.outbox import NewDelivery, Priority, Stored, lane_of
 from services.delivery.providers.base import Provider
 from services.delivery.usecases import spans
 from services.delivery.usecases.ports import Channels, SendStore
@@ -29,6 +29,7 @@ class ToSend(msgspec.Struct, frozen=True):
     request_id: str
     message_id: str
     reply_index: int
+    priority: Priority = Priority.REPLY
 
 
 class SendMessages:
@@ -102,6 +103,7 @@ def _new(item: ToSend, channel: Channel, provider: Provider, delivery_id: UUID, 
         provider.rendered(item.content),
         *headers,
         lane_of(channel.key, conversation_id),
+        item.priority,
     )
 
 

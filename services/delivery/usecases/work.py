@@ -7,6 +7,7 @@ from services.delivery.domain import deliveries, parts
 from services.delivery.domain.channels import Channel
 from services.delivery.domain.channels import Provider as ProviderKind
 from services.delivery.domain.failures import Failure, FailureKind
+from services.delivery.domain.outbox import Priority
 from services.delivery.domain.parts import PartState
 from services.delivery.domain.retry import RetryPolicy
 from services.delivery.providers.base import Outbound, Provider, Sent
@@ -56,11 +57,12 @@ class Worker:
         lease, waiting = claimed.lease, claimed.deliveries
         end = lease.done_seq + lease.pending
         left: int | None = 0
+        priority = min((delivery.priority for delivery in waiting), default=Priority.REPLY)
         for delivery in waiting:
             through = None
             if delivery is waiting[-1]:
                 through = delivery.seq if claimed.more else end
-            progress = Progress(delivery, lease, through, delivery.revision, delivery.parts)
+            progress = Progress(delivery, lease, through, delivery.revision, delivery.parts, priority)
             ended = await self._deliver(progress, guard, begun=claimed.begun and delivery is waiting[0])
             if ended.wait is not None:
                 self._later(ended.wait)

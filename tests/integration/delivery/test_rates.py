@@ -14,6 +14,7 @@ from parley.limits.v1 import limits_pb2
 
 from parley_client.errors import Unavailable
 from services.delivery.domain.channels import Channel, Provider
+from services.delivery.domain.outbox import Priority
 from services.delivery.providers.chat2desk import Chat2DeskSettings
 from services.delivery.rates import LimitsRates
 from services.limits.domain.algorithms.sliding_window import SlidingWindow
@@ -74,7 +75,7 @@ class Replicas:
 
     async def send(self, rates: LimitsRates, count: int = 1) -> int:
         """Sends at once what may be sent; how many."""
-        grants = await asyncio.gather(*(rates.ask(self.channel, RESOURCE) for _ in range(count)))
+        grants = await asyncio.gather(*(rates.ask(self.channel, RESOURCE, Priority.REPLY) for _ in range(count)))
         await asyncio.sleep(0)
         sent = sum(grant.granted and grant.wait == 0 for grant in grants)
         self.sent += [self.made.milliseconds] * sent

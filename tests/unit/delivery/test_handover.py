@@ -6,7 +6,7 @@ from uuid import UUID
 
 from services.delivery.domain.channels import Channel
 from services.delivery.domain.channels import Provider as ProviderKind
-from services.delivery.domain.outbox import NewDelivery
+from services.delivery.domain.outbox import NewDelivery, Priority
 from services.delivery.domain.parts import PartState
 from services.delivery.providers.chat2desk import Chat2DeskSettings
 from services.delivery.providers.registry import PROVIDERS
@@ -52,7 +52,7 @@ class World:
 
     def adopt(self, item: Claimed, since: float) -> None: ...
 
-    async def ask(self, channel: Channel, resource: str) -> Grant:
+    async def ask(self, channel: Channel, resource: str, priority: Priority) -> Grant:
         return Grant(True, 0.0)
 
     def take(self, channel: Channel, resource: str) -> float | None:

@@ -61,6 +61,34 @@ PART_STATE_DEAD: PartState.ValueType  # 5
 """It was given up."""
 Global___PartState: _TypeAlias = PartState  # noqa: Y015
 
+class _Priority:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
+    """The same as a reply."""
+    PRIORITY_REPLY: _Priority.ValueType  # 1
+    """Somebody waits for an answer."""
+    PRIORITY_BROADCAST: _Priority.ValueType  # 2
+    """Nobody waits, for example one message of a newsletter. It is sent when no reply needs the channel's rate, and keeps
+    its place in its own conversation: replies that are stored there after it come after it.
+    """
+
+class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+    """Whether somebody waits for a message. Of all that waits on a channel, replies go first."""
+
+PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
+"""The same as a reply."""
+PRIORITY_REPLY: Priority.ValueType  # 1
+"""Somebody waits for an answer."""
+PRIORITY_BROADCAST: Priority.ValueType  # 2
+"""Nobody waits, for example one message of a newsletter. It is sent when no reply needs the channel's rate, and keeps
+its place in its own conversation: replies that are stored there after it come after it.
+"""
+Global___Priority: _TypeAlias = Priority  # noqa: Y015
+
 class _FailureKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -276,6 +304,7 @@ class Delivery(_message.Message):
     READ_AT_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
     WAITING_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     delivery_id: _builtins.str
     """A UUID version 7."""
     tenant_id: _builtins.str
@@ -292,6 +321,8 @@ class Delivery(_message.Message):
     """The inbound message that it answers; empty if it is proactive."""
     trace_id: _builtins.str
     """The trace, as 32 hex digits."""
+    priority: Global___Priority.ValueType
+    """Whether somebody waits for it."""
     @_builtins.property
     def content(self) -> _content_pb2.OutboundContent:
         """What is sent."""
@@ -338,10 +369,11 @@ class Delivery(_message.Message):
         read_at: _timestamp_pb2.Timestamp | None = ...,
         trace_id: _builtins.str = ...,
         waiting: _waiting_pb2.Waiting | None = ...,
+        priority: Global___Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "created_at", b"created_at", "delivered_at", b"delivered_at", "read_at", b"read_at", "sent_at", b"sent_at", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_id", b"channel_id", "chat_id", b"chat_id", "content", b"content", "conversation_id", b"conversation_id", "created_at", b"created_at", "delivered_at", b"delivered_at", "delivery_id", b"delivery_id", "message_id", b"message_id", "parts", b"parts", "read_at", b"read_at", "request_id", b"request_id", "sent_at", b"sent_at", "tenant_id", b"tenant_id", "trace_id", b"trace_id", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_id", b"channel_id", "chat_id", b"chat_id", "content", b"content", "conversation_id", b"conversation_id", "created_at", b"created_at", "delivered_at", b"delivered_at", "delivery_id", b"delivery_id", "message_id", b"message_id", "parts", b"parts", "priority", b"priority", "read_at", b"read_at", "request_id", b"request_id", "sent_at", b"sent_at", "tenant_id", b"tenant_id", "trace_id", b"trace_id", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -361,6 +393,7 @@ class SendMessageRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     MESSAGE_ID_FIELD_NUMBER: _builtins.int
     REPLY_INDEX_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """The tenant."""
     channel_id: _builtins.str
@@ -375,6 +408,8 @@ class SendMessageRequest(_message.Message):
     """The inbound message that it answers; empty if it is proactive."""
     reply_index: _builtins.int
     """The reply's index within its turn."""
+    priority: Global___Priority.ValueType
+    """Whether somebody waits for it; a reply when unspecified."""
     @_builtins.property
     def content(self) -> _content_pb2.OutboundContent:
         """What to send."""
@@ -390,10 +425,11 @@ class SendMessageRequest(_message.Message):
         request_id: _builtins.str = ...,
         message_id: _builtins.str = ...,
         reply_index: _builtins.int = ...,
+        priority: Global___Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_id", b"channel_id", "chat_id", b"chat_id", "content", b"content", "conversation_id", b"conversation_id", "message_id", b"message_id", "reply_index", b"reply_index", "request_id", b"request_id", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_id", b"channel_id", "chat_id", b"chat_id", "content", b"content", "conversation_id", b"conversation_id", "message_id", b"message_id", "priority", b"priority", "reply_index", b"reply_index", "request_id", b"request_id", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
