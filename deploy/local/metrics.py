@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 
 from parley_client.tokens import TokenSource
 from services.runtime.metrics.page import AUDIENCE
 
 SECONDS = 3.0
-"""For the answer of one process."""
+"""The longest wait for one process."""
 LARGEST = 4 * 1024 * 1024
 UP = "parley_up"
 
@@ -21,40 +23,27 @@ class Gathered:
         self._tokens = tokens
 
     async def text(self) -> bytes:
-        """One page made of the pages of all that answer."""
-        texts = await asyncio.gather(*(fetch(*page, self._tokens.token(AUDIENCE)) for page in self._pages.values()))
+        """Returns one page made of the pages of all that answer."""
+        token = self._tokens.token(AUDIENCE)
+        texts = await asyncio.gather(*(asyncio.to_thread(fetch, *page, token) for page in self._pages.values()))
         return merged(dict(zip(self._pages, texts, strict=True))).encode()
 
 
-async def fetch(host: str, port: int, token: str) -> str | None:
-    """What a process shows; None when it does not answer."""
-    request = f"GET /metrics HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {token}\r\n\r\n"
+def fetch(host: str, port: int, token: str) -> str | None:
+    """Returns what a process shows; None if it does not answer."""
+    connection = HTTPConnection(host, port, timeout=SECONDS)
     try:
-        async with asyncio.timeout(SECONDS):
-            reader, writer = await asyncio.open_connection(host, port)
-            try:
-                writer.write(request.encode())
-                answer = await read_up_to(reader, LARGEST)
-            finally:
-                writer.close()
-    except (OSError, TimeoutError):
+        connection.request("GET", "/metrics", headers={"authorization": f"Bearer {token}"})
+        answer = connection.getresponse()
+        return answer.read(LARGEST).decode(errors="replace") if answer.status == HTTPStatus.OK else None
+    except (OSError, HTTPException):
         return None
-    head, _, body = answer.partition(b"\r\n\r\n")
-    return body.decode(errors="replace") if head.startswith(b"HTTP/1.1 200 ") else None
-
-
-async def read_up_to(reader: asyncio.StreamReader, most: int) -> bytes:
-    """Everything that comes. Raises OSError when it is more."""
-    found = bytearray()
-    while some := await reader.read(65_536):
-        found += some
-        if len(found) > most:
-            raise OSError("the answer is too long")
-    return bytes(found)
+    finally:
+        connection.close()
 
 
 def merged(texts: Mapping[str, str | None]) -> str:
-    """Pages as one: the format wants the samples of a metric together. Each has `service_name` among its labels."""
+    """Joins pages: the format wants all samples of a metric together. They differ by their label `service_name`."""
     metrics: dict[str, list[str]] = {
         UP: [f"# HELP {UP} 1 for each process that shows its metrics, 0 for each that does not.", f"# TYPE {UP} gauge"]
     }

@@ -69,6 +69,7 @@ async def build(runtime: Runtime, settings: ContextSettings) -> App:
         servicers=[(name, context_pb2_grpc.add_ContextServiceServicer_to_server, servicer)],
         background=[
             subscriber.listen,
+            subscriber.make_up,
             periodic("heartbeat", subscriber.beat, every=HEARTBEAT_SECONDS),
             periodic("expired documents", retention.look, every=settings.retention_every_seconds, soon=PAUSE),
         ],
