@@ -217,12 +217,7 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
         if any(item != GATES for item in items):
             mirror.nudge()
 
-    said = retention_of(to_dialog)
-
-    async def days_of(tenant_id: str) -> int | None:
-        found = await said(tenant_id)
-        return None if found is None else found.deliveries_days
-
+    days_of = retention_of(to_dialog, lambda retention: retention.deliveries_days)
     retention = Retention(
         "delivery", pool, runtime.clock, lambda now: plan(pool, days_of, settings.retention_deliveries_days, now)
     )

@@ -1,14 +1,13 @@
 """Composition root of the telemetry service."""
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from parley.telemetry.v1 import telemetry_pb2_grpc
 
 from services.runtime.background import periodic
 from services.runtime.keys import ISSUERS, SERVICES
-from services.runtime.retention import PAUSE, Retention, Task
+from services.runtime.retention import PAUSE, Retention
 from services.runtime.service import App, Runtime
 from services.runtime.tenant_retention import retention_of
 from services.telemetry import metrics
@@ -41,16 +40,10 @@ async def build(runtime: Runtime, settings: TelemetrySettings) -> App:
     )
     sink = Sink(store, gathering, runtime.clock)
     metrics.watch(runtime.metrics, sink)
-    said = retention_of(runtime.connect("dialog"))
-
-    async def days_of(tenant_id: str) -> int | None:
-        found = await said(tenant_id)
-        return None if found is None else found.spans_days
-
-    async def tasks(now: datetime) -> Sequence[Task]:
-        return await plan(pool, days_of, settings.telemetry_days, now)
-
-    retention = Retention("telemetry", pool, runtime.clock, tasks)
+    days_of = retention_of(runtime.connect("dialog"), lambda retention: retention.spans_days)
+    retention = Retention(
+        "telemetry", pool, runtime.clock, lambda now: plan(pool, days_of, settings.telemetry_days, now)
+    )
 
     return App(
         servicers=[
