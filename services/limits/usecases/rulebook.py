@@ -7,12 +7,11 @@ from contextlib import suppress
 from services.limits.domain.periods import UnknownZone, zone
 from services.limits.domain.rules import Rules
 from services.limits.ports import Away, Counters, RuleSource
+from services.runtime.background import nudged
 from services.runtime.logs import describe, get_logger
 
 log = get_logger(__name__)
 
-AWAY = 1.0
-"""Seconds between two looks while Postgres is away."""
 _BREATH = 0.05
 """Seconds between two looks, however often it is poked."""
 
@@ -29,9 +28,10 @@ class RuleBook:
         self.rules = Rules()
         self.epoch = 0
         self._source, self._counters = source, counters
-        self._poll = poll
         self._revision = 0
         self._poked = asyncio.Event()
+        failing = "rules cannot be read; keeping the last ones"
+        self.run = nudged("rules", self._look, self._poked, poll=poll, failing=failing)
         self._zones: dict[str, str] = {}
         """Time zones of tenants that are not stored yet."""
         self.on_change: Callable[[], None] = lambda: None
@@ -89,21 +89,8 @@ class RuleBook:
         self._zones = {each: name for each, name in self._zones.items() if learned.get(each) != name}
         self.on_change()
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Looks now and then, and when poked. Keeps the last rules while Postgres is away."""
-        stopping = asyncio.create_task(stop.wait())
-        stopping.add_done_callback(lambda _: self._poked.set())
-        while not stop.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._poked.wait(), self._poll())
-            self._poked.clear()
-            if stop.is_set():
-                break
-            try:
-                await self.refresh()
-                await asyncio.sleep(_BREATH)
-            except Exception as error:
-                log.warning("rules cannot be read; keeping the last ones", error=describe(error))
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(stopping), AWAY)
-        stopping.cancel()
+    async def _look(self) -> None:
+        try:
+            await self.refresh()
+        finally:
+            await asyncio.sleep(_BREATH)
