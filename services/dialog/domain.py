@@ -226,6 +226,8 @@ class Open:
     step: str
     message_count: int
     started_at: datetime
+    at: datetime
+    """When the turn was decided."""
 
 
 @dataclass(frozen=True)

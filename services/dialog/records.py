@@ -21,6 +21,7 @@ from services.dialog.domain import (
     HistoryEntry,
     Inbound,
     Known,
+    Open,
     TurnInput,
     TurnPlan,
     UnknownFlow,
@@ -49,6 +50,7 @@ class _PlanRecord(msgspec.Struct, array_like=True, frozen=True):
     remaining: int | None
     refused: Refused | None
     failure: Failure | None
+    open: Open | None = None
 
 
 class _InputsRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -94,6 +96,7 @@ def pack_plan(plan: Plan) -> bytes:
             plan.remaining,
             plan.refused,
             plan.failure,
+            decided.open,
         )
     )
 
@@ -108,6 +111,7 @@ def unpack_plan(packed: bytes, *, turn_id: UUID, first_seq: int, last_seq: int) 
         remember=record.remember,
         clear_history=record.clear_history,
         charge_quota=record.charge_quota,
+        open=record.open,
     )
     return Plan(
         turn_id=turn_id,

@@ -38,9 +38,6 @@ class DialogSettings(Settings):
     message; 0 to ask always."""
     dialog_dedupe_sweep_seconds: float = Field(default=60.0, gt=0)
     """Time between two looks for dedupe keys older than a week."""
-    dialog_silence_sweep_seconds: float = Field(default=60.0, gt=0)
-    """Time between two looks for forms whose dialog is over because nobody answered; each becomes a row of
-    `dialog_outcomes`."""
 
     openai_base_url: str = Field(default="https://api.openai.com/v1", validation_alias="OPENAI_BASE_URL")
     """Where models are asked: any OpenAI-compatible endpoint."""

@@ -32,7 +32,6 @@ KEPT = {
     ),
     "dedupe": Kept("the provider's id of a message", "it came so long ago", time=DEDUPE_FOR),
     "lanes": replace(LANE, time=SILENT),
-    "open_forms": Kept("a form that waits for its person", "the dialog ends, or is not remembered any more"),
     "awakenings": Kept("a bot whose parked lanes are being woken", "they are awake"),
     "bots": Kept("a bot", "an operator deletes it"),
     "tenants": Kept("a tenant", "it stays"),

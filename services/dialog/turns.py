@@ -13,7 +13,7 @@ from parley.dialog.v1.dialog_pb2 import SubmitMessageRequest
 from services.dialog.domain import Bot, TurnInput, TurnPlan
 from services.dialog.retry import TryAgain
 from services.runtime.content import MOST_TEXT
-from services.runtime.lanes import Lease
+from services.runtime.lanes import Lease, Timer
 
 
 class Outcome(IntEnum):
@@ -247,14 +247,16 @@ class TurnEnd:
     terminal_reason: str = ""
     replies: Sequence[SentReply] = ()
     data_version: int | None = None
+    timers: Sequence[Timer] | None = None
+    """The lane's timers from now on; None leaves them."""
 
 
 @dataclass(frozen=True, slots=True)
 class PutOff:
-    """The end of a lease with nothing done. `message_id` is the lane's first."""
+    """The end of a lease with nothing done. `message_id` is the lane's first; None when that is a timer."""
 
     lease: Lease
-    message_id: UUID
+    message_id: UUID | None
     again: TryAgain
 
 

@@ -28,7 +28,6 @@ from services.dialog.postgres.lanes import SCHEMA
 from services.dialog.postgres.reads import PostgresReads
 from services.dialog.postgres.retention import Days, plan
 from services.dialog.postgres.sealing import Sealing
-from services.dialog.postgres.silence import PostgresSilence
 from services.dialog.postgres.steps import PostgresSteps
 from services.dialog.postgres.stretches import PARTITIONS
 from services.dialog.postgres.tenants import PostgresTenants
@@ -110,7 +109,7 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
     )
     effects = Effects(contexts, deliveries, quota)
     ended = EndedTurns(runtime.metrics, runtime.clock)
-    run_turn = RunTurn(turns, decide, effects, chats, waker.wake_later, waker.leave, ended)
+    run_turn = RunTurn(turns, decide, effects, chats, runtime.clock, waker.wake_later, waker.leave, ended)
 
     submit = Submit(inbox, waker.wake)
     messages = Messages(reads, inbox.retry, waker.wake)
@@ -131,9 +130,6 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
             inbox.forget_dedupe_ids,
             every=settings.dialog_dedupe_sweep_seconds,
             soon=0.05,
-        ),
-        periodic(
-            "silent forms", PostgresSilence(database).sweep, every=settings.dialog_silence_sweep_seconds, soon=0.05
         ),
         periodic("retention", retention.look, every=settings.retention_every_seconds, soon=PAUSE),
         periodic("awakenings", Awakenings(database, waker.wake).step, every=AWAKENINGS, soon=0.02),

@@ -1,6 +1,6 @@
 """Wakes the workers of dialog processes."""
 
-from services.dialog.turns import Claimed, Unreadable
+from services.dialog.items import Item
 from services.runtime.lanes import Dispatcher, Lease
 from services.runtime.wakeups import Wakeups
 
@@ -10,15 +10,18 @@ class Waker:
 
     def __init__(self, wakeups: Wakeups) -> None:
         self._wakeups = wakeups
-        self._dispatcher: Dispatcher[Claimed | Unreadable] | None = None
+        self._dispatcher: Dispatcher[Item] | None = None
         self.listen = wakeups.listen(self._heard, self._heard)
         """Hears other processes."""
 
-    def attach(self, dispatcher: Dispatcher[Claimed | Unreadable]) -> None:
+    def attach(self, dispatcher: Dispatcher[Item]) -> None:
         self._dispatcher = dispatcher
 
-    def wake(self) -> None:
-        """Something is due now."""
+    def wake(self, seconds: float = 0.0) -> None:
+        """Something is due now, or after so many seconds: then the other processes find it by polling."""
+        if seconds > 0:
+            self.wake_later(seconds)
+            return
         if self._dispatcher is not None:
             self._dispatcher.wake()
             if not self._dispatcher.busy:
@@ -31,7 +34,7 @@ class Waker:
             self._dispatcher.bar((lease.tenant_id, lease.share), seconds)
 
     def wake_later(self, seconds: float) -> None:
-        """Something of this process's own is due after so many seconds; the others would find it by polling."""
+        """Something of this process's own is due after so many seconds."""
         if self._dispatcher is not None:
             self._dispatcher.wake(seconds)
 

@@ -159,7 +159,7 @@ WHERE lane.lane_id = ANY (ARRAY(
     FROM delivery.lanes AS waiting
     JOIN delivery.deliveries AS delivery
         ON delivery.lane_id = waiting.lane_id AND delivery.seq = waiting.done_seq + 1
-    WHERE waiting.due_at < 'infinity' AND waiting.due_at > statement_timestamp()
+    WHERE waiting.priority IN (0, 1) AND waiting.due_at < 'infinity' AND waiting.due_at > statement_timestamp()
         AND waiting.lease_until IS NULL AND delivery.channel_key = $1
     ORDER BY waiting.lane_id
     FOR UPDATE OF waiting SKIP LOCKED

@@ -28,11 +28,12 @@ COLUMNS = f"""delivery_id, delivery.tenant_id, channel_key, channel_id, conversa
     delivery.lane_id, delivery.seq, revision, delivery.priority, {CONTENT_COLUMNS}"""
 _PLACE = "lane.done_seq AS lane_done_seq, lane.due_at AS lane_due_at, lane.lease_until AS lane_lease_until"
 _PATH = Path(__file__).parent / "reading.sql"
-_WALK = load_queries(_PATH)["walk"]
-_OF_ONE = {"of": "tenant_id = $1", "due": "due_at > '-infinity'"}
-_OF_ALL = {"of": "$1 = ''", "due": "due_at < 'infinity'"}
-QUERIES = load_queries(_PATH, columns=COLUMNS, place=_PLACE, walk=_WALK, **_OF_ONE)
-STATS_OF_ALL = load_queries(_PATH, **_OF_ALL)["stats"]
+_PIECES = load_queries(_PATH)
+_SHARED = {name: _PIECES[name] for name in ("walk", "patient")}
+_OF_ONE = {"of": "tenant_id = $1", "due": "due_at > '-infinity'", "due_patient": "isfinite(due_at)"}
+_OF_ALL = {"of": "$1 = ''", "due": "due_at < 'infinity'", "due_patient": "due_at < 'infinity'"}
+QUERIES = load_queries(_PATH, columns=COLUMNS, place=_PLACE, **_SHARED, **_OF_ONE)
+STATS_OF_ALL = load_queries(_PATH, **_SHARED, **_OF_ALL)["stats"]
 NEWEST = UUID(int=2**128 - 1)
 BEGIN, WINDOW = 1_500, 5_000
 """Deliveries that one statement looks at, when it is not known that all match: the first one, and any."""

@@ -82,7 +82,7 @@ class PostgresWorkStore:
             found = await self._lanes.claim(conn, holder=self._holder, room=room, ttl=ttl, horizon=self._horizon)
             leases = found.items
             if not leases:
-                return Found((), found.more, found.walked)
+                return Found((), found.more, found.more_patient, found.walked)
             rows = await conn.fetch(
                 QUERIES["waiting"],
                 [lease.lane_id for lease in leases],
@@ -94,7 +94,7 @@ class PostgresWorkStore:
         for lane_id, *row in rows:
             waiting[lane_id].append(queued(row, self._sealing))
         claimed = [Claimed(lease, waiting[lease.lane_id], len(waiting[lease.lane_id]) == AHEAD) for lease in leases]
-        return Found(claimed, found.more, found.walked)
+        return Found(claimed, found.more, found.more_patient, found.walked)
 
     async def renew(self, leases: Sequence[Held], ttl: timedelta) -> set[UUID]:
         async with self._pool.acquire() as conn:

@@ -82,7 +82,7 @@ class FormFlow:
             clear_history=course.clear_history,
             orders=course.orders,
             ended=course.ended,
-            open=state.open(),
+            open=state.open(turn.now),
         )
 
     def _open(self, state: State, message: Inbound, course: Course) -> State:

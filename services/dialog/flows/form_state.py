@@ -35,9 +35,9 @@ class State:
         """Whether something is being asked."""
         return self.step not in (INITIAL, COMPLETED)
 
-    def open(self) -> Open | None:
+    def open(self, now: datetime) -> Open | None:
         """What it waits for; None when nothing is asked."""
-        return Open(self.step, self.message_count, self.started_at) if self.is_open else None
+        return Open(self.step, self.message_count, self.started_at, now) if self.is_open else None
 
     def ended(self, now: datetime, *, completed: bool = False) -> Ended:
         """What analytics learns when the dialog ends here."""

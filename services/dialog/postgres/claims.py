@@ -9,6 +9,7 @@ import asyncpg
 from parley.dialog.v1.dialog_pb2 import SubmitMessageRequest
 
 from services.dialog.domain import UnknownFlow
+from services.dialog.items import Item, ItemKind, TimerDue
 from services.dialog.postgres.bots_cache import BotCache, CachedBot
 from services.dialog.postgres.database import Database
 from services.dialog.postgres.sealing import Sealing
@@ -51,8 +52,8 @@ class ClaimReader:
         self._sql = sql
         self._bots = BotCache(database, sql["read_bots"])
 
-    async def read(self, leases: Sequence[Lease]) -> tuple[list[Claimed | Unreadable], list[Lease]]:
-        """What is known of each lane, and the lanes whose first message is not there."""
+    async def read(self, leases: Sequence[Lease]) -> tuple[list[Item], list[Lease]]:
+        """What is at the head of each lane, and the lanes whose first message is not there."""
         of_lane = await self._rows(leases, first_id(datetime.now(UTC) - LATELY))
         older = [lease for lease in leases if lease.lane_id not in of_lane]
         if older:
@@ -60,11 +61,13 @@ class ClaimReader:
         rows = of_lane.values()
         stamps = [((row["tenant_id"], row["bot_id"]), row["stamp"]) for row in rows if row["stamp"] is not None]
         bots = await self._bots.get(stamps)
-        read: list[Claimed | Unreadable] = []
+        read: list[Item] = []
         empty = []
         for lease in leases:
             row = of_lane.get(lease.lane_id)
-            if row is None:
+            if row is None and lease.timers and lease.timers[0].at <= lease.lease_until:
+                read.append(TimerDue(lease))
+            elif row is None:
                 empty.append(lease)
             else:
                 known = bots.get((row["tenant_id"], row["bot_id"])) if row["stamp"] is not None else None
@@ -110,6 +113,8 @@ class ClaimReader:
     def waiting(self, row: asyncpg.Record) -> Waiting:
         """A message. Raises whatever decoding raises."""
         tenant_id, message_id = row["tenant_id"], row["message_id"]
+        if row["kind"] != ItemKind.MESSAGE:
+            raise NewerRecord(f"an item of the kind {_kind(row['kind'])}")
         return Waiting(
             message_id=message_id,
             seq=row["seq"],
@@ -146,3 +151,10 @@ class ClaimReader:
             raise NewerRecord(f"a turn in the state {state}")
         inputs = self._sealing.open_inputs(row["tenant_id"], turn_id, row["inputs"])
         return Frozen(turn_id, first_seq, last_seq, unpack_inputs(inputs, turn_id))
+
+
+def _kind(stored: int) -> str:
+    try:
+        return ItemKind(stored).name
+    except ValueError:
+        return str(stored)

@@ -13,10 +13,11 @@ import asyncpg
 from parley.dialog.v1.dialog_pb2 import SubmitMessageRequest
 
 from services.dialog.domain import UnknownFlow
+from services.dialog.items import Item
 from services.dialog.postgres.bots_cache import CachedBot
 from services.dialog.postgres.claims import claimed_from
 from services.dialog.postgres.turns import PostgresTurns
-from services.dialog.turns import Claimed, Unreadable, Waiting
+from services.dialog.turns import Claimed, Waiting
 from services.dialog.usecases.ports import NewMessage
 from services.runtime import crashpoints
 from services.runtime.lanes import Dispatcher, Lease, lease_of
@@ -56,10 +57,10 @@ class Handover:
         self._ready: list[tuple[Claimed, Place]] = []
         self._again = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._dispatcher: Dispatcher[Claimed | Unreadable] | None = None
+        self._dispatcher: Dispatcher[Item] | None = None
         self.holder, self.seconds = turns.holder, turns.ttl.total_seconds()
 
-    def attach(self, dispatcher: Dispatcher[Claimed | Unreadable]) -> None:
+    def attach(self, dispatcher: Dispatcher[Item]) -> None:
         self._dispatcher = dispatcher
 
     def keep(self, heads: Mapping[UUID, NewMessage]) -> Places:
@@ -77,6 +78,12 @@ class Handover:
             if self._dispatcher.keep(place.share, asks=place.asks):
                 places[lane_id] = place
         return places
+
+    def debounce(self, message: NewMessage) -> float:
+        """For how many seconds a message's bot waits for more to be said, as far as the bot is known here. A lane whose
+        bot is not known is claimed at once, and then put off."""
+        known = self._turns.known(message.request.tenant_id, message.request.bot_id)
+        return known.bot.debounce.total_seconds() if known is not None else 0.0
 
     def give_back(self, places: Places) -> None:
         """Nothing was stored, as far as can be told. What was all the same is another's when its lease runs out."""
@@ -116,7 +123,7 @@ class Handover:
             await self._let_go(stale)
         return taken
 
-    def _arrange(self, dispatcher: Dispatcher[Claimed | Unreadable]) -> None:
+    def _arrange(self, dispatcher: Dispatcher[Item]) -> None:
         """Begin now, or when the time has come."""
         if not self._ready or self._timer is not None:
             return
@@ -127,7 +134,7 @@ class Handover:
         else:
             self._begin(dispatcher)
 
-    def _begin(self, dispatcher: Dispatcher[Claimed | Unreadable]) -> None:
+    def _begin(self, dispatcher: Dispatcher[Item]) -> None:
         self._timer = None
         ready, self._ready = self._ready, []
         for claimed, place in ready:

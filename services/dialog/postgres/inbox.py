@@ -21,6 +21,7 @@ from services.dialog.postgres.sealing import Sealing
 from services.dialog.turns import MessageState
 from services.dialog.usecases.ports import Added, NewMessage, share_of
 from services.kernel.errors import Kind, ParleyError, not_found, wrong_state
+from services.runtime.lanes import Priority
 
 if TYPE_CHECKING:
     from services.runtime.postgres import PoolConnection
@@ -70,7 +71,8 @@ class PostgresInbox:
                 continue
             for message in new:
                 taken = message.conversation_id in handed
-                stored[message.dedupe_id] = Added(message.message_id, message.conversation_id, False, taken)
+                due_in = self._handover.debounce(message)
+                stored[message.dedupe_id] = Added(message.message_id, message.conversation_id, False, taken, due_in)
             return [_result(message, stored[message.dedupe_id]) for message in messages]
         raise RuntimeError("messages are duplicates of messages that are not there")
 
@@ -83,14 +85,16 @@ class PostgresInbox:
         counts = Counter(message.conversation_id for message in waiting)
         notes = self._to_note(messages)
         places = self._handover.keep(heads)
+        due_in = [self._handover.debounce(head) for head in heads.values()]
         try:
             rows = await self._database.fetch(
                 self._sql["add"],
                 list(heads),
                 [head.request.tenant_id for head in heads.values()],
                 [counts[lane] for lane in heads],
-                [0.0] * len(heads),
+                due_in,
                 [head.share for head in heads.values()],
+                [Priority.HIGH] * len(heads),
                 self._handover.holder,
                 [self._handover.seconds if lane in places else None for lane in heads],
                 [note.conversation_id for note in notes],
@@ -98,7 +102,7 @@ class PostgresInbox:
                 [note.request.channel_id for note in notes],
                 [note.request.bot_id for note in notes],
                 [self._sealing.chat(note.request, note.conversation_id) for note in notes],
-                *columns(self._rows(messages, counts), 12),
+                *columns(self._rows(messages, counts), 13),
                 [head.request.bot_id for head in heads.values()],
             )
         except BaseException:
@@ -128,6 +132,7 @@ class PostgresInbox:
                     message.traceparent,
                     message.tracestate,
                     request.rejection,
+                    message.kind,
                 )
             )
         return rows
@@ -180,6 +185,7 @@ class PostgresInbox:
                     [1],
                     [0.0],
                     [share_of(message["bot_id"], message["channel_id"])],
+                    [Priority.HIGH],
                 )
                 await connection.execute(self._sql["requeue"], *again, *named, traceparent, tracestate)
             return RetryMessageResponse()

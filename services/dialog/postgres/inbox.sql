@@ -1,42 +1,42 @@
 -- name: add
--- Stores new messages and puts those that have a place on their lanes: $1-$7 are the lanes as `append_leased` takes them,
--- $8-$12 conversations to note, $13 and on the messages. `behind` counts a message's place from the end of what is appended
+-- Stores new messages and puts those that have a place on their lanes: $1-$8 are the lanes as `append_leased` takes them,
+-- $9-$13 conversations to note, $14 and on the messages. `behind` counts a message's place from the end of what is appended
 -- to its lane now; NULL keeps it off the lane. A dedupe id seen before fails the statement (dedupe_pkey). Returns the
--- lanes, each with the stamp of the bot in $25.
+-- lanes, each with the stamp of the bot in $27.
 WITH lane AS (
     {append_leased}
 ), noted AS (
     INSERT INTO dialog.conversations AS known (conversation_id, tenant_id, channel_id, bot_id, sealed_chat_id)
-    SELECT * FROM unnest($8::uuid[], $9::text[], $10::text[], $11::text[], $12::bytea[]) AS new (conversation_id)
+    SELECT * FROM unnest($9::uuid[], $10::text[], $11::text[], $12::text[], $13::bytea[]) AS new (conversation_id)
     ORDER BY conversation_id
     ON CONFLICT (conversation_id) DO UPDATE SET active_at = statement_timestamp(), bot_id = excluded.bot_id,
         chat_id = '', sealed_chat_id = excluded.sealed_chat_id
 ), once AS (
     INSERT INTO dialog.dedupe (dedupe_id, message_id, conversation_id, received_at)
     SELECT dedupe_id, message_id, conversation_id, statement_timestamp()
-    FROM unnest($19::uuid[], $14::uuid[], $15::uuid[]) AS new (dedupe_id, message_id, conversation_id)
+    FROM unnest($20::uuid[], $15::uuid[], $16::uuid[]) AS new (dedupe_id, message_id, conversation_id)
     ORDER BY dedupe_id
 ), stored AS (
     INSERT INTO dialog.messages (
         tenant_id, message_id, conversation_id, seq, channel_id, bot_id, request, chat, traceparent, tracestate,
-        received_at, state, rejection, terminal_reason, completed_at
+        received_at, state, rejection, terminal_reason, completed_at, kind
     )
     SELECT
         new.tenant_id, message_id, conversation_id, next_seq - behind, channel_id, bot_id, request, chat,
         traceparent, tracestate, statement_timestamp(), CASE WHEN behind IS NULL THEN 5 ELSE 1 END, rejection,
         CASE WHEN behind IS NULL THEN 'REJECTED' ELSE '' END,
-        CASE WHEN behind IS NULL THEN statement_timestamp() END
+        CASE WHEN behind IS NULL THEN statement_timestamp() END, kind
     FROM unnest(
-        $13::text[], $14::uuid[], $15::uuid[], $16::int[], $17::text[], $18::text[], $20::bytea[],
-        $21::text[], $22::text[], $23::text[], $24::smallint[]
+        $14::text[], $15::uuid[], $16::uuid[], $17::int[], $18::text[], $19::text[], $21::bytea[],
+        $22::text[], $23::text[], $24::text[], $25::smallint[], $26::smallint[]
     ) AS new (
         tenant_id, message_id, conversation_id, behind, channel_id, bot_id, request, chat, traceparent,
-        tracestate, rejection
+        tracestate, rejection, kind
     )
     LEFT JOIN lane ON lane.lane_id = new.conversation_id
 )
 SELECT lane.*, bot.stamp, statement_timestamp() AS now
-FROM lane JOIN unnest($1::uuid[], $25::text[]) AS asked (lane_id, bot_id) USING (lane_id)
+FROM lane JOIN unnest($1::uuid[], $27::text[]) AS asked (lane_id, bot_id) USING (lane_id)
 LEFT JOIN dialog.bots AS bot ON bot.tenant_id = lane.tenant_id AND bot.bot_id = asked.bot_id;
 
 -- name: find_duplicates
@@ -49,9 +49,9 @@ WITH lane AS (
 )
 UPDATE dialog.messages AS message SET
     seq = lane.next_seq - 1, state = 1, attempts = 0, terminal_reason = '', completed_at = NULL,
-    traceparent = $8, tracestate = $9
+    traceparent = $9, tracestate = $10
 FROM lane
-WHERE message.tenant_id = $6 AND message.message_id = $7;
+WHERE message.tenant_id = $7 AND message.message_id = $8;
 
 -- name: lock_lane
 -- Before its message: so do all who change both.

@@ -28,10 +28,11 @@ WAITING = 2_000
 
 _PATH = Path(__file__).with_name("reads.sql")
 _PIECES = load_queries(_PATH)
-_OF_ONE = {"of": "tenant_id = $1", "due": "due_at > '-infinity'"}
-_OF_ALL = {"of": "$1 = ''", "due": "due_at < 'infinity'"}
-SQL = load_queries(_PATH, **{name: _PIECES[name] for name in ("message", "walk", "conversation")}, **_OF_ONE)
-STATS_OF_ALL = load_queries(_PATH, **_OF_ALL)["queue_stats"]
+_OF_ONE = {"of": "tenant_id = $1", "due": "due_at > '-infinity'", "due_patient": "isfinite(due_at)"}
+_OF_ALL = {"of": "$1 = ''", "due": "due_at < 'infinity'", "due_patient": "due_at < 'infinity'"}
+_SHARED = {name: _PIECES[name] for name in ("message", "walk", "patient", "conversation")}
+SQL = load_queries(_PATH, **_SHARED, **_OF_ONE)
+STATS_OF_ALL = load_queries(_PATH, **_SHARED, **_OF_ALL)["queue_stats"]
 
 
 class Found(NamedTuple):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from parley_client.coalesce import Coalescer
+from services.dialog.items import DropOff, left_open
 from services.dialog.postgres.database import Database, or_fail_together
 from services.dialog.postgres.lanes import Query
 from services.dialog.postgres.sealing import Sealing
@@ -40,7 +41,6 @@ class PlanRow(NamedTuple):
     price_micros_usd: int
     model_calls: int
     started_at: datetime | None
-    dialog_ttl: float
 
 
 class OrderRow(NamedTuple):
@@ -52,21 +52,17 @@ class OrderRow(NamedTuple):
 
 
 class EndedRow(NamedTuple):
+    """The end of a dialog, with its last turn; `ended_at` is None for now."""
+
+    conversation_id: UUID
     turn_id: UUID
+    bot_id: str
+    channel_id: str
     completed: bool
     dropoff_step: str
     message_count: int
     duration: timedelta
-
-
-class DialogRow(NamedTuple):
-    """Where a dialog stands after a plan that changes it. `step` is None where no form waits for its person."""
-
-    turn_id: UUID
-    step: str | None
-    message_count: int
-    started_at: datetime | None
-    ended: bool
+    ended_at: datetime | None
 
 
 class MetRow(NamedTuple):
@@ -101,7 +97,6 @@ class PlanCommits:
             orders=[row for new in plans for row in _orders(new)],
             ends=[row for new in plans for row in _ended(new)],
             met=[MetRow(new.lease.lane_id, UUID(new.plan.contact_id)) for new in met if new.plan.contact_id],
-            dialogs=[row for new in plans for row in _dialog(new)],
         )
         crashpoints.reach("dialog.before_plan_commit")
         rows = await or_fail_together(self._database.fetch(self._query.sql, *arguments))
@@ -138,7 +133,6 @@ def _plan(new: Planned, sealing: Sealing) -> PlanRow:
         price_micros_usd=usage.price_micros_usd,
         model_calls=usage.calls,
         started_at=new.started_at,
-        dialog_ttl=plan.dialog_ttl,
     )
 
 
@@ -152,17 +146,19 @@ def _orders(new: Planned) -> list[OrderRow]:
 
 
 def _ended(new: Planned) -> list[EndedRow]:
-    ended = new.plan.decided.ended
-    if ended is None:
-        return []
-    return [EndedRow(new.plan.turn_id, ended.completed, ended.dropoff_step, ended.message_count, ended.duration)]
+    """The dialog that a turn ends, and the form in whose place it begins another."""
+    rows = []
+    lane_id, request, decided = new.lease.lane_id, new.last.request, new.plan.decided
+    form, ended = left_open(new.lease.timers, decided), decided.ended
+    if form is not None:
+        rows.append(drop_off_row(lane_id, form))
+    if ended is not None:
+        what = (ended.completed, ended.dropoff_step, ended.message_count, ended.duration, None)
+        rows.append(EndedRow(lane_id, new.plan.turn_id, request.bot_id, request.channel_id, *what))
+    return rows
 
 
-def _dialog(new: Planned) -> list[DialogRow]:
-    decided = new.plan.decided
-    if decided.dialog is None:
-        return []
-    ended, form = decided.ended is not None, decided.open
-    if form is None:
-        return [DialogRow(new.plan.turn_id, None, 0, None, ended)]
-    return [DialogRow(new.plan.turn_id, form.step, form.message_count, form.started_at, ended)]
+def drop_off_row(conversation_id: UUID, form: DropOff) -> EndedRow:
+    """The end of a form that was left."""
+    what = (False, form.step, form.message_count, form.active_at - form.started_at, form.active_at)
+    return EndedRow(conversation_id, form.turn_id, form.bot_id, form.channel_id, *what)

@@ -10,11 +10,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from parley.common.v1.usage_pb2 import ModelUsage
 from parley.dialog.v1 import dialog_pb2, order_pb2
 
+from services.dialog.items import TAKEN_BY_OPERATOR, ItemKind
 from services.dialog.postgres.database import Database, columns
 from services.dialog.postgres.listing import SQL, Listing
 from services.dialog.postgres.sealing import Sealing
 from services.dialog.records import from_json, unpack_plan
-from services.dialog.turns import Plan
+from services.dialog.turns import MessageState, Plan
 from services.dialog.usecases.ports import ReplyReport, Stored, Wanted
 from services.dialog.waiting import QueuePlace, why
 from services.runtime import crashpoints
@@ -118,7 +119,8 @@ class PostgresReads:
         message = _message(row)
         try:
             body = self._sealing.open_message(row["tenant_id"], row["message_id"], row["request"])
-            _add_body(message, dialog_pb2.SubmitMessageRequest.FromString(body))
+            if row["kind"] == ItemKind.MESSAGE:
+                _add_body(message, dialog_pb2.SubmitMessageRequest.FromString(body))
             plan = self._plan_of(row)
         except Exception as error:
             about = {"message_id": message.message_id, "tenant_id": message.tenant_id}
@@ -138,6 +140,7 @@ class PostgresReads:
 
 
 def _message(row: asyncpg.Record) -> dialog_pb2.Message:
+    taken = row["state"] == MessageState.COMPLETED and row["terminal_reason"] == TAKEN_BY_OPERATOR
     return dialog_pb2.Message(
         waiting=why(_place(row)),
         message_id=str(row["message_id"]),
@@ -150,7 +153,8 @@ def _message(row: asyncpg.Record) -> dialog_pb2.Message:
         attempts=row["attempts"],
         last_error=row["last_error"],
         last_error_at=_timestamp(row["last_error_at"]),
-        terminal_reason=row["terminal_reason"],
+        terminal_reason="" if taken else row["terminal_reason"],
+        outcome=dialog_pb2.TURN_OUTCOME_TAKEN_BY_OPERATOR if taken else dialog_pb2.TURN_OUTCOME_UNSPECIFIED,
         rejection=row["rejection"],
         received_at=_timestamp(row["received_at"]),
         completed_at=_timestamp(row["completed_at"]),

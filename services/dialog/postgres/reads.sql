@@ -93,10 +93,19 @@ WITH near AS MATERIALIZED (
 )
 {walk};
 
+-- name: patient
+-- Lanes that can wait, $2 at most. One whose item is far off is idle, and due for a timer: nobody waits for that.
+SELECT * FROM dialog.lanes
+WHERE priority = 1 AND {due_patient} AND pending > 0 AND due_at < statement_timestamp() + interval '1 hour' AND {of}
+ORDER BY due_at LIMIT $2;
+
 -- name: waiting
 -- The messages that wait in the lanes of a tenant; $2 of each at most.
 SELECT message.message_id FROM (
-    (SELECT lane_id, done_seq FROM dialog.lanes WHERE due_at > '-infinity' AND tenant_id = $1 LIMIT $2)
+    (SELECT lane_id, done_seq FROM dialog.lanes
+        WHERE due_at > '-infinity' AND priority = 0 AND tenant_id = $1 LIMIT $2)
+    UNION ALL
+    (SELECT lane_id, done_seq FROM ({patient}) AS patient)
     UNION ALL
     (SELECT lane_id, done_seq FROM dialog.lanes WHERE parked IS NOT NULL AND tenant_id = $1 LIMIT $2)
 ) AS lane
@@ -140,7 +149,9 @@ ORDER BY active_at DESC, conversation_id DESC;
 -- the index.
 WITH busy AS MATERIALIZED (
     (SELECT lane_id, pending, done_seq, lease_until, due_at FROM dialog.lanes
-        WHERE {due} AND {of} ORDER BY due_at LIMIT $2)
+        WHERE {due} AND priority = 0 AND {of} ORDER BY due_at LIMIT $2)
+    UNION ALL
+    (SELECT lane_id, pending, done_seq, lease_until, due_at FROM ({patient}) AS patient)
     UNION ALL
     (SELECT lane_id, pending, done_seq, lease_until, due_at FROM dialog.lanes
         WHERE parked IS NOT NULL AND {of} LIMIT $2)

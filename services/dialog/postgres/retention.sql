@@ -106,12 +106,14 @@ SELECT
     (SELECT count(*) FROM gone) AS removed;
 
 -- name: lanes
--- Of the $2 lanes after $1, those that have been silent since $3 and have nothing left: then a new one may begin at 1.
+-- Of the $2 lanes after $1, those that have been silent since $3, have nothing left and no timer, and are answered by
+-- their bot: then a new one may begin at 1.
 WITH near AS MATERIALIZED (
     SELECT lane_id FROM dialog.lanes WHERE lane_id > $1 ORDER BY lane_id LIMIT $2
 ), gone AS (
     DELETE FROM dialog.lanes AS lane USING near
     WHERE lane.lane_id = near.lane_id AND lane.pending = 0 AND lane.lease_until IS NULL AND lane.updated_at < $3
+        AND lane.timer_at IS NULL AND lane.mode = 0
         AND NOT EXISTS (SELECT FROM dialog.messages AS message WHERE message.conversation_id = lane.lane_id)
         AND NOT EXISTS (SELECT FROM dialog.turns AS turn WHERE turn.conversation_id = lane.lane_id)
     RETURNING 1

@@ -8,15 +8,16 @@ from uuid import UUID
 import asyncpg
 
 from parley_client.coalesce import Coalescer
+from services.dialog.items import DropOff, Item, Mode, TimerDue
 from services.dialog.postgres.bots_cache import CachedBot
 from services.dialog.postgres.claims import ClaimReader
 from services.dialog.postgres.database import Database, columns, or_fail_together
 from services.dialog.postgres.lanes import LANES, queries
-from services.dialog.postgres.plans import PlanCommits
+from services.dialog.postgres.plans import PlanCommits, drop_off_row
 from services.dialog.postgres.sealing import Sealing
-from services.dialog.turns import Claimed, MessageState, Plan, Planned, PutOff, ReplyState, TurnEnd, Unreadable, Waiting
+from services.dialog.turns import Claimed, MessageState, Plan, Planned, PutOff, ReplyState, TurnEnd, Waiting
 from services.kernel.errors import ParleyError
-from services.runtime.lanes import Found, Held, Horizon, Lease, LeaseLost, Room, Settle
+from services.runtime.lanes import Found, Held, Horizon, Lease, LeaseLost, Room, Settle, settle_columns
 from services.runtime.logs import get_logger
 from services.runtime.partitions import extent
 
@@ -57,7 +58,7 @@ class PostgresTurns:
         self._database = database
         known = queries("turns")
         self._sql = {name: query.sql for name, query in known.items()}
-        self._finish_query = known["finish"]
+        self._finish_query, self._end_timer_query = known["finish"], known["end_timer"]
         self._sealing = sealing
         self.holder, self.ttl = holder, ttl
         self._horizon = Horizon()
@@ -67,7 +68,7 @@ class PostgresTurns:
             self._finish, max_in_flight=2, key=lambda item: item.lease.lane_id, isolate=True
         )
 
-    async def claim(self, room: Room) -> Found[Claimed | Unreadable]:
+    async def claim(self, room: Room) -> Found[Item]:
         """Lease lanes that are due, as many as there is room for. Lanes that wait for a disabled bot are parked."""
         found = await self._database.run(
             lambda connection: LANES.claim(
@@ -75,7 +76,7 @@ class PostgresTurns:
             )
         )
         if not found.items:
-            return Found((), found.more, found.walked)
+            return Found((), found.more, found.more_patient, found.walked)
         try:
             read, empty = await self._reader.read(found.items)
             sleeping = [item for item in read if _sleeps(item)]
@@ -85,13 +86,14 @@ class PostgresTurns:
         except Exception:
             await self.release(found.items, timedelta(0))  # if this fails too, the leases run out
             raise
-        return Found(read, found.more, found.walked, again=found.more and len(read) < len(found.items))
+        again = found.more and len(read) < len(found.items)
+        return Found(read, found.more, found.more_patient, found.walked, again)
 
     def known(self, tenant_id: str, bot_id: str) -> CachedBot | None:
         """A bot as a claim has read it last; None for one that is not remembered."""
         return self._reader.known(tenant_id, bot_id)
 
-    async def _put_aside(self, sleeping: "Sequence[Claimed | Unreadable]", empty: Sequence[Lease]) -> None:
+    async def _put_aside(self, sleeping: Sequence[Item], empty: Sequence[Lease]) -> None:
         """Let lanes wait for their disabled bots: each of enabling and parking sees what the other did, because both
         lock the bot's row first. A lane whose first message is not there goes on after it."""
         lanes = [(item.lease, item.bot) for item in sleeping if isinstance(item, Claimed) and item.bot is not None]
@@ -106,7 +108,8 @@ class PostgresTurns:
             await LANES.park(connection, [lease for lease, _ in parked], [bot_id for _, bot_id in parked])
             awake = [lease for (lease, _), key in zip(lanes, keys, strict=True) if key not in disabled]
             await LANES.release(connection, awake, due_in=timedelta(0))
-            await LANES.settle(connection, [Settle(lease.lane_id, lease.fence, 1) for lease in empty])
+            gone = [Settle(lease.lane_id, lease.fence, 1, timers=lease.timers) for lease in empty]
+            await LANES.settle(connection, gone)
             for key in sorted(disabled):
                 shares = {lease.share for (lease, _), bot in zip(lanes, keys, strict=True) if bot == key}
                 await connection.execute(self._sql["park_more"], *key, sorted(shares), CROWD)
@@ -149,7 +152,7 @@ class PostgresTurns:
         ends = [row for item in items for row in _ends(item)]
         replies = [row for item in items if isinstance(item, TurnEnd) for row in _replies(item)]
         query = self._finish_query
-        numbered = (*columns(settles, 7), *extent([row.message_id for row in ends]))
+        numbered = (*settle_columns(settles), *extent([row.message_id for row in ends]))
         arguments = query.arguments(*numbered, ends=ends, replies=replies)
         rows = await or_fail_together(self._database.fetch(query.sql, *arguments))
         if isinstance(rows, ParleyError):
@@ -157,27 +160,40 @@ class PostgresTurns:
         pending: dict[UUID, int] = {row["lane_id"]: row["pending"] for row in rows}
         return [pending.get(item.lease.lane_id, lost(item.lease)) for item in items]
 
+    async def end_timer(self, due: TimerDue, form: DropOff | None) -> int:
+        """End what a lane's timer was for, with its lease; how many items wait in the lane. Raises LeaseLost."""
+        lease, query = due.lease, self._end_timer_query
+        settle = Settle(lease.lane_id, lease.fence, 1, timers=due.later)
+        ends = [drop_off_row(lease.lane_id, form)] if form is not None else []
+        arguments = query.arguments(*settle_columns([settle]), lease.tenant_id, ends=ends)
+        rows = await self._database.fetch(query.sql, *arguments)
+        if not rows:
+            raise lost(lease)
+        return int(rows[0]["pending"])
+
     async def mark_broken(self, tenant_id: str, bot_id: str, revision: int, reason: str) -> None:
         await self._database.fetch(self._sql["mark_broken"], tenant_id, bot_id, revision, reason)
 
 
-def _sleeps(item: Claimed | Unreadable) -> bool:
+def _sleeps(item: Item) -> bool:
     """Whether a lane waits for its disabled bot. What was decided before is still carried out."""
-    return isinstance(item, Claimed) and item.bot is not None and not (item.bot.enabled or _is_planned(item))
+    if not isinstance(item, Claimed) or item.bot is None or item.lease.mode == Mode.OPERATOR:
+        return False
+    return not (item.bot.enabled or _is_planned(item))
 
 
 def _is_planned(item: Claimed) -> bool:
     return isinstance(item.open_turn, Plan)
 
 
-def _settled(item: TurnEnd | PutOff) -> tuple[object, ...]:
-    """What becomes of the lane, as `settle` takes it."""
+def _settled(item: TurnEnd | PutOff) -> Settle:
+    """What becomes of the lane."""
     lease = item.lease
     if isinstance(item, TurnEnd):
-        return (lease.lane_id, lease.fence, len(item.message_ids), None, 0, item.data_version, 0)
+        return Settle(*lease.held, len(item.message_ids), data_version=item.data_version, timers=item.timers)
     again = item.again
     attempts = lease.attempts if again.counted else lease.attempts - 1
-    return (lease.lane_id, lease.fence, 0, again.delay.total_seconds(), attempts, None, again.delays)
+    return Settle(*lease.held, 0, again.delay, attempts, delays=again.delays)
 
 
 def _ends(item: TurnEnd | PutOff) -> list[EndRow]:
@@ -187,7 +203,7 @@ def _ends(item: TurnEnd | PutOff) -> list[EndRow]:
         said = (item.state, item.attempts, item.last_error, item.terminal_reason)
         return [EndRow(lease.lane_id, lease.tenant_id, message_id, *said) for message_id in item.message_ids]
     again = item.again
-    if not (again.failed or again.error or again.attempts is not None):
+    if item.message_id is None or not (again.failed or again.error or again.attempts is not None):
         return []
     state = MessageState.FAILED if again.failed else None
     return [EndRow(lease.lane_id, lease.tenant_id, item.message_id, state, again.attempts, again.error, "")]

@@ -8,7 +8,7 @@
 SELECT
     lane.lane_id,
     message.message_id, message.seq, message.request, message.received_at, message.chat,
-    message.traceparent, message.tracestate, message.tenant_id, message.bot_id,
+    message.traceparent, message.tracestate, message.tenant_id, message.bot_id, message.kind,
     extract(epoch FROM statement_timestamp() - message.received_at)::float8 AS age,
     turn.turn_id, turn.first_seq, turn.last_seq, turn.state, turn.inputs, turn.plan,
     bot.stamp
@@ -41,7 +41,7 @@ JOIN dialog.tenants AS tenant USING (tenant_id);
 
 -- name: read_waiting
 -- The messages that wait after $2, without the first, which is known.
-SELECT tenant_id, message_id, seq, request, received_at, chat, traceparent, tracestate, 0::float8 AS age
+SELECT tenant_id, message_id, seq, kind, request, received_at, chat, traceparent, tracestate, 0::float8 AS age
 FROM dialog.messages
 WHERE conversation_id = $1 AND seq > $2 AND seq <= $3
 ORDER BY seq;
@@ -54,7 +54,7 @@ WITH held AS MATERIALIZED (
     SELECT plans.* FROM rows plans (
         conversation_id uuid, last_seq bigint, first_seq bigint, turn_id uuid, tenant_id text, bot_id text,
         channel_id text, contact_id uuid, message_id uuid, outcome smallint, plan bytea, input_tokens bigint,
-        output_tokens bigint, price_micros_usd bigint, model_calls int, started_at timestamptz, dialog_ttl float8
+        output_tokens bigint, price_micros_usd bigint, model_calls int, started_at timestamptz
     )
     JOIN held ON held.lane_id = plans.conversation_id
 ), planned AS (
@@ -90,52 +90,23 @@ WITH held AS MATERIALIZED (
         ended_at
     )
     SELECT
-        turn_id, tenant_id, bot_id, channel_id, conversation_id, completed, dropoff_step, message_count, duration,
-        statement_timestamp()
-    FROM rows ends (turn_id uuid, completed bool, dropoff_step text, message_count int, duration interval)
-    JOIN item USING (turn_id)
+        ends.turn_id, tenant_id, ends.bot_id, ends.channel_id, conversation_id, completed, dropoff_step, message_count,
+        duration, coalesce(ended_at, statement_timestamp())
+    FROM rows ends (
+        conversation_id uuid, turn_id uuid, bot_id text, channel_id text, completed bool, dropoff_step text,
+        message_count int, duration interval, ended_at timestamptz
+    )
+    JOIN item USING (conversation_id)
     ON CONFLICT (turn_id) DO NOTHING
 ), met AS (
     UPDATE dialog.conversations AS known SET contact_id = met.contact_id
     FROM rows met (conversation_id uuid, contact_id uuid)
     WHERE known.conversation_id = met.conversation_id AND known.contact_id IS DISTINCT FROM met.contact_id
-), standing AS MATERIALIZED (
-    -- Where dialogs stand after these plans; `step` is NULL where no form waits for its person.
-    SELECT item.*, step, message_count, dialogs.started_at AS dialog_started_at, ended
-    FROM rows dialogs (turn_id uuid, step text, message_count int, started_at timestamptz, ended bool)
-    JOIN item USING (turn_id)
-), left_open AS (
-    -- Another dialog has begun in the place of one that nobody has ended.
-    INSERT INTO dialog.dialog_outcomes (
-        turn_id, tenant_id, bot_id, channel_id, conversation_id, completed, dropoff_step, message_count, duration,
-        ended_at
-    )
-    SELECT form.turn_id, form.tenant_id, form.bot_id, form.channel_id, form.conversation_id, false, form.step,
-        form.message_count, form.active_at - form.started_at, form.active_at
-    FROM standing JOIN dialog.open_forms AS form USING (conversation_id)
-    WHERE NOT standing.ended AND form.started_at IS DISTINCT FROM standing.dialog_started_at
-    ON CONFLICT (turn_id) DO NOTHING
-), closed AS (
-    DELETE FROM dialog.open_forms AS form USING standing
-    WHERE form.conversation_id = standing.conversation_id AND standing.step IS NULL
-), opened AS (
-    INSERT INTO dialog.open_forms AS form (
-        conversation_id, turn_id, tenant_id, bot_id, channel_id, step, message_count, started_at, active_at, ttl, due_at
-    )
-    SELECT conversation_id, turn_id, tenant_id, bot_id, channel_id, step, message_count, dialog_started_at,
-        statement_timestamp(), make_interval(secs => dialog_ttl),
-        date_trunc('minute', statement_timestamp() + make_interval(secs => dialog_ttl)) + interval '2 minutes'
-    FROM standing WHERE step IS NOT NULL
-    ORDER BY conversation_id
-    ON CONFLICT (conversation_id) DO UPDATE SET
-        turn_id = excluded.turn_id, bot_id = excluded.bot_id, step = excluded.step,
-        message_count = excluded.message_count, started_at = excluded.started_at, active_at = excluded.active_at,
-        ttl = excluded.ttl, due_at = excluded.due_at
 )
 SELECT lane_id FROM held;
 
 -- name: finish
--- Ends leases ($1-$7 as `settle` takes them), with the last states of their messages, whose ids lie from $8 to $9, and
+-- Ends leases ($1-$9 as `settle` takes them), with the last states of their messages, whose ids lie from $10 to $11, and
 -- what became of the replies.
 WITH settled AS (
     {settle}
@@ -154,7 +125,7 @@ WITH settled AS (
     )
     JOIN settled ON settled.lane_id = ends.conversation_id
     WHERE message.tenant_id = ends.tenant_id AND message.message_id = ends.message_id
-        AND message.message_id BETWEEN $8 AND $9
+        AND message.message_id BETWEEN $10 AND $11
 ), replied AS (
     INSERT INTO dialog.replies AS reply (turn_id, index, delivery_id, state, error)
     SELECT turn_id, place, delivery_id, state, error
@@ -165,6 +136,26 @@ WITH settled AS (
     -- Delivery may have told of the reply already.
     ON CONFLICT (turn_id, index) DO UPDATE SET delivery_id = excluded.delivery_id, state = excluded.state
     WHERE reply.delivery_id IS DISTINCT FROM excluded.delivery_id
+)
+SELECT lane_id, pending FROM settled;
+
+-- name: end_timer
+-- Ends the leases ($1-$9 as `settle` takes them) of lanes of tenant $10 whose timers were due, with the ends of forms that
+-- nobody has answered.
+WITH settled AS (
+    {settle}
+), ended AS (
+    INSERT INTO dialog.dialog_outcomes (
+        turn_id, tenant_id, bot_id, channel_id, conversation_id, completed, dropoff_step, message_count, duration,
+        ended_at
+    )
+    SELECT turn_id, $10::text, bot_id, channel_id, conversation_id, completed, dropoff_step, message_count, duration, ended_at
+    FROM rows ends (
+        conversation_id uuid, turn_id uuid, bot_id text, channel_id text, completed bool, dropoff_step text,
+        message_count int, duration interval, ended_at timestamptz
+    )
+    JOIN settled ON settled.lane_id = conversation_id
+    ON CONFLICT (turn_id) DO NOTHING
 )
 SELECT lane_id, pending FROM settled;
 
@@ -184,7 +175,7 @@ WHERE lane_id = ANY (ARRAY(
     FROM dialog.lanes AS lane
     JOIN dialog.messages AS head ON head.conversation_id = lane.lane_id AND head.seq = lane.done_seq + 1
     WHERE lane.tenant_id = $1 AND lane.share = ANY ($3::text[]) AND lane.due_at > '-infinity' AND lane.lease_until IS NULL
-        AND lane.due_at <= statement_timestamp() AND head.bot_id = $2
+        AND lane.priority = 0 AND lane.mode = 0 AND lane.due_at <= statement_timestamp() AND head.bot_id = $2
         AND NOT EXISTS (
             SELECT FROM dialog.turns AS turn
             WHERE turn.conversation_id = lane.lane_id AND turn.last_seq > lane.done_seq AND turn.state = 2

@@ -10,9 +10,15 @@ from uuid import UUID
 from opentelemetry import context as otel
 
 from parley.common.v1.identity_pb2 import IdentityKind
-from parley.dialog.v1.dialog_pb2 import ChatRequest, ChatResponse, SubmitMessageRequest
+from parley.dialog.v1.dialog_pb2 import (
+    TURN_OUTCOME_TAKEN_BY_OPERATOR,
+    ChatRequest,
+    ChatResponse,
+    SubmitMessageRequest,
+)
 
 from services.dialog.domain import Bot
+from services.dialog.items import TAKEN_BY_OPERATOR
 from services.dialog.turns import MessageState, Outcome, Plan
 from services.dialog.usecases.ports import OneMessage, Stored
 from services.dialog.usecases.submit import Submit, new_message
@@ -40,6 +46,7 @@ _FAILURES = {
     "BOT_NOT_FOUND": (Kind.NOT_FOUND, "The bot does not exist."),
     "INVALID_FIELD": (Kind.INVALID, "The sender is not acceptable; a phone has its international form."),
     "INVALID_FORM": (Kind.PRECONDITION, "The bot's form cannot be read; store it anew."),
+    TAKEN_BY_OPERATOR: (Kind.PRECONDITION, "An operator has the conversation and will answer."),
     "FORM_NOT_FOUND": (Kind.PRECONDITION, "The bot's form does not exist (any more)."),
 }
 
@@ -179,6 +186,8 @@ def final_of(stored: Stored, now: Callable[[], float]) -> ChatResponse.Final | N
         raise _failure(message.terminal_reason, message.message_id)
     if state is not MessageState.COMPLETED:
         return None
+    if message.outcome == TURN_OUTCOME_TAKEN_BY_OPERATOR:
+        raise _failure(TAKEN_BY_OPERATOR, message.message_id)
     if plan is None:  # it does not open: nobody can wait for it
         raise _failure("INTERNAL", message.message_id)
     if plan.outcome is Outcome.LIMITED:

@@ -11,6 +11,7 @@ from parley.common.v1.identity_pb2 import Sender
 from parley.dialog.v1.dialog_pb2 import Message, SubmitMessageRequest
 
 from services.dialog.domain import Act, Known, Previews
+from services.dialog.items import DropOff, Item, ItemKind, TimerDue
 from services.dialog.turns import (
     Claimed,
     Plan,
@@ -23,7 +24,6 @@ from services.dialog.turns import (
     StepEnd,
     Turn,
     TurnEnd,
-    Unreadable,
     Waiting,
 )
 from services.runtime.lanes import Found, Held, Lease, Room
@@ -59,6 +59,7 @@ class NewMessage:
     traceparent: str = ""
     tracestate: str = ""
     chat: str = ""
+    kind: ItemKind = ItemKind.MESSAGE
 
     @property
     def share(self) -> str:
@@ -72,12 +73,14 @@ def share_of(bot_id: str, channel_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """A message as stored; of a duplicate, the first one. `taken`: this process works on it already."""
+    """A message as stored; of a duplicate, the first one. `taken`: this process works on it already. `due_in` is for
+    how many seconds its bot waits for more to be said."""
 
     message_id: UUID
     conversation_id: UUID
     duplicate: bool
     taken: bool = False
+    due_in: float = 0.0
 
 
 class Inbox(Protocol):
@@ -88,7 +91,7 @@ class Inbox(Protocol):
 class Turns(Protocol):
     """The worker's store."""
 
-    async def claim(self, room: Room) -> Found[Claimed | Unreadable]: ...
+    async def claim(self, room: Room) -> Found[Item]: ...
 
     async def renew(self, leases: Sequence[Held], ttl: timedelta) -> Collection[UUID]: ...
 
@@ -106,6 +109,10 @@ class Turns(Protocol):
 
     async def put_off(self, item: PutOff) -> None:
         """End the lease with nothing done. Raises LeaseLost."""
+
+    async def end_timer(self, due: TimerDue, form: DropOff | None) -> int:
+        """End the lease of a lane whose timer has done what it is for, with the end of a form if there is one; how many
+        items wait in the lane. Raises LeaseLost."""
 
     async def mark_broken(self, tenant_id: str, bot_id: str, revision: int, reason: str) -> None:
         """Say why a bot is broken, "" for mended, unless it was changed since that revision."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from services.dialog.domain import Bot
+from services.dialog.items import TAKEN_BY_OPERATOR, Item, Mode, TimerDue, timers_after
 from services.dialog.retry import TryAgain
 from services.dialog.turns import (
     Claimed,
@@ -25,6 +26,8 @@ from services.dialog.usecases.plans import apology
 from services.dialog.usecases.ports import Chats, Turns
 from services.dialog.usecases.repeat import until_stored
 from services.dialog.usecases.setbacks import faulty, left_to_newer, stopped_by, too_many_faults, waits_for
+from services.dialog.usecases.timers import RunTimer
+from services.kernel.clock import Clock
 from services.kernel.errors import ParleyError
 from services.runtime import crashpoints
 from services.runtime.lanes import Guard, Lease, LeaseLost
@@ -46,6 +49,7 @@ class RunTurn:
         decide: Decide,
         effects: Effects,
         chats: Chats,
+        clock: Clock,
         wake: Callable[[float], None],
         leave: Callable[[Lease, float], None],
         ended: Callable[[TurnEnd, Sequence[Waiting]], None] = lambda end, messages: None,
@@ -56,12 +60,16 @@ class RunTurn:
         self._decide = decide
         self._effects = effects
         self._chats = chats
+        self._clock = clock
+        self._run_timer = RunTimer(turns, self._leave_to_newer)
         self._wake = wake
         self._leave = leave
         self._ended = ended
 
-    async def __call__(self, claimed: Claimed | Unreadable, guard: Guard) -> bool:
+    async def __call__(self, claimed: Item, guard: Guard) -> bool:
         """Work on a lane; whether more waits in it now. Raises LeaseLost."""
+        if isinstance(claimed, TimerDue):
+            return await self._run_timer(claimed)
         if isinstance(claimed, Unreadable):
             return await self._pass_on(claimed)
         crashpoints.reach("dialog.after_claim")
@@ -76,6 +84,8 @@ class RunTurn:
         planned = isinstance(claimed.open_turn, Plan)
         # A message keeps the number of decisions that were begun for it, whatever carrying out the plan takes.
         attempts = None if planned else lease.attempts
+        if lease.mode == Mode.OPERATOR and not planned:
+            return await self._pass_to_operator(claimed)
         try:
             decided = await self._decide(claimed, guard)
             if isinstance(decided, TryAgain):
@@ -138,6 +148,7 @@ class RunTurn:
             terminal_reason=failure.reason if failure else "",
             replies=done.replies,
             data_version=done.version,
+            timers=timers_after(planned, self._clock.now()),
         )
         crashpoints.reach("dialog.before_finish_commit")
         pending = await until_stored(lambda: self._turns.finish(end))
@@ -146,6 +157,22 @@ class RunTurn:
             if message.chat:
                 self._chats.done(message.chat, message.message_id)
         self._ended(end, planned.messages)
+        return pending > 0
+
+    async def _pass_to_operator(self, claimed: Claimed) -> bool:
+        """An operator has the conversation and reads the message; whether more waits in the lane."""
+        head = claimed.head
+        end = TurnEnd(
+            lease=claimed.lease,
+            turn_id=None,
+            message_ids=[head.message_id],
+            state=MessageState.COMPLETED,
+            attempts=0,
+            terminal_reason=TAKEN_BY_OPERATOR,
+        )
+        pending = await until_stored(lambda: self._turns.finish(end))
+        if head.chat:
+            self._chats.done(head.chat, head.message_id)
         return pending > 0
 
     async def _put_off(self, item: PutOff) -> bool:
@@ -179,15 +206,18 @@ class RunTurn:
         what = left_to_newer(item)
         if isinstance(what, DeadLetter):
             return await self._bury(item.lease, what)
+        return await self._leave_to_newer(PutOff(item.lease, item.message_id, what))
+
+    async def _leave_to_newer(self, item: PutOff) -> bool:
         self._leave(item.lease, LEAVE)
-        return await self._put_off(PutOff(item.lease, item.message_id, what))
+        return await self._put_off(item)
 
 
-def asks_model(claimed: Claimed | Unreadable) -> bool:
+def asks_model(item: Item) -> bool:
     """Whether the work on a lane will likely ask a model, and so be long; not when a plan has to be carried out."""
-    if isinstance(claimed, Unreadable):
+    if not isinstance(item, Claimed):
         return False
-    return not isinstance(claimed.open_turn, Plan) and claimed.bot is not None and claimed.bot.asks_model
+    return not isinstance(item.open_turn, Plan) and item.bot is not None and item.bot.asks_model
 
 
 def _attributes(claimed: Claimed) -> dict[str, str | int]:

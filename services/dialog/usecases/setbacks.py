@@ -52,11 +52,17 @@ def left_to_newer(item: Unreadable) -> TryAgain | DeadLetter:
     """A lane is left to a newer version, if there may be one; else its message is a dead letter, and the lane goes on.
     What was committed of the turn is kept, and shown as far as it can be read."""
     error = error_text("UNREADABLE", item.why)
-    before = Delays.of(item.lease.delays)
-    if item.newer and before.faults < LEFT_TO_NEWER:
-        _, delays = after_trouble(before, fault=True)
-        return TryAgain(LOOK_AGAIN, counted=False, delays=delays.stored, error=error)
-    return DeadLetter(item.message_id, "UNREADABLE", error, item.chat)
+    again = until_newer(item.lease, error) if item.newer else None
+    return again or DeadLetter(item.message_id, "UNREADABLE", error, item.chat)
+
+
+def until_newer(lease: Lease, error: str = "") -> TryAgain | None:
+    """Others look at a lane, as one of them may be of a newer version; None when they had their time."""
+    before = Delays.of(lease.delays)
+    if before.faults >= LEFT_TO_NEWER:
+        return None
+    _, delays = after_trouble(before, fault=True)
+    return TryAgain(LOOK_AGAIN, counted=False, delays=delays.stored, error=error)
 
 
 def without_bot(claimed: Claimed) -> DeadLetter:

@@ -20,8 +20,8 @@ from services.runtime import crashpoints
 class Submit:
     """Stores messages and queues them, once per dedupe key."""
 
-    def __init__(self, inbox: Inbox, wake: Callable[[], None]) -> None:
-        """`wake` tells the workers that something waits."""
+    def __init__(self, inbox: Inbox, wake: Callable[[float], None]) -> None:
+        """`wake` tells the workers in how many seconds something is due."""
         self._inbox = inbox
         self._wake = wake
 
@@ -51,8 +51,8 @@ class Submit:
         finally:
             for span in spans:
                 span.end()
-        if any(isinstance(each, Added) and not (each.duplicate or each.taken) for each in added):
-            self._wake()
+        for due_in in {each.due_in for each in added if isinstance(each, Added) and not (each.duplicate or each.taken)}:
+            self._wake(due_in)
         return added
 
 

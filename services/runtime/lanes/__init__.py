@@ -4,8 +4,9 @@ from services.runtime.lanes.dispatcher import Dispatcher, HasLease
 from services.runtime.lanes.guard import Guard
 from services.runtime.lanes.horizon import Horizon
 from services.runtime.lanes.shares import FREE_FOR_ALL, Fairness, Room
-from services.runtime.lanes.store import Connection, Lanes, lease_of
-from services.runtime.lanes.types import Append, Found, Held, Lease, LeaseLost, Settle
+from services.runtime.lanes.store import Connection, Lanes, lease_of, settle_columns
+from services.runtime.lanes.timers import Timer
+from services.runtime.lanes.types import Append, Found, Held, Lease, LeaseLost, Priority, Settle
 
 __all__ = [
     "FREE_FOR_ALL",
@@ -21,7 +22,10 @@ __all__ = [
     "Lanes",
     "Lease",
     "LeaseLost",
+    "Priority",
     "Room",
     "Settle",
+    "Timer",
     "lease_of",
+    "settle_columns",
 ]

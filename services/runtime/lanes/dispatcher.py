@@ -88,7 +88,7 @@ class Dispatcher(Generic[T]):
         self._running: dict[asyncio.Task[None], Guard] = {}
         self._woken = asyncio.Event()
         self._freed = asyncio.Event()
-        self._left = False
+        self._left = self._left_patient = False
         self._open = False
         self._claiming = False
         self._kept = 0
@@ -221,8 +221,9 @@ class Dispatcher(Generic[T]):
         """When to claim next. What is left is for the next free place, or for at once when none is taken, or when the
         claim did not look at whose lanes it took: then there may be more for the places that are free."""
         self._shares.looked(found.walked or ("", ""), crowded=found.more)
-        self._left = found.more
-        if found.again or found.walked is not None or (found.more and (hasty or not self._running)):
+        self._left, self._left_patient = found.more, found.more_patient
+        left = found.more or found.more_patient
+        if found.again or found.walked is not None or (left and (hasty or not self._running)):
             self._woken.set()
 
     def _start(self, item: T, guard: Guard) -> None:
@@ -246,7 +247,7 @@ class Dispatcher(Generic[T]):
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._running.pop(task, None)
         self._freed.set()
-        if self._left:
+        if self._left or self._left_patient:
             self._woken.set()
 
     async def _run_work(self, item: T, guard: Guard) -> None:

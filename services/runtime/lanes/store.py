@@ -1,6 +1,6 @@
 """Lanes in Postgres: every call is one statement over arrays, inside the caller's transaction."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +12,8 @@ from asyncpg.pool import PoolConnectionProxy
 
 from services.runtime.lanes.horizon import EVER, Horizon
 from services.runtime.lanes.shares import Room
-from services.runtime.lanes.types import LOST_TOO_OFTEN, Append, Found, Held, Lease, Settle
+from services.runtime.lanes.timers import first_at, pack, unpack
+from services.runtime.lanes.types import LOST_TOO_OFTEN, Append, Found, Held, Lease, Priority, Settle
 from services.runtime.queries import load_queries
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
@@ -23,6 +24,8 @@ WINDOW = 128
 """Oldest lanes that a claim looks at; when all of them are due, there may be others that it must look for by share."""
 WALK = 64
 """Shares whose heads it looks for then. The next claim goes on after them, so that any number has its turn."""
+LONG_PATIENCE = 30.0
+"""Seconds that lanes which can wait may be passed over. Then each claim takes the oldest of them in its turn."""
 
 
 class Lanes:
@@ -41,20 +44,13 @@ class Lanes:
         return (_HERE / "schema.sql").read_text().replace("{schema}", schema)
 
     async def append(self, conn: Connection, items: Iterable[Append]) -> dict[UUID, int]:
-        """Adds waiting messages; lanes come to be by it. Returns the first sequence given to each lane.
+        """Adds items, making lanes that are not there. Returns the first sequence given to each lane.
 
         Sequences come from the locked row, so they stand in the order of commit. Items of one lane are
         merged.
         """
         merged = _merged(items)
-        rows = await conn.fetch(
-            self._sql["append"],
-            list(merged),
-            [item.tenant_id for item in merged.values()],
-            [item.count for item in merged.values()],
-            [item.due_in.total_seconds() for item in merged.values()],
-            [item.share for item in merged.values()],
-        )
+        rows = await conn.fetch(self._sql["append"], *_appended(merged))
         return {lane_id: next_seq - merged[lane_id].count for lane_id, next_seq in rows}
 
     async def append_leased(
@@ -62,16 +58,8 @@ class Lanes:
     ) -> tuple[dict[UUID, int], list[Lease]]:
         """As `append`, and leases those of the lanes in `lease` that were idle, as a claim would; these leases too."""
         merged = _merged(items)
-        rows = await conn.fetch(
-            self._sql["append_leased"],
-            list(merged),
-            [item.tenant_id for item in merged.values()],
-            [item.count for item in merged.values()],
-            [item.due_in.total_seconds() for item in merged.values()],
-            [item.share for item in merged.values()],
-            holder,
-            [ttl.total_seconds() if lane_id in lease else None for lane_id in merged],
-        )
+        seconds = [ttl.total_seconds() if lane_id in lease else None for lane_id in merged]
+        rows = await conn.fetch(self._sql["append_leased"], *_appended(merged), holder, seconds)
         counts = {lane_id: item.count for lane_id, item in merged.items()}
         first = {row["lane_id"]: row["next_seq"] - counts[row["lane_id"]] for row in rows}
         idle = [row for row in rows if row["lane_id"] in lease and row["pending"] == counts[row["lane_id"]]]
@@ -87,15 +75,21 @@ class Lanes:
         """
         if room.at_once and (horizon is None or horizon.calm):
             rows = await conn.fetch(self._sql["claim_oldest"], holder, room.at_once, ttl.total_seconds())
-            return Found([lease_of(row) for row in rows], len(rows) == room.at_once)
+            leases = [lease_of(row) for row in rows]
+            full = len(leases) == room.at_once
+            more = full and leases[-1].priority is Priority.HIGH
+            return Found(leases, more, full and not more)
         since = EVER if horizon is None else horizon.since()
-        rows = await conn.fetch(self._sql["claim"], holder, room.free, ttl.total_seconds(), *_room(room), since)
+        arguments = (holder, room.free, ttl.total_seconds(), *_room(room), since, LONG_PATIENCE)
+        rows = await conn.fetch(self._sql["claim"], *arguments)
         leases = [lease_of(row) for row in rows if row["lane_id"] is not None]
         if horizon is not None:
             horizon.seen(rows[0]["oldest_due"], len(leases))
         first = rows[0]
         walked = (first["at_tenant"], first["at_share"]) if first["step"] == WALK else None
-        return Found(leases, first["seen"] > len(leases), walked)
+        patient = sum(lease.priority is Priority.LOW for lease in leases)
+        more_patient = first["seen_patient"] > patient or patient == room.free
+        return Found(leases, first["seen"] > len(leases) - patient, more_patient, walked)
 
     async def hold(self, conn: Connection, leases: Collection[Held]) -> set[UUID]:
         """Locks the lanes until the transaction ends, so that nobody takes them; returns those still held."""
@@ -106,17 +100,7 @@ class Lanes:
 
         Raises `asyncpg.CheckViolationError` when more is said to be done than waits.
         """
-        return await self._lanes(
-            conn,
-            "settle",
-            [item.lane_id for item in items],
-            [item.fence for item in items],
-            [item.done for item in items],
-            [None if item.due_in is None else item.due_in.total_seconds() for item in items],
-            [item.attempts for item in items],
-            [item.data_version for item in items],
-            [item.delays for item in items],
-        )
+        return await self._lanes(conn, "settle", *settle_columns(items))
 
     async def release(self, conn: Connection, leases: Collection[Lease], *, due_in: timedelta) -> set[UUID]:
         """Lets leases go with nothing done and no attempt counted."""
@@ -137,6 +121,10 @@ class Lanes:
         Returns those still held, even if run out but not taken.
         """
         return await self._lanes(conn, "renew", *_columns(leases), ttl.total_seconds())
+
+    async def set_mode(self, conn: Connection, tenant_id: str, lane_id: UUID, mode: int) -> bool:
+        """Says how a lane's items are to be treated from the next claim on; False when there is no such lane."""
+        return bool(await self._lanes(conn, "set_mode", tenant_id, lane_id, mode))
 
     async def _lanes(self, conn: Connection, name: str, *arguments: object) -> set[UUID]:
         return {row[0] for row in await conn.fetch(self._sql[name], *arguments)}
@@ -176,6 +164,9 @@ def lease_of(row: asyncpg.Record) -> Lease:
         share=row["share"],
         losses=losses,
         delays=row["delays"],
+        priority=Priority(row["priority"]),
+        mode=row["mode"],
+        timers=unpack(row["timers"]),
     )
 
 
@@ -184,11 +175,44 @@ def _columns(leases: Collection[Held] | Collection[Lease]) -> tuple[Sequence[UUI
 
 
 def _merged(items: Iterable[Append]) -> dict[UUID, Append]:
-    """One item per lane: counts add up, the earliest time holds."""
+    """One item per lane: counts add up, the earliest time and the highest priority hold."""
     merged: dict[UUID, Append] = {}
     for item in items:
         known = merged.get(item.lane_id)
         if known is not None:
-            item = replace(item, count=known.count + item.count, due_in=min(known.due_in, item.due_in))
+            item = replace(
+                item,
+                count=known.count + item.count,
+                due_in=min(known.due_in, item.due_in),
+                priority=min(known.priority, item.priority),
+            )
         merged[item.lane_id] = item
     return merged
+
+
+def _appended(merged: Mapping[UUID, Append]) -> tuple[Sequence[object], ...]:
+    """The arguments of `append`, which are the first ones of `append_leased`."""
+    items = merged.values()
+    return (
+        list(merged),
+        [item.tenant_id for item in items],
+        [item.count for item in items],
+        [item.due_in.total_seconds() for item in items],
+        [item.share for item in items],
+        [item.priority for item in items],
+    )
+
+
+def settle_columns(items: Collection[Settle]) -> tuple[Sequence[object], ...]:
+    """The arguments of `settle`, for statements that are built around it."""
+    return (
+        [item.lane_id for item in items],
+        [item.fence for item in items],
+        [item.done for item in items],
+        [None if item.due_in is None else item.due_in.total_seconds() for item in items],
+        [item.attempts for item in items],
+        [item.data_version for item in items],
+        [item.delays for item in items],
+        [None if item.timers is None else pack(item.timers) for item in items],
+        [None if item.timers is None else first_at(item.timers) for item in items],
+    )

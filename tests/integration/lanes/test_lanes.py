@@ -254,13 +254,14 @@ async def test_claiming_uses_its_index_among_100_000_lanes(
         await conn.execute("ANALYZE work.lanes")
         await conn.execute(f"SET plan_cache_mode = force_{'generic' if generic else 'custom'}_plan")
         types = "text, bigint, float8, text[], text[], int[], bool[], int, float8, float8, float8, bool"
-        await conn.execute(f"PREPARE claim ({types}, int, text, text, int, timestamptz) AS {lanes._sql['claim']}")
-        arguments = "'me', 64, 60, '{t}', '{busy}', '{30}', '{f}', 0, 3, 2, 3, true, 128, '', '', 64, '1970-01-01'"
+        types += ", int, text, text, int, timestamptz, float8"
+        await conn.execute(f"PREPARE claim ({types}) AS {lanes._sql['claim']}")
+        arguments = "'me', 64, 60, '{t}', '{busy}', '{30}', '{f}', 0, 3, 2, 3, true, 128, '', '', 64, '1970-01-01', 30"
         plan = await conn.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE claim ({arguments})")
     nodes = list(walk(json.loads(plan)[0]["Plan"]))
     indexes = Counter(node["Index Name"] for node in nodes if "Index Name" in node)
     assert set(indexes) == {"lanes_pkey", "lanes_claimable", "lanes_by_share"}
-    assert indexes["lanes_claimable"] == 1, "only the oldest are looked for in the order of due times"
+    assert indexes["lanes_claimable"] == 2, "only the oldest of each priority are looked for in the order of due times"
     assert "Seq Scan" not in {node["Node Type"] for node in nodes}
 
 

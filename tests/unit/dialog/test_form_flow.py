@@ -251,7 +251,8 @@ async def test_forms_never_need_the_model() -> None:
 async def test_ops_6_a_form_tells_what_it_waits_for_in_case_nobody_ever_answers(step: str) -> None:
     talk = await at(step)
     began = START + timedelta(seconds=10)
-    assert talk.plans[-1].open == Open(step, len(talk.plans), began)
+    now = START + len(talk.plans) * timedelta(seconds=10)
+    assert talk.plans[-1].open == Open(step, len(talk.plans), began, now)
 
 
 @pytest.mark.parametrize("last", ["да", "/cancel"])

@@ -82,6 +82,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The channel is disabled or broken. FAILED_PRECONDITION. Metadata: `channel_id`."""
     ERROR_REASON_IN_USE: _ErrorReason.ValueType  # 66
     """Something else still uses it, as channels use a bot. FAILED_PRECONDITION. Metadata: `id`."""
+    ERROR_REASON_TAKEN_BY_OPERATOR: _ErrorReason.ValueType  # 67
+    """The bot gives no reply, since an operator has the conversation. FAILED_PRECONDITION. Metadata: `message_id`."""
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 80
     """A limit is reached. `QuotaFailure` names it and `RetryInfo` says when to come back. RESOURCE_EXHAUSTED. Metadata:
     `rule_id`, `remaining`.
@@ -198,6 +200,8 @@ ERROR_REASON_CHANNEL_DISABLED: ErrorReason.ValueType  # 65
 """The channel is disabled or broken. FAILED_PRECONDITION. Metadata: `channel_id`."""
 ERROR_REASON_IN_USE: ErrorReason.ValueType  # 66
 """Something else still uses it, as channels use a bot. FAILED_PRECONDITION. Metadata: `id`."""
+ERROR_REASON_TAKEN_BY_OPERATOR: ErrorReason.ValueType  # 67
+"""The bot gives no reply, since an operator has the conversation. FAILED_PRECONDITION. Metadata: `message_id`."""
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 80
 """A limit is reached. `QuotaFailure` names it and `RetryInfo` says when to come back. RESOURCE_EXHAUSTED. Metadata:
 `rule_id`, `remaining`.

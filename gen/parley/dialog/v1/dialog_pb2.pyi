@@ -101,6 +101,8 @@ class _TurnOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TurnOutco
     """A limit was reached, and the person was told."""
     TURN_OUTCOME_FAILED: _TurnOutcome.ValueType  # 3
     """It failed for good, and the person got the bot's error message."""
+    TURN_OUTCOME_TAKEN_BY_OPERATOR: _TurnOutcome.ValueType  # 4
+    """No turn was made: an operator has the conversation and reads the message."""
 
 class TurnOutcome(_TurnOutcome, metaclass=_TurnOutcomeEnumTypeWrapper):
     """How a turn ended."""
@@ -113,6 +115,8 @@ TURN_OUTCOME_LIMITED: TurnOutcome.ValueType  # 2
 """A limit was reached, and the person was told."""
 TURN_OUTCOME_FAILED: TurnOutcome.ValueType  # 3
 """It failed for good, and the person got the bot's error message."""
+TURN_OUTCOME_TAKEN_BY_OPERATOR: TurnOutcome.ValueType  # 4
+"""No turn was made: an operator has the conversation and reads the message."""
 Global___TurnOutcome: _TypeAlias = TurnOutcome  # noqa: Y015
 
 class _ReplyState:
