@@ -1,4 +1,4 @@
-"""A tenant's rules as the command line shows and changes them."""
+"""Shows and changes a tenant's rules."""
 
 from typing import Any
 from uuid import uuid4
@@ -184,7 +184,7 @@ def limit_of(rule: limits_pb2.Rule) -> tuple[int, int | None]:
 
 
 def length_of(rule: limits_pb2.Rule) -> str:
-    """Tells people in what time, or in which way, the limit is counted."""
+    """Says in what time, or in which way, the limit is counted."""
     kind, parameters, (_, per) = str(rule.WhichOneof("algorithm")), algorithm_of(rule), limit_of(rule)
     if not hasattr(parameters, "time_zone"):
         return format_seconds(per) if per else kind.replace("_", " ")

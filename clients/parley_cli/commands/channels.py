@@ -1,4 +1,4 @@
-"""`parley channels`: bots' connections to messengers."""
+"""`parley channels`: creates, changes and lists bots' connections to messengers."""
 
 import os
 from typing import Annotated, Any
@@ -28,26 +28,24 @@ from parley_cli.output import (
     print_table,
 )
 
-app = typer.Typer(help="Bots' connections to messengers.", no_args_is_help=True)
+app = typer.Typer(help="Create, change and list bots' connections to messengers.", no_args_is_help=True)
 
 ChannelId = Annotated[str, typer.Argument(help="The channel's id.")]
 
 
 @app.command("create")
 def create(
-    channel_id: Annotated[str, typer.Option("--id", help="Its id, unique over all tenants.")],
-    provider: Annotated[Provider, typer.Option(help="Whose messenger it is.")],
+    channel_id: Annotated[str, typer.Option("--id", help="The channel's id, unique across all tenants.")],
+    provider: Annotated[Provider, typer.Option(help="The messenger.")],
     bot: Annotated[str, typer.Option(help="The bot that answers.")],
-    token: Annotated[
-        str, typer.Option(help="What the provider's API wants from us.", envvar="PARLEY_CHANNEL_TOKEN")
-    ] = "",
-    secret: Annotated[str, typer.Option(help="What its webhook shows us; made when not given.")] = "",
-    api_base: Annotated[str, typer.Option("--api-base", help="Address of the provider's API.")] = "",
-    mode: Annotated[Mode, typer.Option(help="How its messages come to us.")] = Mode.webhook,
+    token: Annotated[str, typer.Option(help="The token for the provider's API.", envvar="PARLEY_CHANNEL_TOKEN")] = "",
+    secret: Annotated[str, typer.Option(help="The secret of its webhooks; by default a new one.")] = "",
+    api_base: Annotated[str, typer.Option("--api-base", help="The address of the provider's API.")] = "",
+    mode: Annotated[Mode, typer.Option(help="How its messages arrive.")] = Mode.webhook,
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """Create a channel, and print the webhook address to give to the provider."""
+    """Create a channel and print the webhook address to give to the provider."""
     if provider is Provider.chat2desk and not token:
         raise Fault("a chat2desk channel needs --token", "Chat2Desk shows it under Settings, API.")
     request = channel_pb2.CreateChannelRequest(
@@ -73,7 +71,7 @@ def create(
 
 @app.command("list")
 def list_channels(
-    bot: Annotated[str, typer.Option(help="Only this bot's.")] = "",
+    bot: Annotated[str, typer.Option(help="Only this bot's channels.")] = "",
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
@@ -97,7 +95,7 @@ def list_channels(
 
 @app.command("show")
 def show(channel_id: ChannelId, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
-    """Show a channel, without its secrets."""
+    """Show a channel without its secrets."""
 
     async def work(session: Session) -> dict[str, Any]:
         request = channel_pb2.GetChannelRequest(tenant_id=tenant, channel_id=channel_id)
@@ -110,15 +108,16 @@ def show(channel_id: ChannelId, tenant: Tenant = DEFAULT_TENANT, as_json: Json =
 def update(
     channel_id: ChannelId,
     bot: Annotated[str | None, typer.Option(help="The bot that answers.")] = None,
-    api_base: Annotated[str | None, typer.Option("--api-base", help="Address of the provider's API.")] = None,
+    api_base: Annotated[str | None, typer.Option("--api-base", help="The address of the provider's API.")] = None,
     token: Annotated[
-        str, typer.Option(help="A new token; a new --api-base needs it again.", envvar="PARLEY_CHANNEL_TOKEN")
+        str,
+        typer.Option(help="A new token, or the same one again with a new --api-base.", envvar="PARLEY_CHANNEL_TOKEN"),
     ] = "",
     secret: Annotated[str, typer.Option(help="A new webhook secret.")] = "",
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """Change what is given; it holds at once."""
+    """Change a channel; only the given options change, at once."""
     if bot is None and api_base is None and not (token or secret):
         raise Fault("nothing to change", "Give --bot, --api-base, --token or --secret.")
 
@@ -152,7 +151,7 @@ def update(
 
 @app.command("enable")
 def enable(channel_id: ChannelId, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
-    """Let a channel receive and send; clears its broken mark."""
+    """Let a channel receive and send, and clear its broken mark."""
 
     async def work(session: Session) -> dict[str, Any]:
         request = channel_pb2.EnableChannelRequest(tenant_id=tenant, channel_id=channel_id, request_id=f"cli-{uuid4()}")
@@ -163,7 +162,7 @@ def enable(channel_id: ChannelId, tenant: Tenant = DEFAULT_TENANT, as_json: Json
 
 @app.command("disable")
 def disable(channel_id: ChannelId, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
-    """Stop a channel: what comes in is stored as rejected, what is to go out waits."""
+    """Stop a channel. Incoming messages are stored as rejected; outgoing ones wait."""
 
     async def work(session: Session) -> dict[str, Any]:
         request = channel_pb2.DisableChannelRequest(
@@ -176,7 +175,7 @@ def disable(channel_id: ChannelId, tenant: Tenant = DEFAULT_TENANT, as_json: Jso
 
 @app.command("delete")
 def delete(channel_id: ChannelId, yes: Yes = False, tenant: Tenant = DEFAULT_TENANT, as_json: Json = False) -> None:
-    """Delete a channel; what waits in its outbox is dead."""
+    """Delete a channel. Replies that wait in its outbox are never sent."""
     request = channel_pb2.DeleteChannelRequest(tenant_id=tenant, channel_id=channel_id, request_id=f"cli-{uuid4()}")
     waits = perform(tenant, lambda session: waiting_on(session, channel_id))
     if waits:
@@ -189,12 +188,12 @@ def delete(channel_id: ChannelId, yes: Yes = False, tenant: Tenant = DEFAULT_TEN
 
 
 async def require_bot(session: Session, bot: str) -> None:
-    """Raise BOT_NOT_FOUND before a channel is given to nobody: delivery, which keeps channels, knows no bots."""
+    """Raises BOT_NOT_FOUND for a bot that does not exist, because delivery, which keeps channels, knows no bots."""
     await session.bots.get_bot(bot_pb2.GetBotRequest(tenant_id=session.tenant, bot_id=bot))
 
 
 async def waiting_on(session: Session, channel_id: str) -> str:
-    """How many replies wait in a channel's outbox, in words; empty when none does."""
+    """Says how many replies wait in a channel's outbox; returns nothing if none do."""
     request = delivery_pb2.ListDeliveriesRequest(
         tenant_id=session.tenant,
         channel_id=channel_id,
@@ -207,13 +206,13 @@ async def waiting_on(session: Session, channel_id: str) -> str:
 
 
 def describe(session: Session, channel: channel_pb2.Channel, secret: str = "") -> dict[str, Any]:
-    """A channel as `--json` prints it; with its secret only when that was given or made just now."""
+    """Returns a channel for `--json`, with its secret only if that was given or generated just now."""
     shown = as_dict(channel, id="channel_id") | {"webhook_url": webhook_url(session, channel, secret)}
     return shown | ({"webhook_secret": secret} if secret else {})
 
 
 def webhook_url(session: Session, channel: channel_pb2.Channel, secret: str) -> str | None:
-    """Where the provider sends its webhooks; with the secret in it when that is known. None when it sends none."""
+    """Returns the address for the provider's webhooks, with the secret if it is known; None if there are none."""
     if channel.provider == channel_pb2.PROVIDER_API:
         return None
     base = os.environ.get("PARLEY_PUBLIC_URL", "").rstrip("/") or session.stack.get("urls", {}).get("edge", "")
@@ -222,12 +221,12 @@ def webhook_url(session: Session, channel: channel_pb2.Channel, secret: str) -> 
 
 
 def provider_of(channel: channel_pb2.Channel) -> str:
-    """Its provider's name, which is also that of its settings."""
+    """Returns the provider's name, which is also that of its settings."""
     return enum_label("Provider", channel_pb2.Provider.Name(channel.provider)).lower()
 
 
 def settings_of(provider: str, api_base: str) -> channel_pb2.ChannelSettings:
-    """The settings of a provider's channel. Raises Fault when it has no such settings."""
+    """Makes the settings of a provider's channel. Raises `Fault` if it has no such settings."""
     settings = channel_pb2.ChannelSettings()
     given = getattr(settings, provider)
     given.SetInParent()
@@ -239,7 +238,7 @@ def settings_of(provider: str, api_base: str) -> channel_pb2.ChannelSettings:
 
 
 def secrets_of(token: str, secret: str) -> channel_pb2.ChannelSecrets:
-    """The secrets that are given, by their names."""
+    """Makes the given secrets, by name."""
     given = {"token": token, "webhook_secret": secret}
     return channel_pb2.ChannelSecrets(values={name: value for name, value in given.items() if value})
 

@@ -1,4 +1,4 @@
-"""`parley limits`: how much is allowed."""
+"""`parley limits`: shows and changes how much is allowed."""
 
 from typing import Annotated
 from uuid import uuid4
@@ -27,7 +27,7 @@ from parley_cli.rules import (
     unset_rule,
 )
 
-app = typer.Typer(help="How much is allowed, and how much was used.", no_args_is_help=True)
+app = typer.Typer(help="Show and change how much is allowed, and show how much was used.", no_args_is_help=True)
 
 COLUMNS = ("rule", "of", "counts", "for each", "limit", "per", "used", "left", "again")
 RuleId = Annotated[str, typer.Option("--rule", help="The rule, as `parley limits show` names it.")]
@@ -40,7 +40,7 @@ Contact = Annotated[str, typer.Option("--contact", help="Only for this contact."
 def show(
     bot: Bot = "", channel: Channel = "", contact: Contact = "", tenant: Tenant = DEFAULT_TENANT, as_json: Json = False
 ) -> None:
-    """Show all rules; for a bot, channel or contact also what it has used."""
+    """Show all rules and, for a bot, channel or contact, what it has used."""
     subject = limits_pb2.Subject(bot_id=bot, channel_id=channel, contact_id=contact)
 
     async def work(session: Session) -> tuple[list[limits_pb2.Rule], list[limits_pb2.LimitStatus]]:
@@ -65,9 +65,9 @@ def set_limit(
     limit: Annotated[int, typer.Option("--limit", min=0, help="Units.")],
     per: Annotated[
         float | None,
-        typer.Option("--per", parser=parse, metavar=METAVAR, help="60s, 10m, 24h; the rule's own if absent."),
+        typer.Option("--per", parser=parse, metavar=METAVAR, help="60s, 10m, 24h; by default the rule's own."),
     ] = None,
-    zone: Annotated[str, typer.Option("--zone", help="Count days of this time zone, as Asia/Bishkek.")] = "",
+    zone: Annotated[str, typer.Option("--zone", help="Count days of this time zone, such as Asia/Bishkek.")] = "",
     bot: Bot = "",
     channel: Channel = "",
     contact: Contact = "",
@@ -75,9 +75,9 @@ def set_limit(
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """Set a limit for the tenant, or for one bot, channel or contact of it. It holds within a second.
+    """Set a limit for the tenant, or for one bot, channel or contact. It takes effect within a second.
 
-    With --resource, a rule that does not exist is made: so many for each contact, or for the one that is named.
+    With --resource, create a rule that does not exist yet, for each contact or for the one that is named.
     """
     chosen = only_one(bot, channel, contact)
     length = whole_seconds(per, zone, chosen)
@@ -108,7 +108,7 @@ def unset(
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """Take a limit back: the one of a bot, channel or contact, or the tenant's own. What holds then is shown."""
+    """Remove the limit of a bot, channel or contact, or the tenant's own, and show the one that applies instead."""
     chosen = only_one(bot, channel, contact)
 
     async def work(session: Session) -> limits_pb2.Rule | None:
@@ -136,7 +136,7 @@ def reset(
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """Forget what a bot, channel or contact has used under a rule, so that it begins anew."""
+    """Forget what a bot, channel or contact has used under a rule."""
     if not only_one(bot, channel, contact):
         raise Fault("say whose use is forgotten", "Give --contact, --bot or --channel.")
     subject = limits_pb2.Subject(bot_id=bot, channel_id=channel, contact_id=contact)
@@ -149,7 +149,7 @@ def reset(
 
 
 def only_one(bot: str, channel: str, contact: str) -> list[str]:
-    """The option that was given. Raises `Fault` for more than one."""
+    """Returns the given option. Raises `Fault` if there are several."""
     chosen = [name for name, value in (("--bot", bot), ("--channel", channel), ("--contact", contact)) if value]
     if len(chosen) > 1:
         raise Fault(f"{' and '.join(chosen)} exclude each other", "Set one limit for each.")
@@ -157,7 +157,7 @@ def only_one(bot: str, channel: str, contact: str) -> list[str]:
 
 
 def whole_seconds(per: float | None, zone: str, chosen: list[str]) -> int | None:
-    """The length of a window. Raises `Fault` for what limits does not count."""
+    """Returns the length of a window. Raises `Fault` for one that limits cannot count."""
     if zone and (chosen or per not in (None, DAY)):
         raise Fault("--zone is for a rule that counts days", "Leave --per, --bot, --channel and --contact out.")
     if per is None:
@@ -168,5 +168,5 @@ def whole_seconds(per: float | None, zone: str, chosen: list[str]) -> int | None
 
 
 def print_rule(rule: limits_pb2.Rule) -> None:
-    """A rule, without what was used of it."""
+    """Prints a rule, without what was used of it."""
     print_table(COLUMNS[:6], [row[:6] for row in rows_of(rule)])
