@@ -13,5 +13,5 @@ RESERVATIONS = Counter(
 
 
 def watch(metrics: Metrics, decided: Mapping[str, float]) -> None:
-    """Measure what the servicer counts."""
+    """Measures what the servicer counts."""
     metrics.watch(RESERVATIONS, lambda: dict(decided))

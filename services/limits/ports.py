@@ -93,7 +93,8 @@ class RuleChanges(Protocol):
 class RuleStore(Protocol):
     """Where rules are changed and listed."""
 
-    async def list(self, tenant_id: str, after: str, limit: int) -> list[Rule]: ...
+    async def list(self, tenant_id: str, after: str, limit: int) -> tuple[list[Rule], str]:
+        """A page of rules that hold for a tenant, and the id after which there are more; empty on the last page."""
 
     async def once(
         self,

@@ -7,10 +7,10 @@ from services.runtime.table_lifetimes import MIGRATIONS, Kept
 
 KEPT = {
     "rules": Kept("a rule", "an operator deletes it"),
-    "overrides": Kept("another limit of a rule for a bot, channel or contact", "an operator takes it back"),
+    "overrides": Kept("another limit of a rule for one subject", "an operator takes it back"),
     "tenants": Kept("a tenant's time zone", "it stays: there is one for each tenant"),
     "state": Kept("what revision rules and counters have", "it stays: there is one"),
-    "counters": Kept("what was used in a day", "the day is so long ago", time=timedelta(days=92)),
+    "counters": Kept("what was used in a calendar period", "the period began so long ago", time=timedelta(days=92)),
     "charges": Kept("a reservation that was charged", "it was charged so long ago", time=timedelta(days=7)),
     "holds": Kept("units held while Redis was away", "they expired so long ago", time=timedelta(hours=1)),
     "requests": Kept("an answered request id", "it came so long ago", time=REQUESTS),

@@ -23,7 +23,7 @@ TIDY = 600.0
 
 
 async def build(runtime: Runtime, settings: LimitsSettings) -> App:
-    """Put the service together."""
+    """Puts the service together."""
     pool = await runtime.postgres("limits", Path(__file__).parent / "migrations")
     client = runtime.redis()
     counters = RedisCounters(client, settings.redis_prefix, budget=settings.limits_redis_budget_seconds)

@@ -11,13 +11,13 @@ from services.limits.domain.algorithms.base import Algorithm
 
 EVERY_TENANT = "*"
 UNKNOWN_ZONE = "UTC"
-"""Where the days of a tenant begin whose time zone nobody has named."""
+"""The time zone of a tenant until somebody names another."""
 MOST_RULES = 8
 """Rules that may match one resource of a tenant; a reservation names them all."""
 
 
 class Scope(IntEnum):
-    """What a rule counts for; numbers as in the contract."""
+    """Whose use a rule counts; the numbers are those of the contract."""
 
     TENANT = 1
     BOT = 2
@@ -30,7 +30,7 @@ MOST_SPECIFIC_FIRST = (Scope.CONVERSATION, Scope.CONTACT, Scope.CHANNEL, Scope.B
 
 
 class FailureMode(IntEnum):
-    """What to do while Redis is away; numbers as in the contract."""
+    """What to do while Redis is away; the numbers are those of the contract."""
 
     OPEN = 1
     CLOSED = 2
@@ -96,14 +96,14 @@ class Subject(NamedTuple):
     conversation_id: str = ""
 
     def value(self, scope: Scope) -> str:
-        """What tells the counters of a rule with this scope apart; empty when the subject does not say."""
+        """Returns what a rule of this scope counts the subject by; empty if the subject does not name it."""
         if scope is Scope.TENANT:
             return EVERY_TENANT
         return self[scope - Scope.BOT]
 
 
 class Rules:
-    """All rules at one moment. A tenant's own rule stands in the place of the one that holds for every tenant."""
+    """All rules at one moment. A tenant's own rule replaces the one of the same id that holds for every tenant."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class Rules:
         self._matching: dict[tuple[str, str], tuple[Rule, ...]] = {}
 
     def of(self, tenant_id: str) -> dict[str, Rule]:
-        """The rules that hold for a tenant, by id, in the order of ids."""
+        """Returns the rules that hold for a tenant, by id, ordered by id."""
         if tenant_id not in self._of_tenant:
             merged = self._by_tenant.get(EVERY_TENANT, {}) | self._by_tenant.get(tenant_id, {})
             self._of_tenant[tenant_id] = {
@@ -136,18 +136,18 @@ class Rules:
         return self._of_tenant[tenant_id]
 
     def zone_of(self, tenant_id: str) -> str:
-        """The tenant's time zone; empty when nobody has named it."""
+        """Returns the tenant's time zone; empty if nobody has named it."""
         return self._zones.get(tenant_id, "")
 
     def set_zone(self, tenant_id: str, time_zone: str) -> None:
-        """Begin the tenant's days elsewhere from now on."""
+        """Begins the tenant's days in this time zone from now on."""
         self._zones[tenant_id] = time_zone
         self._of_tenant.pop(tenant_id, None)
         for key in [key for key in self._matching if key[0] == tenant_id]:
             del self._matching[key]
 
     def matching(self, tenant_id: str, resource: str) -> tuple[Rule, ...]:
-        """The rules that hold for a tenant's use of a resource."""
+        """Returns the rules that hold for a tenant's use of a resource."""
         key = (tenant_id, resource)
         if key not in self._matching:
             if len(self._matching) > 10_000:  # resources are the caller's words

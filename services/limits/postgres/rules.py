@@ -54,11 +54,12 @@ class PostgresRules:
             if await conn.fetch(sql("store_zones"), *zip(*sorted(zones.items()), strict=True)):
                 await conn.execute(sql("bump_revision"))
 
-    async def list(self, tenant_id: str, after: str, limit: int) -> list[Rule]:
-        """Rules that hold for a tenant, with its overrides, by id."""
+    async def list(self, tenant_id: str, after: str, limit: int) -> tuple[list[Rule], str]:
+        """A page of rules that hold for a tenant, with its overrides, and the id after which there are more."""
         async with self._pool.acquire() as conn:
-            rules = _readable(await conn.fetch(sql("list_rules"), tenant_id, after, limit))
-            return await _with_overrides(conn, tenant_id, rules)
+            rows = await conn.fetch(sql("list_rules"), tenant_id, after, limit + 1)
+            more_after = rows[limit - 1]["rule_id"] if len(rows) > limit else ""
+            return await _with_overrides(conn, tenant_id, _readable(rows[:limit])), more_after
 
     async def once(
         self,

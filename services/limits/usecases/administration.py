@@ -1,10 +1,14 @@
-"""What operators do to rules. Each change happens once per request id and holds in every process within a second."""
+"""Changes rules for operators. Each change happens once per request id, and reaches every process within a second."""
+
+from collections.abc import Awaitable, Callable
+
+from google.protobuf.message import Message
 
 from parley.limits.v1 import limits_pb2 as pb
 
 from services.kernel.errors import invalid_field
 from services.limits.convert import rules as convert
-from services.limits.ports import RuleChanges, RuleStore
+from services.limits.ports import Response, RuleChanges, RuleStore
 from services.limits.usecases.rulebook import RuleBook
 from services.runtime import pages
 
@@ -27,9 +31,7 @@ class Administration:
         async def work(changes: RuleChanges) -> pb.CreateRuleResponse:
             return pb.CreateRuleResponse(rule=convert.rule_to(await changes.create(rule)))
 
-        response = await self._store.once(request, pb.CreateRuleResponse, f"{_METHOD}CreateRule", work)
-        await self._book.changed()
-        return response
+        return await self._once(request, pb.CreateRuleResponse, "CreateRule", work)
 
     async def update(self, request: pb.UpdateRuleRequest) -> pb.UpdateRuleResponse:
         async def work(changes: RuleChanges) -> pb.UpdateRuleResponse:
@@ -37,27 +39,23 @@ class Administration:
             new = convert.changed(rule, request.rule, request.update_mask.paths)
             return pb.UpdateRuleResponse(rule=convert.rule_to(await changes.update(new)))
 
-        response = await self._store.once(request, pb.UpdateRuleResponse, f"{_METHOD}UpdateRule", work)
-        await self._book.changed()
-        return response
+        return await self._once(request, pb.UpdateRuleResponse, "UpdateRule", work)
 
     async def delete(self, request: pb.DeleteRuleRequest) -> pb.DeleteRuleResponse:
         async def work(changes: RuleChanges) -> pb.DeleteRuleResponse:
             await changes.delete(request.tenant_id, request.rule_id)
             return pb.DeleteRuleResponse()
 
-        response = await self._store.once(request, pb.DeleteRuleResponse, f"{_METHOD}DeleteRule", work)
-        await self._book.changed()
-        return response
+        return await self._once(request, pb.DeleteRuleResponse, "DeleteRule", work)
 
     async def list(self, request: pb.ListRulesRequest) -> pb.ListRulesResponse:
         method, filters = f"{_METHOD}ListRules", (request.tenant_id,)
         position = pages.decode(request.page_token, method, filters)
         size = request.page_size or _PAGE
-        rules = await self._store.list(request.tenant_id, str(position[0]) if position else "", size + 1)
-        response = pb.ListRulesResponse(rules=[convert.rule_to(rule) for rule in rules[:size]])
-        if len(rules) > size:
-            response.next_page_token = pages.encode(method, filters, [rules[size - 1].rule_id])
+        rules, last = await self._store.list(request.tenant_id, str(position[0]) if position else "", size)
+        response = pb.ListRulesResponse(rules=[convert.rule_to(rule) for rule in rules])
+        if last:
+            response.next_page_token = pages.encode(method, filters, [last])
         return response
 
     async def set_override(self, request: pb.SetOverrideRequest) -> pb.SetOverrideResponse:
@@ -70,9 +68,7 @@ class Administration:
             rule = await changes.effective(request.tenant_id, request.rule_id)
             return pb.SetOverrideResponse(rule=convert.rule_to(rule))
 
-        response = await self._store.once(request, pb.SetOverrideResponse, f"{_METHOD}SetOverride", work)
-        await self._book.changed()
-        return response
+        return await self._once(request, pb.SetOverrideResponse, "SetOverride", work)
 
     async def delete_override(self, request: pb.DeleteOverrideRequest) -> pb.DeleteOverrideResponse:
         selector = convert.selector_from(request.selector)
@@ -83,6 +79,15 @@ class Administration:
             rule = await changes.effective(request.tenant_id, request.rule_id)
             return pb.DeleteOverrideResponse(rule=convert.rule_to(rule))
 
-        response = await self._store.once(request, pb.DeleteOverrideResponse, f"{_METHOD}DeleteOverride", work)
+        return await self._once(request, pb.DeleteOverrideResponse, "DeleteOverride", work)
+
+    async def _once(
+        self,
+        request: Message,
+        response: type[Response],
+        method: str,
+        work: Callable[[RuleChanges], Awaitable[Response]],
+    ) -> Response:
+        answer = await self._store.once(request, response, _METHOD + method, work)
         await self._book.changed()
-        return response
+        return answer

@@ -37,18 +37,19 @@ class RuleBook:
         self.on_change: Callable[[], None] = lambda: None
 
     def poke(self) -> None:
-        """Look soon."""
+        """Makes it look soon."""
         self._poked.set()
 
     async def redis_missed(self) -> None:
-        """Postgres has counted something that Redis has not heard of: that is written down before anybody is told of
-        the count, as this process may end. Raises when Postgres is away.
+        """Writes down that Postgres has counted something that Redis has not heard of.
+
+        Do this before anybody is told of the count, because this process may end. Raises when Postgres is away.
         """
         self.epoch = max(self.epoch, await self._source.bump_epoch())
         self.on_change()
 
     def learn_zone(self, tenant_id: str, time_zone: str) -> None:
-        """Begin the tenant's days in this time zone from now on, and remember it soon. An unknown one is left out."""
+        """Begins the tenant's days in this time zone from now on, and stores it soon. Ignores an unknown zone."""
         if time_zone == self.rules.zone_of(tenant_id):
             return
         try:
@@ -61,7 +62,7 @@ class RuleBook:
         self._poked.set()
 
     async def changed(self) -> None:
-        """This process has changed the rules: know it at once, and tell the others."""
+        """Takes over what this process has changed, and tells the others."""
         await self.refresh()
         self.on_change()
 

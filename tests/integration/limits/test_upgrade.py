@@ -40,6 +40,9 @@ async def test_rules_of_the_version_before_are_algorithms_with_parameters(postgr
             "chat2desk-rate": SlidingWindow(300, 60_000),
         }, "and what cannot be read is left out"
         assert rules["rate"].overrides == {Selector(Scope.CHANNEL, "tg"): Override(9, 2500)}
-        assert [rule.rule_id for rule in await PostgresRules(pool).list("acme", "", 9)] == sorted(rules)
+        listed, last = await PostgresRules(pool).list("acme", "", 3)
+        assert ([rule.rule_id for rule in listed], last) == (["chat2desk-rate", "daily-quota"], "newer")
+        listed, last = await PostgresRules(pool).list("acme", last, 3)
+        assert ([rule.rule_id for rule in listed], last) == (["rate"], "")
     finally:
         await pool.close()
