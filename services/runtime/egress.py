@@ -8,6 +8,7 @@ import asyncio
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
 
@@ -56,17 +57,19 @@ class Egress:
         parts = _split(url)
         if parts.scheme == "http" and not self.allowed:
             raise Refused("must begin with https://")
-        address = _literal(parts.hostname or "")
-        if address is not None:
-            self._judge([address], tls=parts.scheme == "https")
+        self.permit(parts.hostname or "", tls=parts.scheme == "https")
 
-    async def resolve(self, host: str, port: int, *, tls: bool) -> Sequence[str]:
-        """The addresses of a host that may be connected to. Raises Refused when there are none, OSError when it is
-        not known, and ValueError when it is no name.
-        """
+    def permit(self, host: str, *, tls: bool) -> None:
+        """Raises Refused for an address that may not be connected to. Names pass: `resolve` judges them."""
         address = _literal(host)
         if address is not None:
-            return self._judge([address], tls=tls)
+            self._judge([address], tls=tls)
+
+    async def resolve(self, host: str, port: int, *, tls: bool) -> Sequence[str]:
+        """Returns the addresses of a host that may be connected to.
+
+        Raises Refused when there are none, OSError when the name is unknown, and ValueError when it is no name.
+        """
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         return self._judge([ip_address(entry[4][0]) for entry in found], tls=tls)
 
@@ -115,6 +118,7 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
+@lru_cache(maxsize=1000)
 def _literal(host: str) -> Address | None:
     try:
         return ip_address(host)

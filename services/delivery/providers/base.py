@@ -1,6 +1,6 @@
 """What a provider is to the outbox: data and pure functions, in one module for each (see `registry`)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from services.delivery.domain.channels import Channel, ChannelKind
 from services.delivery.domain.channels import Provider as ProviderKind
 from services.delivery.domain.failures import Failure
 from services.delivery.domain.rendering import Capabilities, render
-from services.delivery.providers.wire import Answer
+from services.delivery.providers.exchanges import Answer, Request
 
 
 class Outbound(msgspec.Struct, frozen=True):
@@ -24,14 +24,6 @@ class Outbound(msgspec.Struct, frozen=True):
     part_id: str
     chat_id: str
     content: OutboundContent
-
-
-class Request(msgspec.Struct, frozen=True):
-    """The POST that sends a part."""
-
-    url: str
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class Sent(msgspec.Struct, frozen=True):

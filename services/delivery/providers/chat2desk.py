@@ -10,9 +10,9 @@ from services.delivery.domain.channels import Provider as ProviderKind
 from services.delivery.domain.failures import Failure, FailureKind
 from services.delivery.domain.rendering import Capabilities
 from services.delivery.domain.scrubbing import scrub
-from services.delivery.providers.base import Outbound, Provider, Request, Sent
+from services.delivery.providers.base import Outbound, Provider, Sent
 from services.delivery.providers.classify import failure_of
-from services.delivery.providers.wire import Answer
+from services.delivery.providers.exchanges import Answer, Request
 
 API_BASE = "https://api.chat2desk.com"
 

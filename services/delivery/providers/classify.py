@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from services.delivery.domain.failures import Failure, FailureKind
-from services.delivery.providers.http import NoAnswer, NotSent
+from services.delivery.providers.exchanges import NoAnswer, NotSent
 
 LONGEST_WAIT = 3600.0
 """Seconds; a provider that names a longer wait is asked again after this."""

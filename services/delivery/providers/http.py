@@ -1,229 +1,217 @@
-"""One HTTP client for all providers' calls. It tells a request that never left from an unanswered one.
+"""Calls providers over HTTP, and tells a request that never left from one that got no answer."""
 
-It is written here because that difference is the point of it, and because a call costs it some 30 microseconds of
-processor time where a general client takes 200: a third of what the whole outbox may spend on a message.
-"""
+import math
+from contextlib import suppress
+from enum import Enum, auto
 
-import asyncio
-import ssl
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
+from aiohttp import (
+    ClientConnectionError,
+    ClientConnectorError,
+    ClientError,
+    ClientHttpProxyError,
+    ClientPayloadError,
+    ClientResponse,
+    ClientResponseError,
+    ClientSession,
+    ClientTimeout,
+    DummyCookieJar,
+)
+from aiohttp.http import HttpProcessingError
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, StatusCode
+from yarl import URL
 
-from services.delivery.providers.wire import Answer, Disconnected, Target, Wire, tls_context
+from services.delivery.providers.connections import (
+    MAX_BODY,
+    MAX_HEAD,
+    Connector,
+    EndlessAnswer,
+    JudgingResolver,
+    NotConnected,
+)
+from services.delivery.providers.exchanges import Answer, NoAnswer, NotSent, Request, Result, target
+from services.delivery.providers.proxies import EnvironmentProxies, parse
 from services.runtime.egress import Egress, Refused
 from services.runtime.tracing.spans import tracer
 
-
-@dataclass(frozen=True, slots=True)
-class NotSent:
-    """The request never left: no connection in time. Trying again cannot send twice.
-
-    `wrong_address`: there can be none, whenever it is tried: the address is refused or no address.
-    """
-
-    error: str
-    wrong_address: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class NoAnswer:
-    """The request left, wholly or in part, and no whole answer came."""
-
-    error: str
-
-
-ORIGINS = 1000
-"""Hosts whose connections are kept; with more, those that nobody calls just now are forgotten."""
-
-
-class _Origin:
-    """Connections to one host: those that are idle, and how many more there may be."""
-
-    def __init__(self, connections: int) -> None:
-        self.places = asyncio.Semaphore(connections)
-        self.idle: list[Wire] = []
-        self.users = 0
-
-    def close(self) -> None:
-        while self.idle:
-            self.idle.pop().close()
+_NOT_ADDED = ("Accept", "Accept-Encoding", "User-Agent")
+"""Headers that aiohttp would add. An answer that is not compressed needs no bound on what it unpacks to."""
 
 
 class HttpClient:
-    """Keeps connections alive, and ends every call within `timeout` seconds."""
+    """Keeps connections alive, and ends every call in time.
+
+    It follows no redirect, as a token is for the address it was given for, and keeps no cookies. A call goes through
+    the proxy that it names, or else through the one that the environment names for its host.
+    """
 
     def __init__(
         self, egress: Egress, *, timeout: float = 10.0, connections: int = 128, keepalive: float = 15.0
     ) -> None:
-        """`egress`: where connections may lead. `connections`: to one host at most. `keepalive`: seconds for which an
-        idle connection is kept.
+        """`timeout`: seconds for a call that names no other. `connections`: to one host at most.
 
-        It is shorter than servers keep theirs, so that no request meets a connection that is just being closed.
+        `keepalive`: seconds for which an idle connection is kept; fewer than servers keep theirs, so that no request
+        meets a connection that is just being closed. Raises ValueError for a proxy of the environment that is none.
         """
         self.timeout = timeout
         self._egress = egress
         self._connections = connections
         self._keepalive = keepalive
-        self._origins: dict[tuple[str, int, bool], _Origin] = {}
-        self._tls: ssl.SSLContext | None = None
+        self._proxies = EnvironmentProxies()
+        self._sessions: dict[_Road, ClientSession] = {}
 
-    async def post(self, target: Target, *, headers: Mapping[str, str], body: bytes) -> Answer | NotSent | NoAnswer:
-        """One POST. Redirects are not followed: a token is for the address it was given for."""
+    async def call(self, request: Request) -> Result:
+        """Makes a request once; only a GET is made again when a kept connection turns out to be closed."""
         if not trace.get_current_span().is_recording():
-            return await self._post(target, headers, body)
-        span = tracer("parley.delivery").start_span("POST", kind=SpanKind.CLIENT)
+            return await self._call(request)
+        span = tracer("parley.delivery").start_span(request.method, kind=SpanKind.CLIENT)
         try:
-            result = await self._post(target, headers, body)
-            _describe(span, target, result)
+            result = await self._call(request)
+            _describe(span, request, result)
             return result
         finally:
             span.end()
 
     async def close(self) -> None:
-        """Closes idle connections."""
-        for origin in self._origins.values():
-            origin.close()
+        """Closes all connections."""
+        for session in self._sessions.values():
+            await session.close()
 
-    async def _post(self, target: Target, headers: Mapping[str, str], body: bytes) -> Answer | NotSent | NoAnswer:
-        ends = asyncio.get_running_loop().time() + self.timeout
+    async def _call(self, request: Request) -> Result:
         try:
-            request = _request(target, headers, body)
+            request.check()
+            url = target(request.url)
+            road, proxy = await self._road(url, request.proxy)
+        except Refused as error:
+            return _not_sent(error)
         except ValueError as error:
             return NotSent(str(error), wrong_address=True)
-        origin = self._origin(target)
-        origin.users += 1
+        # Connecting has half of the time, so when all of it is over, the request has left.
+        seconds = request.timeout or self.timeout
+        limits = ClientTimeout(total=seconds, connect=seconds / 2, sock_connect=seconds / 2, ceil_threshold=math.inf)
         try:
-            return await self._exchange(target, origin, request, ends)
-        finally:
-            origin.users -= 1
+            async with self._session(road).request(
+                request.method,
+                url,
+                data=request.body,
+                headers=request.headers,
+                skip_auto_headers=("Content-Type",) if isinstance(request.body, bytes) else None,
+                proxy=proxy,
+                timeout=limits,
+                allow_redirects=False,
+            ) as response:
+                return await _read(response)
+        except NotConnected as error:
+            return _not_sent(error.__cause__)
+        except TimeoutError:
+            return NoAnswer(f"no answer within {seconds:g} s")
+        except (ClientError, HttpProcessingError, OSError) as error:
+            return NoAnswer(_what_came(error))
 
-    def _origin(self, target: Target) -> _Origin:
-        origin = self._origins.get(target.origin)
-        if origin is None:
-            if len(self._origins) >= ORIGINS:
-                for address in [key for key, known in self._origins.items() if not known.users]:
-                    self._origins.pop(address).close()
-            origin = self._origins[target.origin] = _Origin(self._connections)
-        return origin
+    async def _road(self, url: URL, proxy: str) -> tuple["_Road", URL | None]:
+        """How to reach a target, and through which proxy. Raises Refused for what the policy does not allow.
 
-    async def _exchange(
-        self, target: Target, origin: _Origin, request: bytes, ends: float
-    ) -> Answer | NotSent | NoAnswer:
-        loop = asyncio.get_running_loop()
-        if origin.places.locked():
-            try:
-                await asyncio.wait_for(origin.places.acquire(), self.timeout / 2)
-            except TimeoutError:
-                return NotSent("no connection in time")
-        else:
-            await origin.places.acquire()
-        try:
-            wire = self._kept(origin, loop.time()) or await self._connected(target, origin)
-            return wire if isinstance(wire, NotSent) else await self._ask(wire, request, ends)
-        finally:
-            origin.places.release()
+        The proxy that a request names is judged like any address; what lies behind it is its own affair. The one of
+        the environment is the operator's: it may be connected to, but it need not refuse what the policy does, so
+        the target is judged here as far as its name can be resolved.
+        """
+        host, tls = url.raw_host or "", url.scheme == "https"
+        self._egress.permit(host, tls=tls)
+        if proxy:
+            address = parse(proxy, "the proxy")
+            self._egress.permit(address.raw_host or "", tls=True)
+            if not tls:
+                raise Refused("must begin with https:// where there is a proxy")
+            return _Road.PUBLIC, address
+        known = self._proxies.find(host, tls=tls)
+        if known is None:
+            return _Road.PUBLIC if tls else _Road.ALLOWED, None
+        with suppress(OSError):
+            await self._egress.resolve(host, url.port or 0, tls=tls)
+        return _Road.PROXY, known
 
-    async def _ask(self, wire: Wire, request: bytes, ends: float) -> Answer | NoAnswer:
-        loop = asyncio.get_running_loop()
-        answer = wire.ask(request)
-        timer = loop.call_at(ends, wire.close)
-        try:
-            return await answer
-        except Disconnected as error:
-            if loop.time() >= ends:
-                return NoAnswer(f"no answer within {self.timeout:g} s")
-            return NoAnswer(str(error))
-        except asyncio.CancelledError:
-            wire.close()
-            raise
-        finally:
-            timer.cancel()
+    def _session(self, road: "_Road") -> ClientSession:
+        session = self._sessions.get(road)
+        if session is None:
+            resolver = None if road is _Road.PROXY else JudgingResolver(self._egress, tls=road is _Road.PUBLIC)
+            connector = Connector(resolver, connections=self._connections, keepalive=self._keepalive)
+            session = self._sessions[road] = ClientSession(
+                connector=connector,
+                cookie_jar=DummyCookieJar(),
+                skip_auto_headers=_NOT_ADDED,
+                auto_decompress=False,
+                max_line_size=MAX_HEAD,
+                max_field_size=MAX_HEAD,
+                max_headers=MAX_HEAD,
+            )
+        return session
 
-    def _kept(self, origin: _Origin, now: float) -> Wire | None:
-        """The idle connection that was used last; older ones may come to their end."""
-        while origin.idle:
-            wire = origin.idle.pop()
-            if wire.usable and now - wire.idle_since < self._keepalive:
-                return wire
-            wire.close()
-        return None
 
-    async def _connected(self, target: Target, origin: _Origin) -> Wire | NotSent:
-        try:
-            return await self._connect(target, origin)
-        except Refused as error:
+class _Road(Enum):
+    """Where the connections of a session may lead."""
+
+    ALLOWED = auto()
+    """To the networks that a setting allows, without TLS."""
+    PUBLIC = auto()
+    """Also to public addresses, by TLS."""
+    PROXY = auto()
+    """To a proxy that the environment names."""
+
+
+async def _read(response: ClientResponse) -> Answer:
+    pieces, size = [], 0
+    while size <= MAX_BODY and (piece := await response.content.readany()):
+        pieces.append(piece)
+        size += len(piece)
+    if size > MAX_BODY:
+        response.close()
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Answer(response.status, headers, b"".join(pieces)[:MAX_BODY])
+
+
+def _not_sent(error: BaseException | None) -> NotSent:
+    """Why there is no connection, without addresses or anything that was to be sent."""
+    match error:
+        case Refused():
             return NotSent(f"the address {error}", wrong_address=True)
-        except (OSError, TimeoutError, ssl.CertificateError) as error:
-            return NotSent(_words(error))
-        except (ValueError, OverflowError) as error:  # a name or a port that none can have
-            return NotSent(f"no connection can be made: {_words(error)}", wrong_address=True)
+        case TimeoutError():
+            return NotSent("no connection in time")
+        case ClientConnectorError():
+            return _not_sent(error.os_error)
+        case ClientHttpProxyError():
+            return NotSent(f"the proxy answered {error.status}")
+        case OSError():
+            address = "(" in (error.strerror or "")  # it stands in brackets
+            detail = "" if address or not error.strerror else f": {error.strerror}"
+            return NotSent(f"{type(error).__name__}{detail}")
+        case ValueError() | OverflowError():
+            return NotSent(f"no connection can be made: {error}", wrong_address=True)
+    return NotSent(type(error).__name__)
 
-    async def _connect(self, target: Target, origin: _Origin) -> Wire:
-        loop = asyncio.get_running_loop()
 
-        def idle(wire: Wire) -> None:
-            wire.idle_since = loop.time()
-            origin.idle.append(wire)
+def _what_came(error: Exception) -> str:
+    match error:
+        case EndlessAnswer():
+            return "an endless answer"
+        case ClientResponseError() | HttpProcessingError():
+            return "no HTTP"
+        case ClientPayloadError() | ClientConnectionError():
+            return "connection closed"
+    return type(error).__name__
 
-        if target.tls and self._tls is None:
-            self._tls = await asyncio.to_thread(tls_context)
-        async with asyncio.timeout(self.timeout / 2):
-            addresses = await self._egress.resolve(target.host, target.port, tls=target.tls)
-            for address in addresses[:-1]:
-                try:
-                    async with asyncio.timeout(self.timeout / 2 / len(addresses)):
-                        return await self._open(target, address, idle)
-                except (OSError, TimeoutError):
-                    continue
-            return await self._open(target, addresses[-1], idle)
 
-    async def _open(self, target: Target, address: str, idle: Callable[[Wire], None]) -> Wire:
-        """To this address, whatever its name may lead to by now; its certificate is the name's."""
-        _, wire = await asyncio.get_running_loop().create_connection(
-            lambda: Wire(idle),
-            address,
-            target.port,
-            ssl=self._tls if target.tls else None,
-            server_hostname=target.host if target.tls else None,
+def _describe(span: Span, request: Request, result: Result) -> None:
+    span.set_attribute("http.request.method", request.method)
+    with suppress(ValueError):  # a result says so
+        url = target(request.url)
+        span.set_attributes(
+            {
+                "server.address": url.raw_host or "",
+                "server.port": url.port or 0,
+                "url.scheme": url.scheme,
+                "url.path": url.raw_path_qs,
+            }
         )
-        return wire
-
-
-def _request(target: Target, headers: Mapping[str, str], body: bytes) -> bytes:
-    lines = [f"POST {target.path} HTTP/1.1", f"Host: {target.authority}", f"Content-Length: {len(body)}"]
-    lines.extend(f"{name}: {value}" for name, value in headers.items())
-    head = "\r\n".join(lines)
-    if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1:
-        raise ValueError("a line break in a header")
-    try:
-        encoded = head.encode("latin-1")
-    except UnicodeEncodeError:
-        raise ValueError("a character that no request can carry") from None
-    return encoded + b"\r\n\r\n" + body
-
-
-def _words(error: BaseException) -> str:
-    """What happened, without addresses or anything that was sent."""
-    if isinstance(error, TimeoutError):
-        return "no connection in time"
-    detail = error.strerror if isinstance(error, OSError) and error.strerror else ""
-    detail = "" if "(" in detail else detail  # a connection's address stands there
-    return f"{type(error).__name__}: {detail}" if detail else type(error).__name__
-
-
-def _describe(span: Span, target: Target, result: Answer | NotSent | NoAnswer) -> None:
-    span.set_attributes(
-        {
-            "http.request.method": "POST",
-            "server.address": target.host,
-            "server.port": target.port,
-            "url.scheme": "https" if target.tls else "http",
-            "url.path": target.path,
-        }
-    )
     if isinstance(result, Answer):
         span.set_attribute("http.response.status_code", result.status)
         if result.status >= 400:

@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from ipaddress import ip_address
 
 import pytest
+from aiohttp.client_proto import ResponseHandler
 
-from services.delivery.providers.http import HttpClient, NoAnswer, NotSent
-from services.delivery.providers.wire import MAX_ANSWER, Answer, Target
+from services.delivery.providers.connections import MAX_BODY, Connector
+from services.delivery.providers.exchanges import Answer, File, NoAnswer, NotSent, Request, Result, form, target
+from services.delivery.providers.http import HttpClient
 from services.runtime.egress import Egress
 
 LOCAL = Egress.of("loopback")
@@ -30,7 +33,7 @@ class Server:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                length = int((head.lower() + b"content-length: 0\r\n").split(b"content-length: ")[1].split(b"\r\n")[0])
                 self.requests.append(head + await reader.readexactly(length))
                 answer = self.answers.pop(0) if self.answers else OK
                 if callable(answer):
@@ -47,8 +50,8 @@ class Server:
         finally:
             writer.close()
 
-    def target(self, path: str = "/v1/messages") -> Target:
-        return Target.of(self.url + path)
+    def target(self, path: str = "/v1/messages") -> str:
+        return self.url + path
 
 
 @asynccontextmanager
@@ -63,8 +66,14 @@ async def serving(server: Server, *, timeout: float = 30.0) -> AsyncIterator[Htt
         listening.close()
 
 
-async def post(client: HttpClient, target: Target, body: bytes = b"{}") -> Answer | NotSent | NoAnswer:
-    return await client.post(target, headers={"Authorization": "token"}, body=body)
+def idle(client: HttpClient) -> list[ResponseHandler]:
+    """Connections that are kept for the next call."""
+    found = [session.connector for session in client._sessions.values()]
+    return [kept for one in found if one is not None for waiting in one._conns.values() for kept, _ in waiting]
+
+
+async def post(client: HttpClient, url: str, body: bytes = b"{}") -> Result:
+    return await client.call(Request(url, {"Authorization": "token"}, body))
 
 
 async def test_one_connection_serves_calls_that_follow_one_another() -> None:
@@ -74,12 +83,10 @@ async def test_one_connection_serves_calls_that_follow_one_another() -> None:
             assert await post(client, server.target()) == Answer(200, {"content-length": "2"}, b"ok")
         assert server.connections == 1
         host = server.url.removeprefix("http://")
-        assert (
-            server.requests[0]
-            == (
-                f"POST /v1/messages HTTP/1.1\r\nHost: {host}\r\nContent-Length: 2\r\nAuthorization: token\r\n\r\n{{}}"
-            ).encode()
-        )
+        head, _, body = server.requests[0].decode().partition("\r\n\r\n")
+        line, *headers = head.split("\r\n")
+        assert (line, body) == ("POST /v1/messages HTTP/1.1", "{}")
+        assert sorted(headers) == ["Authorization: token", "Content-Length: 2", f"Host: {host}"]
 
 
 async def test_calls_at_the_same_time_have_connections_of_their_own() -> None:
@@ -141,10 +148,10 @@ async def test_a_call_without_an_answer_ends_in_time() -> None:
 
 async def test_no_connection_means_that_nothing_left() -> None:
     client = HttpClient(LOCAL, timeout=30.0)
-    result = await post(client, Target.of("http://127.0.0.1:9/"))
+    result = await post(client, "http://127.0.0.1:9/")
     assert isinstance(result, NotSent)
     assert "127" not in result.error
-    assert isinstance(await post(client, Target.of("http://no-such-host.invalid/")), NotSent)
+    assert isinstance(await post(client, "http://no-such-host.invalid/"), NotSent)
 
 
 async def test_a_place_that_does_not_come_free_in_time_means_that_nothing_left() -> None:
@@ -161,20 +168,19 @@ async def test_a_connection_that_the_server_closed_meanwhile_is_not_used() -> No
     server = Server(OK.replace(b"\r\n\r\n", b"\r\nX: close\r\n\r\n"))
     async with serving(server) as client:
         assert isinstance(await post(client, server.target()), Answer)
-        [origin] = client._origins.values()
         async with asyncio.timeout(30):
-            while any(wire.usable for wire in origin.idle):
+            while any(connection.is_connected() for connection in idle(client)):
                 await asyncio.sleep(0.005)
         assert isinstance(await post(client, server.target()), Answer)
         assert server.connections == 2
 
 
 async def test_an_endless_answer_is_cut_off() -> None:
-    server = Server(b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n" + b"x" * (MAX_ANSWER + 100_000))
+    server = Server(b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n" + b"x" * (MAX_BODY + 100_000))
     async with serving(server) as client:
         result = await post(client, server.target())
         assert isinstance(result, Answer)
-        assert len(result.body) <= MAX_ANSWER
+        assert len(result.body) <= MAX_BODY
 
 
 @pytest.mark.parametrize(
@@ -190,7 +196,7 @@ async def test_what_comes_around_an_answer_is_bounded(endless: bytes) -> None:
 async def test_a_server_without_a_trusted_certificate_gets_nothing() -> None:
     server = Server()
     async with serving(server, timeout=4.0) as client:
-        result = await post(client, Target.of(server.url.replace("http://", "https://")))
+        result = await post(client, server.url.replace("http://", "https://"))
         assert isinstance(result, NotSent)
         assert not server.requests
 
@@ -198,7 +204,7 @@ async def test_a_server_without_a_trusted_certificate_gets_nothing() -> None:
 @pytest.mark.parametrize("url", ["ftp://host/", "http://", "http://host:99999/", "nonsense"])
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"address|[Pp]ort"):
-        Target.of(url)
+        target(url)
 
 
 @pytest.mark.parametrize(
@@ -210,32 +216,34 @@ def test_what_is_no_address_is_refused(url: str) -> None:
     ],
 )
 def test_addresses_are_taken_apart(url: str, authority: str, port: int, path: str) -> None:
-    target = Target.of(url)
-    assert (target.authority, target.port, target.path) == (authority, port, path)
+    found = target(url)
+    assert (found.raw_authority, found.port, found.raw_path_qs) == (authority, port, path)
 
 
 async def test_no_header_can_carry_another() -> None:
-    target = Target.of("http://127.0.0.1:9/")
-    result = await HttpClient(LOCAL).post(target, headers={"A": "b\r\nC: d"}, body=b"")
+    result = await HttpClient(LOCAL).call(Request("http://127.0.0.1:9/", {"A": "b\r\nC: d"}, b""))
     assert isinstance(result, NotSent)
     assert result.wrong_address
     assert "line break" in result.error
 
 
 @pytest.mark.parametrize(
-    "target",
+    "url",
     [
-        Target("127.0.0.1", 9, False, "/\u043f\u0443\u0442\u044c", "127.0.0.1"),
-        Target("bad..name", 80, False, "/", "bad..name"),
-        Target("x" * 64 + ".example", 80, False, "/", "x"),
-        Target(".example", 443, True, "/", ".example"),
-        Target("127.0.0.1", 99_999, False, "/", "127.0.0.1"),
+        "http://127.0.0.1:9/\u043f\u0443\u0442\u044c",
+        "http://bad..name/",
+        f"http://{'x' * 64}.example/",
+        "https://.example/",
+        "http://127.0.0.1:99999/",
+        "http://127.1:9/",
     ],
 )
-async def test_what_can_never_be_called_is_not_sent_and_says_so(target: Target) -> None:
-    result = await HttpClient(LOCAL, timeout=30.0).post(target, headers={}, body=b"")
+async def test_what_can_never_be_called_is_not_sent_and_says_so(url: str) -> None:
+    client = HttpClient(LOCAL, timeout=30.0)
+    result = await client.call(Request(url, {}, b""))
     assert isinstance(result, NotSent)
     assert result.wrong_address
+    await client.close()
 
 
 async def test_an_address_that_is_not_public_is_not_connected_to() -> None:
@@ -243,8 +251,7 @@ async def test_an_address_that_is_not_public_is_not_connected_to() -> None:
     async with serving(server):
         closed = HttpClient(Egress(), timeout=30.0)
         for host in ("127.0.0.1", "localhost"):
-            target = Target.of(server.url.replace("127.0.0.1", host))
-            result = await post(closed, target)
+            result = await post(closed, server.url.replace("127.0.0.1", host))
             assert result == NotSent("the address leads to an address that is not public", wrong_address=True)
         assert server.connections == 0
 
@@ -253,7 +260,7 @@ async def test_the_connection_goes_to_the_address_that_was_judged() -> None:
     """A name that resolves to something else the second time gains nothing: it is resolved once."""
     server = Server()
     async with serving(server):
-        port = Target.of(server.url).port
+        port = target(server.url).port
         asked: list[str] = []
 
         class Rebinding(Egress):
@@ -262,7 +269,7 @@ async def test_the_connection_goes_to_the_address_that_was_judged() -> None:
                 return ["127.0.0.1"]
 
         rebound = HttpClient(Rebinding(), timeout=30.0)
-        result = await post(rebound, Target.of(f"http://no-such-host.invalid:{port}/"))
+        result = await post(rebound, f"http://no-such-host.invalid:{port}/")
         assert isinstance(result, Answer), "the name itself leads nowhere"
         assert b"Host: no-such-host.invalid" in server.requests[0]
         assert asked == ["no-such-host.invalid"]
@@ -272,20 +279,164 @@ async def test_the_connection_goes_to_the_address_that_was_judged() -> None:
 async def test_an_address_that_does_not_answer_gives_way_to_the_next() -> None:
     server = Server()
     async with serving(server):
-        port = Target.of(server.url).port
+        port = target(server.url).port
 
         class Two(Egress):
             async def resolve(self, host: str, port: int, *, tls: bool) -> list[str]:
                 return ["::1", "127.0.0.1"]  # the server listens on the second one only
 
         client = HttpClient(Two(), timeout=30.0)
-        assert isinstance(await post(client, Target.of(f"http://two.invalid:{port}/")), Answer)
+        assert isinstance(await post(client, f"http://two.invalid:{port}/"), Answer)
         await client.close()
 
 
-async def test_hosts_that_nobody_calls_any_more_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.delivery.providers.http.ORIGINS", 3)
+async def test_hosts_that_nobody_calls_any_more_are_forgotten() -> None:
+    server = Server()
+    async with serving(server) as client:
+        for number in range(10):
+            await post(client, server.target())
+            await post(client, f"http://127.0.0.{number + 1}:9/")
+        [session] = client._sessions.values()
+        assert isinstance(session.connector, Connector)
+        assert len(session.connector._conns) == 1, "only the host that a connection leads to"
+        assert not session.connector._acquired_per_host
+
+
+async def test_a_get_has_no_body_and_a_query() -> None:
+    server = Server(OK)
+    async with serving(server) as client:
+        url = server.target("/v1/media/7?fields=url%20id")
+        assert isinstance(await client.call(Request(url, {"Authorization": "token"}, method="GET")), Answer)
+        assert server.requests[0].startswith(b"GET /v1/media/7?fields=url%20id HTTP/1.1\r\n")
+        assert server.requests[0].endswith(b"\r\n\r\n")
+
+
+async def test_a_get_is_asked_again_where_a_kept_connection_was_closed_and_a_post_never() -> None:
+    server = Server(OK, b"", OK, OK, b"", OK)
+    async with serving(server) as client:
+        for method, asked, answered in (("GET", 3, True), ("POST", 5, False)):
+            asking = Request(server.target(), {}, method=method)
+            assert isinstance(await client.call(asking), Answer)
+            result = await client.call(asking)
+            assert isinstance(result, Answer) == answered
+            assert len(server.requests) == asked
+            assert isinstance(result, Answer | NoAnswer)
+
+
+async def test_files_go_up_as_a_multipart_form() -> None:
+    server = Server()
+    async with serving(server) as client:
+        uploaded = form(
+            {"chat_id": "77", "caption": "Счёт"}, [File("document", "счёт.pdf", "application/pdf", b"%PDF")]
+        )
+        assert isinstance(await client.call(Request(server.target(), {}, uploaded)), Answer)
+    head, _, body = server.requests[0].partition(b"\r\n\r\n")
+    assert b"Content-Type: multipart/form-data; boundary=" in head
+    for piece in (b'name="chat_id"\r\n\r\n77', "Счёт".encode(), b"Content-Type: application/pdf", b"%PDF"):
+        assert piece in body
+
+
+async def test_a_call_may_have_a_time_of_its_own() -> None:
+    server = Server(lambda: None)
+    async with serving(server, timeout=600.0) as client:
+        result = await client.call(Request(server.target(), {}, b"", timeout=0.5))
+        assert result == NoAnswer("no answer within 0.5 s")
+
+
+async def test_an_answer_that_trickles_in_ends_in_time() -> None:
+    """Each piece comes soon after the one before it, so only a bound on the whole call ends it."""
+    server = Server(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x|" * 5000)
+    async with serving(server, timeout=1.0) as client:
+        assert await post(client, server.target()) == NoAnswer("no answer within 1 s")
+
+
+class Proxy:
+    """Takes `CONNECT` and answers 403, or forwards what is asked in the absolute form by answering it itself."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.heads: list[bytes] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            self.heads.append(head)
+            self.lines.append(head.partition(b"\r\n")[0])
+            tunnel = head.startswith(b"CONNECT")
+            writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n" if tunnel else OK)
+            await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def proxying() -> AsyncIterator[tuple[Proxy, str]]:
+    proxy = Proxy()
+    listening = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    try:
+        yield proxy, f"http://user:secret@127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    finally:
+        listening.close()
+
+
+async def test_a_call_goes_through_the_proxy_that_it_names() -> None:
+    async with proxying() as (proxy, address):
+        client = HttpClient(LOCAL, timeout=30.0)
+        asking = Request("https://api.example/v1/messages", {"Authorization": "token"}, b"{}", proxy=address)
+        result = await client.call(asking)
+        assert result == NotSent("the proxy answered 403"), "a tunnel that does not stand has taken nothing"
+        assert proxy.lines == [b"CONNECT api.example:443 HTTP/1.1"]
+        assert b"Proxy-Authorization: Basic" in proxy.heads[0]
+        assert b"token" not in proxy.heads[0]
+        await client.close()
+
+
+@pytest.mark.parametrize("proxy", ["http://10.0.0.1:3128", "http://localhost:3128", "http://[::1]:3128"])
+async def test_a_proxy_that_a_call_names_is_judged_like_any_address(proxy: str) -> None:
     client = HttpClient(Egress(), timeout=30.0)
-    for number in range(10):
-        await post(client, Target.of(f"http://127.0.0.{number + 1}/"))
-    assert len(client._origins) <= 3
+    result = await client.call(Request("https://api.example/", {}, method="GET", proxy=proxy))
+    assert result == NotSent("the address leads to an address that is not public", wrong_address=True)
+    await client.close()
+
+
+@pytest.mark.parametrize("proxy", ["socks5://proxy.example:1080", "nonsense://", "http://:80"])
+async def test_what_is_no_proxy_is_refused(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = await HttpClient(LOCAL).call(Request("https://api.example/", {}, method="GET", proxy=proxy))
+    assert isinstance(result, NotSent)
+    assert result.wrong_address
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(ValueError, match="HTTPS_PROXY"):
+        HttpClient(LOCAL)
+
+
+async def test_calls_go_through_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server()
+    async with serving(server), proxying() as (proxy, address):
+        monkeypatch.setenv("HTTPS_PROXY", address)
+        monkeypatch.setenv("HTTP_PROXY", address)
+        monkeypatch.setenv("NO_PROXY", "direct.invalid")
+        client = HttpClient(LOCAL, timeout=30.0)
+        assert isinstance(await post(client, "https://proxied.invalid/"), NotSent)
+        assert proxy.lines == [b"CONNECT proxied.invalid:443 HTTP/1.1"]
+        assert isinstance(await post(client, "https://direct.invalid/"), NotSent)
+        assert isinstance(await post(client, server.target()), Answer), "this machine is reached directly"
+        assert len(proxy.lines) == 1
+        await client.close()
+
+
+@pytest.mark.parametrize("url", ["https://10.0.0.1/", "https://localhost.localdomain/", "http://8.8.8.8/"])
+async def test_a_proxy_of_the_environment_opens_nothing_that_is_closed(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def resolved(self: Egress, host: str, port: int, *, tls: bool) -> list[str]:
+        return self._judge([ip_address("10.0.0.1")], tls=tls)
+
+    monkeypatch.setattr(Egress, "resolve", resolved)
+    async with proxying() as (proxy, address):
+        monkeypatch.setenv("HTTPS_PROXY", address)
+        monkeypatch.setenv("HTTP_PROXY", address)
+        client = HttpClient(Egress(), timeout=30.0)
+        result = await post(client, url)
+        assert isinstance(result, NotSent)
+        assert result.wrong_address
+        assert proxy.lines == []
+        await client.close()

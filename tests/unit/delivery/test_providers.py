@@ -1,6 +1,5 @@
 """What Chat2Desk's answers mean."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -14,10 +13,11 @@ from services.delivery.providers.base import Outbound, Sent
 from services.delivery.providers.calls import HttpCalls
 from services.delivery.providers.chat2desk import PROVIDER, Chat2DeskSettings
 from services.delivery.providers.classify import retry_after
-from services.delivery.providers.http import NoAnswer, NotSent
-from services.delivery.providers.wire import Answer, Target
+from services.delivery.providers.exchanges import Answer, NoAnswer, NotSent, Request, Result
+from services.delivery.providers.http import HttpClient
 from services.kernel.clock import SystemClock
 from services.runtime.content import of_text
+from services.runtime.egress import Egress
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 OUTBOUND = Outbound("0198d2a0-0000-7000-8000-000000000001.0", "42", of_text("Сколько бутылей?"))
@@ -32,20 +32,20 @@ def channel(api_base: str = "https://api.example") -> Channel:
 class FakeHttp:
     """Answers all calls with the same."""
 
-    result: Answer | NotSent | NoAnswer
+    result: Result
     timeout: float = 10.0
-    asked: list[tuple[Target, Mapping[str, str], bytes]] = field(default_factory=list)
+    asked: list[Request] = field(default_factory=list)
 
-    async def post(self, target: Target, *, headers: Mapping[str, str], body: bytes) -> Answer | NotSent | NoAnswer:
-        self.asked.append((target, headers, body))
+    async def call(self, request: Request) -> Result:
+        self.asked.append(request)
         return self.result
 
 
-async def send(result: Answer | NotSent | NoAnswer) -> Sent | Failure:
+async def send(result: Result) -> Sent | Failure:
     return await calls(FakeHttp(result)).make(PROVIDER, OUTBOUND, channel())
 
 
-def calls(http: FakeHttp) -> HttpCalls:
+def calls(http: FakeHttp | HttpClient) -> HttpCalls:
     return HttpCalls(http, SystemClock())  # type: ignore[arg-type]
 
 
@@ -53,11 +53,12 @@ async def test_the_call_is_as_chat2desk_wants_it() -> None:
     http = FakeHttp(Answer(200, {}, b"{}"))
     await calls(http).make(PROVIDER, OUTBOUND, channel())
     await calls(http).make(PROVIDER, OUTBOUND, channel(""))
-    (target, headers, body), (default, _, _) = http.asked
-    assert (target.authority, target.path) == ("api.example", "/v1/messages")
-    assert default.authority == "api.chat2desk.com"
-    assert headers["Authorization"] == "tok-en"
-    assert msgspec.json.decode(body) == {
+    request, default = http.asked
+    assert (request.method, request.url) == ("POST", "https://api.example/v1/messages")
+    assert default.url == "https://api.chat2desk.com/v1/messages"
+    assert request.headers["Authorization"] == "tok-en"
+    assert isinstance(request.body, bytes)
+    assert msgspec.json.decode(request.body) == {
         "client_id": "42",
         "text": "Сколько бутылей?",
         "type": "to_client",
@@ -124,7 +125,7 @@ async def test_no_answer_is_unknown_only_when_the_request_left() -> None:
 
 
 async def test_a_wrong_address_breaks_the_channel() -> None:
-    result = await calls(FakeHttp(NotSent(""))).make(PROVIDER, OUTBOUND, channel("http://host:99999"))
+    result = await calls(HttpClient(Egress())).make(PROVIDER, OUTBOUND, channel("http://host:99999"))
     assert isinstance(result, Failure)
     assert result.kind is FailureKind.FATAL
 
