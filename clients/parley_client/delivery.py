@@ -17,6 +17,7 @@ class DeliveryClient(Client[Conn]):
         delivery_pb2.BatchSendMessageResponse,
     )
     batch_send_message = Unary(delivery_pb2.BatchSendMessageRequest, delivery_pb2.BatchSendMessageResponse)
+    send_signal = Unary(delivery_pb2.SendSignalRequest, delivery_pb2.SendSignalResponse)
     get_delivery = Unary(delivery_pb2.GetDeliveryRequest, delivery_pb2.GetDeliveryResponse)
     list_deliveries = Unary(delivery_pb2.ListDeliveriesRequest, delivery_pb2.ListDeliveriesResponse)
     retry_delivery = Unary(delivery_pb2.RetryDeliveryRequest, delivery_pb2.RetryDeliveryResponse)

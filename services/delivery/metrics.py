@@ -28,6 +28,12 @@ TIMES = Counter(
     "Calls of providers that took at most `le` seconds, for `histogram_quantile`.",
     "le",
 )
+SIGNALS = Counter(
+    "parley.delivery.signals",
+    "{signal}",
+    "Typing indicators and previews, by `outcome`: sent, or why they were dropped.",
+    "outcome",
+)
 
 
 class QueueSize:

@@ -13,7 +13,7 @@ from parley_client.dialog import DialogClient
 from parley_client.limits import LimitsClient
 from services.delivery.domain.channels import Channel
 from services.delivery.domain.retry import RetryPolicy
-from services.delivery.metrics import CHANNELS, LANES, MeasuredCalls, QueueSize
+from services.delivery.metrics import CHANNELS, LANES, SIGNALS, MeasuredCalls, QueueSize
 from services.delivery.outcomes import OutcomeReporter
 from services.delivery.postgres.channels import ChannelRows, PostgresChannelStore
 from services.delivery.postgres.gates import PostgresGateStore
@@ -41,6 +41,7 @@ from services.delivery.usecases.mirror import ChannelMirror
 from services.delivery.usecases.ports import Claimed
 from services.delivery.usecases.releases import Releases
 from services.delivery.usecases.send import SendMessages
+from services.delivery.usecases.signals import Signals
 from services.delivery.usecases.statuses import Statuses
 from services.delivery.usecases.waits import Waits
 from services.delivery.usecases.work import Worker
@@ -152,11 +153,12 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
         per_minute=settings.delivery_rate_alone_per_minute,
     )
     mirror.subscribe(lambda event: rates.drop(event.key) if isinstance(event, Channel) else rates.forget(event.key))
+    calls = HttpCalls(http, runtime.clock)
     worker = Worker(
         store=work_store,
         channels=mirror,
         providers=PROVIDERS,
-        calls=MeasuredCalls(HttpCalls(http, runtime.clock), runtime.metrics),
+        calls=MeasuredCalls(calls, runtime.metrics),
         admission=Admission(
             providers=PROVIDERS,
             rates=rates,
@@ -182,6 +184,15 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
     )
     runtime.metrics.watch(LANES, lambda: dispatcher.running)
     runtime.metrics.watch(CHANNELS, lambda: len(gates))
+    signals = Signals(
+        mirror,
+        lambda signal, channel: calls.signal(PROVIDERS[channel.provider], signal, channel),
+        shows=lambda channel: channel.provider in PROVIDERS and PROVIDERS[channel.provider].signal is not None,
+        is_open=gates.is_open,
+        busy=lambda: dispatcher.busy,
+    )
+    runtime.on_close(signals.close)
+    runtime.metrics.watch(SIGNALS, lambda: dict(signals.outcomes))
     handover = Handover(
         channels=mirror, providers=PROVIDERS, rates=rates, gates=gates, places=dispatcher, clock=runtime.clock
     )
@@ -199,6 +210,7 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
         PostgresRetryStore(pool, lanes, sealing, stored=stored),
         statuses,
         Waits(mirror, gates, runtime.clock),
+        signals,
     )
 
     async def work(stop: asyncio.Event) -> None:

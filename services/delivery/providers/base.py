@@ -32,12 +32,20 @@ class Sent(msgspec.Struct, frozen=True):
     provider_message_id: str
 
 
+class Signal(msgspec.Struct, frozen=True):
+    """What a chat shows beside its messages: `preview` is the text of a reply so far; without one, somebody types."""
+
+    chat_id: str
+    preview: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """How messages reach people by one messenger. Nothing is tried again here, and nothing is remembered.
 
     `channels` is what its channels have, and `resource` the name under which limits knows its rate. `classify` gets the
-    whole answer and the time at which it came, to read `Retry-After` by.
+    whole answer and the time at which it came, to read `Retry-After` by. `signal` asks for what a chat shows
+    beside its messages; a messenger that has no such thing has none.
     """
 
     kind: ProviderKind
@@ -47,6 +55,7 @@ class Provider:
     request: Callable[[Outbound, Channel], Request]
     classify: Callable[[Answer, Outbound, Channel, datetime], Sent | Failure]
     render: Callable[[OutboundContent, Capabilities], Sequence[OutboundContent]] = render
+    signal: Callable[[Signal, Channel], Request] | None = None
 
     def rendered(self, content: OutboundContent) -> tuple[OutboundContent, ...]:
         """The messages that a content becomes, each one call."""

@@ -15,11 +15,13 @@ from services.delivery.domain.attempts import ProviderStatus
 from services.delivery.domain.outbox import Priority
 from services.delivery.domain.parts import PartState
 from services.delivery.domain.statuses import Report
+from services.delivery.providers.base import Signal
 from services.delivery.servicer.protos import delivery_message
 from services.delivery.usecases.changes import RetryStore, Revivals
 from services.delivery.usecases.ports import Channels, Filter, ReadStore
 from services.delivery.usecases.retry import revive
 from services.delivery.usecases.send import SendMessages, ToSend
+from services.delivery.usecases.signals import Signals
 from services.delivery.usecases.statuses import Statuses
 from services.delivery.usecases.waits import Waits
 from services.kernel.errors import ParleyError, not_found
@@ -41,8 +43,10 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
         retrying: RetryStore,
         statuses: Statuses,
         waits: Waits,
+        signals: Signals,
     ) -> None:
         self._send = send
+        self._signals = signals
         self._channels = channels
         self._reading = reading
         self._retrying = retrying
@@ -75,6 +79,12 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
             else pb.SendMessageResponse(delivery_id=str(result.delivery_id), duplicate=result.duplicate)
             for result in await self._send([_to_send(request) for request in requests], parents)
         ]
+
+    async def SendSignal(self, request: pb.SendSignalRequest, context: object) -> pb.SendSignalResponse:
+        channel = self._channels.by_id(request.channel_id)
+        mine = channel if channel is not None and channel.tenant_id == request.tenant_id else None
+        taken = self._signals.offer(mine, Signal(request.chat_id, request.preview.text))
+        return pb.SendSignalResponse(taken=taken)
 
     async def GetDelivery(self, request: pb.GetDeliveryRequest, context: object) -> pb.GetDeliveryResponse:
         return pb.GetDeliveryResponse(delivery=await self._get(request.tenant_id, request.delivery_id))

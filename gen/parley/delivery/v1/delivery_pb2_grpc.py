@@ -45,6 +45,11 @@ class DeliveryServiceStub:
                 request_serializer=parley_dot_delivery_dot_v1_dot_delivery__pb2.BatchSendMessageRequest.SerializeToString,
                 response_deserializer=parley_dot_delivery_dot_v1_dot_delivery__pb2.BatchSendMessageResponse.FromString,
                 _registered_method=True)
+        self.SendSignal = channel.unary_unary(
+                '/parley.delivery.v1.DeliveryService/SendSignal',
+                request_serializer=parley_dot_delivery_dot_v1_dot_delivery__pb2.SendSignalRequest.SerializeToString,
+                response_deserializer=parley_dot_delivery_dot_v1_dot_delivery__pb2.SendSignalResponse.FromString,
+                _registered_method=True)
         self.GetDelivery = channel.unary_unary(
                 '/parley.delivery.v1.DeliveryService/GetDelivery',
                 request_serializer=parley_dot_delivery_dot_v1_dot_delivery__pb2.GetDeliveryRequest.SerializeToString,
@@ -85,6 +90,14 @@ class DeliveryServiceServicer:
 
     def BatchSendMessage(self, request, context):
         """Stores many messages and returns one result per item, in order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SendSignal(self, request, context):
+        """Shows a chat something beside its messages: that somebody types, or a preview of what comes. It is done at most once
+        and at once, or not at all: nothing is stored, and what finds no room, or comes too late, is dropped.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,6 +150,11 @@ def add_DeliveryServiceServicer_to_server(servicer, server):
                     servicer.BatchSendMessage,
                     request_deserializer=parley_dot_delivery_dot_v1_dot_delivery__pb2.BatchSendMessageRequest.FromString,
                     response_serializer=parley_dot_delivery_dot_v1_dot_delivery__pb2.BatchSendMessageResponse.SerializeToString,
+            ),
+            'SendSignal': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendSignal,
+                    request_deserializer=parley_dot_delivery_dot_v1_dot_delivery__pb2.SendSignalRequest.FromString,
+                    response_serializer=parley_dot_delivery_dot_v1_dot_delivery__pb2.SendSignalResponse.SerializeToString,
             ),
             'GetDelivery': grpc.unary_unary_rpc_method_handler(
                     servicer.GetDelivery,
@@ -219,6 +237,33 @@ class DeliveryService:
             '/parley.delivery.v1.DeliveryService/BatchSendMessage',
             parley_dot_delivery_dot_v1_dot_delivery__pb2.BatchSendMessageRequest.SerializeToString,
             parley_dot_delivery_dot_v1_dot_delivery__pb2.BatchSendMessageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendSignal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.delivery.v1.DeliveryService/SendSignal',
+            parley_dot_delivery_dot_v1_dot_delivery__pb2.SendSignalRequest.SerializeToString,
+            parley_dot_delivery_dot_v1_dot_delivery__pb2.SendSignalResponse.FromString,
             options,
             channel_credentials,
             insecure,
