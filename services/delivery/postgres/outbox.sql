@@ -7,14 +7,16 @@ LEFT JOIN delivery.deliveries AS delivery USING (tenant_id, delivery_id);
 
 -- name: store
 -- Stores messages and counts them into their lanes, which give them their sequences (the lanes' own `append`, in the same
--- statement: a batch costs one round trip). What was stored before, or has no channel any more, is left out.
+-- statement: a batch costs one round trip). What was stored before, or has no channel any more, is left out. Broadcasts can
+-- wait, and take places from a share of their own; a reply behind one makes its lane urgent.
 -- `parts` that nothing has happened to are NULL when there is one, so that most rows need none. `begun` are the parts of
 -- deliveries that the holder would send at once: the first one is started in them. If such a delivery is the first one of
 -- an idle lane, the lane is leased to him for `ttl` seconds, and those parts are stored.
 WITH new AS MATERIALIZED (
     SELECT item.*,
         row_number() OVER (PARTITION BY item.lane_id ORDER BY position) AS nth,
-        count(*) OVER (PARTITION BY item.lane_id) AS count
+        count(*) OVER (PARTITION BY item.lane_id) AS count,
+        (min(item.priority) OVER (PARTITION BY item.lane_id) - 1)::smallint AS lane_priority
     FROM unnest({new_arrays}) WITH ORDINALITY AS item ({new_columns}, position)
     WHERE EXISTS (SELECT FROM delivery.channels AS channel WHERE channel.channel_key = item.channel_key)
         AND NOT EXISTS (
@@ -23,9 +25,10 @@ WITH new AS MATERIALIZED (
         )
 ), lane AS (
     INSERT INTO delivery.lanes AS lane (
-        lane_id, tenant_id, next_seq, pending, share, due_at, lease_until, holder, fence
+        lane_id, tenant_id, next_seq, pending, priority, share, due_at, lease_until, holder, fence
     )
-    SELECT lane_id, tenant_id, 1 + count, count, channel_key::text, coalesce(ends, statement_timestamp()), ends,
+    SELECT lane_id, tenant_id, 1 + count, count, lane_priority,
+        channel_key || CASE WHEN lane_priority = 0 THEN '' ELSE ' broadcast' END, coalesce(ends, statement_timestamp()), ends,
         CASE WHEN ends IS NULL THEN '' ELSE {holder}::text END, (ends IS NOT NULL)::int
     FROM new CROSS JOIN LATERAL (
         SELECT CASE WHEN begun IS NOT NULL THEN statement_timestamp() + {ttl}::float8 * interval '1 second' END
@@ -35,7 +38,8 @@ WITH new AS MATERIALIZED (
         next_seq = lane.next_seq + excluded.pending,
         pending = lane.pending + excluded.pending,
         due_at = CASE WHEN lane.parked IS NULL THEN coalesce(lane.due_at, excluded.due_at) END,
-        share = excluded.share,
+        priority = CASE WHEN lane.pending = 0 THEN excluded.priority ELSE least(lane.priority, excluded.priority) END,
+        share = CASE WHEN lane.pending > 0 AND lane.priority < excluded.priority THEN lane.share ELSE excluded.share END,
         lease_until = CASE WHEN lane.pending = 0 THEN excluded.lease_until ELSE lane.lease_until END,
         holder = CASE WHEN lane.pending = 0 THEN excluded.holder ELSE lane.holder END,
         fence = CASE WHEN lane.pending = 0 THEN lane.fence + excluded.fence ELSE lane.fence END,

@@ -2,6 +2,8 @@
 
 from uuid import uuid4
 
+import asyncpg
+
 from parley.delivery.v1 import delivery_pb2
 from parley.limits.v1 import limits_pb2
 
@@ -39,3 +41,20 @@ async def test_a_broadcast_takes_no_slot_that_is_in_hand_for_replies(delivery: D
     await delivery.until_state(answer.delivery_id, SENT)
     priorities = [request.priority for request in world.limits.asked]
     assert priorities.count(limits_pb2.PRIORITY_BROADCAST) == 1
+
+
+async def test_a_broadcast_is_claimed_after_replies_until_a_reply_waits_behind_it(
+    delivery: Delivery, world: World, postgres_url: str
+) -> None:
+    """DLV-5"""
+    world.limits.reply = lambda _: refused(60.0)
+    await delivery.client.send_message(message("news", priority=BROADCAST))
+    await until(lambda: len(world.limits.asked) == 1)
+    connection = await asyncpg.connect(postgres_url)
+    lane = "SELECT pending, priority, share LIKE '% broadcast' FROM delivery.lanes"
+    assert [tuple(row) for row in await connection.fetch(lane)] == [(1, 1, True)]
+    await delivery.client.send_message(message("reply"))
+    assert [tuple(row) for row in await connection.fetch(lane)] == [(2, 0, False)]
+    await delivery.client.send_message(message("more news", priority=BROADCAST))
+    assert [tuple(row) for row in await connection.fetch(lane)] == [(3, 0, False)]
+    await connection.close()
