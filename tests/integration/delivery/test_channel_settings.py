@@ -1,5 +1,7 @@
 """A channel's settings are its provider's, and its secrets have names."""
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -48,6 +50,14 @@ def test_every_provider_of_the_contract_has_a_kind_with_its_fields() -> None:
         assert tuple(field.message_type.fields_by_name) == kind.settings.__struct_fields__
 
 
+async def until_ready(events: AsyncIterator[pb.WatchChannelsResponse]) -> AsyncIterator[pb.WatchChannelsResponse]:
+    """The first round."""
+    async for event in events:
+        if event.HasField("ready"):
+            return
+        yield event
+
+
 async def test_settings_and_secrets_by_name_are_kept_and_used(delivery: Delivery, world: World) -> None:
     operator, edge = delivery.as_("operator")[1], delivery.as_("edge")[1]
     request = create(settings=chat2desk(world.receiver.base))
@@ -59,10 +69,9 @@ async def test_settings_and_secrets_by_name_are_kept_and_used(delivery: Delivery
     get = pb.GetChannelRequest(tenant_id=TENANT, channel_id="typed")
     assert (await edge.get_channel(get)).secrets == made.secrets
     assert not (await operator.get_channel(get)).secrets
-    async for event in edge.watch_channels(pb.WatchChannelsRequest()):
-        if event.changed.channel.channel_id == "typed":
-            assert event.changed.secrets == made.secrets
-            break
+    async with aclosing(edge.watch_channels(pb.WatchChannelsRequest())) as events:
+        told = {event.changed.channel.channel_id: event.changed async for event in until_ready(events)}
+    assert told["typed"].secrets == made.secrets
     assert await operator.create_channel(request) == made, "the same request id gives the same answer"
     sent = await delivery.client.send_message(message("text", channel_id="typed"))
     await delivery.until_state(sent.delivery_id, SENT)
