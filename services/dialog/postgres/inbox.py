@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -19,8 +19,9 @@ from services.dialog.postgres.lanes import load
 from services.dialog.postgres.once import Once
 from services.dialog.postgres.sealing import Sealing
 from services.dialog.turns import MessageState
+from services.dialog.usecases.messages import Requeue, Unanswered
 from services.dialog.usecases.ports import Added, NewMessage, share_of
-from services.kernel.errors import Kind, ParleyError, not_found, wrong_state
+from services.kernel.errors import Kind, ParleyError, not_found
 from services.runtime.lanes import Priority
 
 if TYPE_CHECKING:
@@ -161,9 +162,16 @@ class PostgresInbox:
             self._noted.popitem(last=False)
 
     async def retry(
-        self, request: Message, tenant_id: str, message_id: UUID, traceparent: str, tracestate: str
+        self,
+        request: Message,
+        tenant_id: str,
+        message_id: UUID,
+        choose: Callable[[Unanswered], Requeue],
+        traceparent: str,
+        tracestate: str,
     ) -> None:
-        """Queue a FAILED or TERMINAL message again, once per request. Raises MESSAGE_NOT_FOUND or WRONG_STATE."""
+        """Queue a message again at the place that `choose` names, once per request. Raises MESSAGE_NOT_FOUND, and what
+        `choose` raises."""
         named = (tenant_id, message_id)
 
         async def work(connection: "PoolConnection") -> RetryMessageResponse:
@@ -171,22 +179,13 @@ class PostgresInbox:
             message = await connection.fetchrow(self._sql["lock_message"], *named)
             if message is None:
                 raise not_found("MESSAGE_NOT_FOUND", "message", "message_id", str(message_id))
-            state = MessageState(message["state"])
-            if lane is None or message["rejection"] or state not in (MessageState.FAILED, MessageState.TERMINAL):
-                raise _not_retryable("it was rejected" if message["rejection"] else f"it is {state.name}", state)
-            if state is MessageState.FAILED:
-                if lane["leased"]:
-                    raise _not_retryable("a worker is trying again just now", MessageState.PROCESSING)
+            state, leased = MessageState(message["state"]), lane is not None and lane["leased"]
+            if choose(Unanswered(state, bool(message["rejection"]), lane is not None, leased)) is Requeue.AT_HEAD:
                 await connection.execute(self._sql["restart_head"], *named, traceparent, tracestate)
             else:
-                again = (
-                    [lane["lane_id"]],
-                    [tenant_id],
-                    [1],
-                    [0.0],
-                    [share_of(message["bot_id"], message["channel_id"])],
-                    [Priority.HIGH],
-                )
+                assert lane is not None, "nothing is requeued that was never queued"
+                share = share_of(message["bot_id"], message["channel_id"])
+                again = ([lane["lane_id"]], [tenant_id], [1], [0.0], [share], [Priority.HIGH])
                 await connection.execute(self._sql["requeue"], *again, *named, traceparent, tracestate)
             return RetryMessageResponse()
 
@@ -204,7 +203,3 @@ def _result(message: NewMessage, added: Added) -> Added:
     if added.duplicate or added.message_id == message.message_id:
         return added
     return Added(added.message_id, added.conversation_id, duplicate=True)
-
-
-def _not_retryable(why: str, state: MessageState) -> ParleyError:
-    return wrong_state(f"Only a FAILED or TERMINAL message can be retried; {why}.", state.name)

@@ -204,9 +204,10 @@ class Decide:
         self, ask: Callable[[TurnInput, TurnTools], Awaitable[T]], turn: Turn, tools: TurnTools, what: str
     ) -> T:
         """Ask the flow, for as long as the budget of time lasts. Raises DecisionError, NotNow and LeaseLost."""
-        kind = "form" if isinstance(turn.inputs.bot.flow, FormSettings) else "assistant"
+        # All of a form is prepared.
+        name = "decide form" if isinstance(turn.inputs.bot.flow, FormSettings) else f"{what} assistant"
         try:
-            with spans.child(f"{what} {kind}"):
+            with spans.child(name):
                 async with asyncio.timeout(max(0.0, tools.left().seconds) + TO_RENDER):
                     return await ask(turn.inputs, tools)
         except BudgetExceeded as error:

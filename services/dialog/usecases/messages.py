@@ -2,7 +2,8 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from enum import Enum
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from google.protobuf.message import Message
@@ -13,9 +14,10 @@ from opentelemetry.trace import Link, SpanKind
 from parley.dialog.v1 import dialog_pb2, order_pb2
 
 from parley_client.tracing import context_from, headers_of
+from services.dialog.turns import MessageState
 from services.dialog.usecases.ports import ReplyReport, Stored, Wanted
 from services.dialog.usecases.spans import tracer
-from services.kernel.errors import invalid_field, not_found
+from services.kernel.errors import invalid_field, not_found, wrong_state
 from services.runtime import pages
 
 PAGE = 50
@@ -41,9 +43,26 @@ class Reads(Protocol):
     async def record(self, outcomes: Sequence[ReplyReport]) -> None: ...
 
 
-Retry = Callable[[Message, str, UUID, str, str], Awaitable[None]]
-"""Queues a message again, once per request: request, tenant, message, traceparent, tracestate. Raises
-MESSAGE_NOT_FOUND and WRONG_STATE."""
+class Unanswered(NamedTuple):
+    """A message that an operator wants answered, as it is stored. `queued`: it has had a place in a lane; `leased`: a
+    worker has that lane now."""
+
+    state: MessageState
+    rejected: bool
+    queued: bool
+    leased: bool
+
+
+class Requeue(Enum):
+    """Where a message that is answered again waits: where it is, at the head of its lane, or behind all others."""
+
+    AT_HEAD = 1
+    AT_END = 2
+
+
+Retry = Callable[[Message, str, UUID, Callable[[Unanswered], Requeue], str, str], Awaitable[None]]
+"""Queues a message again, once per request: request, tenant, message, the choice of its place, traceparent, tracestate.
+Raises MESSAGE_NOT_FOUND and what the choice raises."""
 
 
 class Messages:
@@ -89,7 +108,7 @@ class Messages:
         span = tracer().start_span("send inbox", Context(), SpanKind.PRODUCER, attributes, links)
         try:
             headers = headers_of(span.get_span_context())
-            await self._retry(request, request.tenant_id, UUID(request.message_id), *headers)
+            await self._retry(request, request.tenant_id, UUID(request.message_id), place_of, *headers)
         finally:
             span.end()
         self._wake()
@@ -146,6 +165,20 @@ class Messages:
         if outcomes:
             await self._reads.record(outcomes)
         return results
+
+
+def place_of(message: Unanswered) -> Requeue:
+    """Where a message waits that is answered again. Raises WRONG_STATE for one that is not FAILED or TERMINAL."""
+    state, why = message.state, ""
+    if message.rejected:
+        why = "it was rejected"
+    elif not message.queued or state not in (MessageState.FAILED, MessageState.TERMINAL):
+        why = f"it is {state.name}"
+    elif state is MessageState.FAILED and message.leased:
+        state, why = MessageState.PROCESSING, "a worker is trying again just now"
+    if why:
+        raise wrong_state(f"Only a FAILED or TERMINAL message can be retried; {why}.", state.name)
+    return Requeue.AT_HEAD if state is MessageState.FAILED else Requeue.AT_END
 
 
 def _outcome(request: dialog_pb2.RecordOutcomeRequest) -> ReplyReport:
