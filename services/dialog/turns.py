@@ -259,6 +259,10 @@ class PutOff:
     message_id: UUID | None
     again: TryAgain
 
+    @property
+    def message_ids(self) -> Sequence[UUID]:
+        return () if self.message_id is None else (self.message_id,)
+
 
 @dataclass(frozen=True, slots=True)
 class StepBegun:

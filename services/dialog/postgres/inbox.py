@@ -13,9 +13,9 @@ from google.protobuf.message import Message
 
 from parley.dialog.v1.dialog_pb2 import RetryMessageResponse
 
-from services.dialog.postgres.database import Database, columns
+from services.dialog.postgres.database import Database
 from services.dialog.postgres.handover import Handover
-from services.dialog.postgres.lanes import load
+from services.dialog.postgres.lanes import Row, queries
 from services.dialog.postgres.once import Once
 from services.dialog.postgres.sealing import Sealing
 from services.dialog.turns import MessageState
@@ -42,7 +42,9 @@ class PostgresInbox:
         self._database = database
         self._handover = handover
         self._sealing = sealing
-        self._sql = load("inbox")
+        known = queries("inbox")
+        self._sql = {name: query.sql for name, query in known.items()}
+        self._add_query = known["add"]
         self._once = Once(database)
         self._noted: OrderedDict[tuple[UUID, str], float] = OrderedDict()
 
@@ -88,8 +90,7 @@ class PostgresInbox:
         places = self._handover.keep(heads)
         due_in = [self._handover.debounce(head) for head in heads.values()]
         try:
-            rows = await self._database.fetch(
-                self._sql["add"],
+            arguments = self._add_query.arguments(
                 list(heads),
                 [head.request.tenant_id for head in heads.values()],
                 [counts[lane] for lane in heads],
@@ -98,43 +99,50 @@ class PostgresInbox:
                 [Priority.HIGH] * len(heads),
                 self._handover.holder,
                 [self._handover.seconds if lane in places else None for lane in heads],
-                [note.conversation_id for note in notes],
-                [note.request.tenant_id for note in notes],
-                [note.request.channel_id for note in notes],
-                [note.request.bot_id for note in notes],
-                [self._sealing.chat(note.request, note.conversation_id) for note in notes],
-                *columns(self._rows(messages, counts), 13),
                 [head.request.bot_id for head in heads.values()],
+                notes=[self._note(note) for note in notes],
+                messages=self._rows(messages, counts),
             )
+            rows = await self._database.fetch(self._add_query.sql, *arguments)
         except BaseException:
             self._handover.give_back(places)
             raise
         self._remember(notes)
         return await self._handover.take(places, counts, heads, rows)
 
-    def _rows(self, messages: Sequence[NewMessage], counts: Counter[UUID]) -> Sequence[tuple[object, ...]]:
+    def _note(self, message: NewMessage) -> Row:
+        request, conversation_id = message.request, message.conversation_id
+        return {
+            "conversation_id": conversation_id,
+            "tenant_id": request.tenant_id,
+            "channel_id": request.channel_id,
+            "bot_id": request.bot_id,
+            "sealed_chat_id": self._sealing.chat(request, conversation_id),
+        }
+
+    def _rows(self, messages: Sequence[NewMessage], counts: Counter[UUID]) -> Sequence[Row]:
         behind = counts.copy()
-        rows = list[tuple[object, ...]]()
+        rows = list[Row]()
         for message in messages:
             request = message.request
             place = None if request.rejection else behind[message.conversation_id]
             behind[message.conversation_id] -= place is not None
             rows.append(
-                (
-                    request.tenant_id,
-                    message.message_id,
-                    message.conversation_id,
-                    place,
-                    request.channel_id,
-                    request.bot_id,
-                    message.dedupe_id,
-                    self._sealing.message(request.tenant_id, message.message_id, message.stored),
-                    message.chat,
-                    message.traceparent,
-                    message.tracestate,
-                    request.rejection,
-                    message.kind,
-                )
+                {
+                    "tenant_id": request.tenant_id,
+                    "message_id": message.message_id,
+                    "conversation_id": message.conversation_id,
+                    "behind": place,
+                    "channel_id": request.channel_id,
+                    "bot_id": request.bot_id,
+                    "dedupe_id": message.dedupe_id,
+                    "request": self._sealing.message(request.tenant_id, message.message_id, message.stored),
+                    "chat": message.chat,
+                    "traceparent": message.traceparent,
+                    "tracestate": message.tracestate,
+                    "rejection": request.rejection,
+                    "kind": message.kind,
+                }
             )
         return rows
 

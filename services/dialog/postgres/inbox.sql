@@ -1,21 +1,23 @@
 -- name: add
--- Stores new messages and puts those that have a place on their lanes: $1-$8 are the lanes as `append_leased` takes them,
--- $9-$13 conversations to note, $14 and on the messages. `behind` counts a message's place from the end of what is appended
--- to its lane now; NULL keeps it off the lane. A dedupe id seen before fails the statement (dedupe_pkey). Returns the
--- lanes, each with the stamp of the bot in $27.
+-- Stores new messages and puts those that have a place on their lanes ($1-$8, as `append_leased` takes them), and notes
+-- conversations. `behind` counts a message's place from the end of what is appended to its lane now; NULL keeps it off the
+-- lane. A dedupe id seen before fails the statement (dedupe_pkey). Returns the lanes, each with the stamp of its bot in $9.
 WITH lane AS (
     {append_leased}
 ), noted AS (
     INSERT INTO dialog.conversations AS known (conversation_id, tenant_id, channel_id, bot_id, sealed_chat_id)
-    SELECT * FROM unnest($9::uuid[], $10::text[], $11::text[], $12::text[], $13::bytea[]) AS new (conversation_id)
+    SELECT * FROM rows notes (conversation_id uuid, tenant_id text, channel_id text, bot_id text, sealed_chat_id bytea)
     ORDER BY conversation_id
     ON CONFLICT (conversation_id) DO UPDATE SET active_at = statement_timestamp(), bot_id = excluded.bot_id,
         chat_id = '', sealed_chat_id = excluded.sealed_chat_id
+), new AS NOT MATERIALIZED (
+    SELECT * FROM rows messages (
+        tenant_id text, message_id uuid, conversation_id uuid, behind int, channel_id text, bot_id text, dedupe_id uuid,
+        request bytea, chat text, traceparent text, tracestate text, rejection smallint, kind smallint
+    )
 ), once AS (
     INSERT INTO dialog.dedupe (dedupe_id, message_id, conversation_id, received_at)
-    SELECT dedupe_id, message_id, conversation_id, statement_timestamp()
-    FROM unnest($20::uuid[], $15::uuid[], $16::uuid[]) AS new (dedupe_id, message_id, conversation_id)
-    ORDER BY dedupe_id
+    SELECT dedupe_id, message_id, conversation_id, statement_timestamp() FROM new ORDER BY dedupe_id
 ), stored AS (
     INSERT INTO dialog.messages (
         tenant_id, message_id, conversation_id, seq, channel_id, bot_id, request, chat, traceparent, tracestate,
@@ -26,17 +28,10 @@ WITH lane AS (
         traceparent, tracestate, statement_timestamp(), CASE WHEN behind IS NULL THEN 5 ELSE 1 END, rejection,
         CASE WHEN behind IS NULL THEN 'REJECTED' ELSE '' END,
         CASE WHEN behind IS NULL THEN statement_timestamp() END, kind
-    FROM unnest(
-        $14::text[], $15::uuid[], $16::uuid[], $17::int[], $18::text[], $19::text[], $21::bytea[],
-        $22::text[], $23::text[], $24::text[], $25::smallint[], $26::smallint[]
-    ) AS new (
-        tenant_id, message_id, conversation_id, behind, channel_id, bot_id, request, chat, traceparent,
-        tracestate, rejection, kind
-    )
-    LEFT JOIN lane ON lane.lane_id = new.conversation_id
+    FROM new LEFT JOIN lane ON lane.lane_id = new.conversation_id
 )
 SELECT lane.*, bot.stamp, statement_timestamp() AS now
-FROM lane JOIN unnest($1::uuid[], $27::text[]) AS asked (lane_id, bot_id) USING (lane_id)
+FROM lane JOIN unnest($1::uuid[], $9::text[]) AS asked (lane_id, bot_id) USING (lane_id)
 LEFT JOIN dialog.bots AS bot ON bot.tenant_id = lane.tenant_id AND bot.bot_id = asked.bot_id;
 
 -- name: find_duplicates

@@ -1,9 +1,8 @@
 """How this package reaches its SQL: statements by name, in which sets of rows have named columns."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from services.runtime import lanes
 from services.runtime.queries import load_queries
@@ -14,6 +13,10 @@ LANES = lanes.Lanes(SCHEMA)
 _LANE_SQL = load_queries(Path(lanes.__file__).with_name("queries.sql"), schema=SCHEMA)
 _ROWS = re.compile(r"rows (\w+) \(([^)]*)\)")
 _PARAMETER = re.compile(r"\$(\d+)")
+
+
+Row = Mapping[str, object]
+"""Values by the names of their columns."""
 
 
 class Query:
@@ -34,19 +37,11 @@ class Query:
         names = self.sets[found[1]] = tuple(name for name, _ in columns)
         return f"unnest({', '.join(arrays)}) AS {found[1]} ({', '.join(names)})"
 
-    def arguments(self, *numbered: object, **rows: Sequence[Any]) -> list[object]:
-        """The arguments of the statement: the numbered ones, then each set as columns. Rows are NamedTuples with the
-        columns as fields."""
+    def arguments(self, *numbered: object, **rows: Sequence[Row]) -> list[object]:
+        """The arguments of the statement: the numbered ones, then each set as columns."""
         assert rows.keys() == self.sets.keys()
-        return [*numbered, *(column for name, names in self.sets.items() for column in _columns(rows[name], names))]
-
-
-def _columns(rows: Sequence[Any], names: Sequence[str]) -> Iterable[Sequence[object]]:
-    if not rows:
-        return [()] * len(names)
-    fields: tuple[str, ...] = rows[0]._fields
-    columns = list(zip(*rows, strict=True))
-    return columns if fields == names else [columns[fields.index(name)] for name in names]
+        columns = [[row[name] for row in rows[of]] for of, names in self.sets.items() for name in names]
+        return [*numbered, *columns]
 
 
 def queries(name: str) -> dict[str, Query]:

@@ -1,7 +1,6 @@
 """The journal: steps of turns, each done once. What many turns do at the same time is one statement."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -10,12 +9,12 @@ import asyncpg
 from parley_client.coalesce import Coalescer
 from services.dialog.domain import Act
 from services.dialog.postgres.database import Database, or_fail_together
-from services.dialog.postgres.lanes import Query, queries
+from services.dialog.postgres.lanes import Query, Row, queries
+from services.dialog.postgres.plans import order_rows
 from services.dialog.postgres.sealing import Sealing
 from services.dialog.records import from_json, pack_inputs, plain_json
 from services.dialog.turns import StepBegun, StepDone, StepEnd, Turn
 from services.kernel.errors import ParleyError
-from services.kernel.ids import uuid7
 from services.runtime import crashpoints
 from services.runtime.lanes import LeaseLost
 
@@ -31,31 +30,6 @@ class Step(NamedTuple):
     name: str
     request_sha256: bytes
     act: Act | None = None
-
-
-class StepRow(NamedTuple):
-    conversation_id: UUID
-    turn_id: UUID
-    step: str
-    tenant_id: str
-    request_sha256: bytes
-    last_seq: int
-    first_seq: int
-    message_id: UUID
-    inputs: bytes
-    started_at: datetime
-    bot_id: str
-    channel_id: str
-    contact_id: UUID | None
-    sealed_result: bytes | None
-
-
-class ActOrderRow(NamedTuple):
-    turn_id: UUID
-    step: str
-    order_id: UUID
-    form_id: str
-    fields: str
 
 
 class PostgresSteps:
@@ -106,7 +80,8 @@ class PostgresSteps:
             if not left:
                 break
             crashpoints.reach("dialog.before_act_commit")
-            found = await self._run(self._queries["act"], left, orders=[row for step in left for row in _orders(step)])
+            orders = [row for step in left for row in _orders(step)]
+            found = await self._run(self._queries["act"], left, orders=orders)
             if isinstance(found, ParleyError):
                 results |= {(step.turn.turn_id, step.name): found for step in left}
                 break
@@ -124,7 +99,7 @@ class PostgresSteps:
         return [results.get((step.turn.turn_id, step.name), missing) for step in steps]
 
     async def _run(
-        self, query: Query, steps: Sequence[Step], **rows: Sequence[ActOrderRow]
+        self, query: Query, steps: Sequence[Step], **rows: Sequence[Row]
     ) -> dict[tuple[UUID, str], asyncpg.Record] | ParleyError:
         held = dict(sorted({step.turn.lease.held for step in steps}))
         rows_of_steps = [self._row(step) for step in steps]
@@ -134,28 +109,28 @@ class PostgresSteps:
             return found
         return {(row["turn_id"], row["step"]): row for row in found}
 
-    def _row(self, step: Step) -> StepRow:
+    def _row(self, step: Step) -> Row:
         turn, result = step.turn, None
         tenant_id = turn.lease.tenant_id
         if step.act is not None:
             result = self._sealing.result(tenant_id, turn.turn_id, step.name, plain_json(step.act.result))
         contact_id = turn.inputs.known.contact_id
-        return StepRow(
-            conversation_id=turn.lease.lane_id,
-            turn_id=turn.turn_id,
-            step=step.name,
-            tenant_id=tenant_id,
-            request_sha256=step.request_sha256,
-            last_seq=turn.last.seq,
-            first_seq=turn.first.seq,
-            message_id=turn.last.message_id,
-            inputs=self._sealing.inputs(tenant_id, turn.turn_id, pack_inputs(turn.inputs)),
-            started_at=turn.started_at,
-            bot_id=turn.last.request.bot_id,
-            channel_id=turn.last.request.channel_id,
-            contact_id=UUID(contact_id) if contact_id else None,
-            sealed_result=result,
-        )
+        return {
+            "conversation_id": turn.lease.lane_id,
+            "turn_id": turn.turn_id,
+            "step": step.name,
+            "tenant_id": tenant_id,
+            "request_sha256": step.request_sha256,
+            "last_seq": turn.last.seq,
+            "first_seq": turn.first.seq,
+            "message_id": turn.last.message_id,
+            "inputs": self._sealing.inputs(tenant_id, turn.turn_id, pack_inputs(turn.inputs)),
+            "started_at": turn.started_at,
+            "bot_id": turn.last.request.bot_id,
+            "channel_id": turn.last.request.channel_id,
+            "contact_id": UUID(contact_id) if contact_id else None,
+            "sealed_result": result,
+        }
 
     def _done(self, step: Step, row: asyncpg.Record) -> StepDone:
         result = row["result"]
@@ -165,13 +140,9 @@ class PostgresSteps:
         return StepDone(from_json(result), row["request_sha256"] == step.request_sha256)
 
 
-def _orders(step: Step) -> list[ActOrderRow]:
+def _orders(step: Step) -> list[Row]:
     orders = step.act.orders if step.act is not None else ()
-    order_ids = sorted(uuid7() for _ in orders)  # in their order, even within a millisecond
-    return [
-        ActOrderRow(step.turn.turn_id, step.name, order_id, order.form_id, plain_json(order.fields))
-        for order_id, order in zip(order_ids, orders, strict=True)
-    ]
+    return [{**row, "step": step.name} for row in order_rows(step.turn.turn_id, orders)]
 
 
 def _lost(step: Step) -> LeaseLost:

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Sequence
 from datetime import timedelta
-from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -12,10 +11,10 @@ from services.dialog.items import DropOff, Item, Mode, TimerDue
 from services.dialog.postgres.bots_cache import CachedBot
 from services.dialog.postgres.claims import ClaimReader
 from services.dialog.postgres.database import Database, columns, or_fail_together
-from services.dialog.postgres.lanes import LANES, queries
+from services.dialog.postgres.lanes import LANES, Row, queries
 from services.dialog.postgres.plans import PlanCommits, drop_off_row
 from services.dialog.postgres.sealing import Sealing
-from services.dialog.turns import Claimed, MessageState, Plan, Planned, PutOff, ReplyState, TurnEnd, Waiting
+from services.dialog.turns import Claimed, MessageState, Plan, Planned, PutOff, TurnEnd, Waiting
 from services.kernel.errors import ParleyError
 from services.runtime.lanes import Found, Held, Horizon, Lease, LeaseLost, Room, Settle, settle_columns
 from services.runtime.logs import get_logger
@@ -27,27 +26,6 @@ CROWD = 500
 """Lanes of a disabled bot that are parked beside those that were claimed."""
 TOGETHER = 20
 """Messages that one turn answers at most."""
-
-
-class EndRow(NamedTuple):
-    """What a message says at the end of a lease; None or empty leaves what it says."""
-
-    conversation_id: UUID
-    tenant_id: str
-    message_id: UUID
-    state: MessageState | None
-    attempts: int | None
-    last_error: str
-    terminal_reason: str
-
-
-class ReplyRow(NamedTuple):
-    conversation_id: UUID
-    turn_id: UUID | None
-    place: int
-    delivery_id: UUID | None
-    state: ReplyState
-    error: str
 
 
 class PostgresTurns:
@@ -152,7 +130,10 @@ class PostgresTurns:
         ends = [row for item in items for row in _ends(item)]
         replies = [row for item in items if isinstance(item, TurnEnd) for row in _replies(item)]
         query = self._finish_query
-        numbered = (*settle_columns(settles), *extent([row.message_id for row in ends]))
+        numbered = (
+            *settle_columns(settles),
+            *extent([message_id for item in items for message_id in item.message_ids]),
+        )
         arguments = query.arguments(*numbered, ends=ends, replies=replies)
         rows = await or_fail_together(self._database.fetch(query.sql, *arguments))
         if isinstance(rows, ParleyError):
@@ -196,24 +177,35 @@ def _settled(item: TurnEnd | PutOff) -> Settle:
     return Settle(*lease.held, 0, again.delay, attempts, delays=again.delays)
 
 
-def _ends(item: TurnEnd | PutOff) -> list[EndRow]:
-    """What is said of the messages; nothing of those that only wait."""
-    lease = item.lease
+def _ends(item: TurnEnd | PutOff) -> list[Row]:
+    """What is said of the messages; None or empty leaves what they say, and nothing is said of those that only wait."""
     if isinstance(item, TurnEnd):
-        said = (item.state, item.attempts, item.last_error, item.terminal_reason)
-        return [EndRow(lease.lane_id, lease.tenant_id, message_id, *said) for message_id in item.message_ids]
-    again = item.again
-    if item.message_id is None or not (again.failed or again.error or again.attempts is not None):
-        return []
-    state = MessageState.FAILED if again.failed else None
-    return [EndRow(lease.lane_id, lease.tenant_id, item.message_id, state, again.attempts, again.error, "")]
+        said = {"state": item.state, "attempts": item.attempts, "last_error": item.last_error}
+        reason = item.terminal_reason
+    else:
+        again, reason = item.again, ""
+        said = {
+            "state": MessageState.FAILED if again.failed else None,
+            "attempts": again.attempts,
+            "last_error": again.error,
+        }
+        if not (again.failed or again.error or again.attempts is not None):
+            return []
+    of = {"conversation_id": item.lease.lane_id, "tenant_id": item.lease.tenant_id, "terminal_reason": reason}
+    return [{"message_id": message_id, **of, **said} for message_id in item.message_ids]
 
 
-def _replies(end: TurnEnd) -> list[ReplyRow]:
-    assert end.turn_id is not None or not end.replies
+def _replies(end: TurnEnd) -> list[Row]:
     return [
-        ReplyRow(end.lease.lane_id, end.turn_id, index, reply.delivery_id, reply.state, reply.error)
-        for index, reply in enumerate(end.replies)
+        {
+            "conversation_id": end.lease.lane_id,
+            "turn_id": end.turn_id,
+            "place": place,
+            "delivery_id": reply.delivery_id,
+            "state": reply.state,
+            "error": reply.error,
+        }
+        for place, reply in enumerate(end.replies)
     ]
 
 
