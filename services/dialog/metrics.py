@@ -6,9 +6,14 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from parley.dialog.v1 import dialog_pb2
 
-from services.dialog.domain import DecisionError
-from services.dialog.model import ClosableModel, ModelAnswer, OnDelta, Prompt
-from services.dialog.turns import TurnEnd, Waiting
+from services.dialog.domain.failures import DecisionError
+from services.dialog.domain.turns import TurnEnd, Waiting
+from services.dialog.model import (
+    ClosableModel,
+    ModelAnswer,
+    OnDelta,
+    Prompt,
+)
 from services.kernel.clock import Clock
 from services.runtime.metrics import Counter, Gauge, Metrics, Times
 

@@ -23,11 +23,16 @@ from parley_client.delivery import ChannelClient, DeliveryClient
 from parley_client.errors import CallError
 from parley_client.limits import LimitsClient
 from parley_client.tracing import context_from
-from services.dialog.domain import Known
+from services.dialog.convert.contexts import known_from, save_of
+from services.dialog.domain.flows import Known
+from services.dialog.domain.turns import (
+    Plan,
+    Refused,
+    Reserved,
+    Waiting,
+)
 from services.dialog.kept_contexts import KeptContexts, Key
-from services.dialog.snapshots import known_from, save_of
-from services.dialog.turns import Plan, Refused, Reserved, Waiting
-from services.dialog.usecases.ports import Faulty, Never, NotNow
+from services.dialog.ports import Faulty, Never, NotNow
 from services.kernel.clock import Clock
 from services.runtime.content import of_text
 from services.runtime.lanes import Lease

@@ -12,28 +12,41 @@ from parley.dialog.v1 import bot_pb2_grpc, dialog_pb2_grpc, order_pb2_grpc, tena
 from parley_client.context import ContextClient
 from parley_client.delivery import ChannelClient, DeliveryClient
 from parley_client.limits import LimitsClient
-from services.dialog.domain import Bot, Budget, Flow
+from services.dialog.domain.bots import Bot
+from services.dialog.domain.flows import Budget, Flow
 from services.dialog.flows.registry import check_flow, make_flows
 from services.dialog.kept_contexts import KeptContexts
-from services.dialog.metrics import AWAY, LANES, EndedTurns, MeasuredModel, QueueSize
+from services.dialog.metrics import (
+    AWAY,
+    LANES,
+    EndedTurns,
+    MeasuredModel,
+    QueueSize,
+)
 from services.dialog.model import open_model
 from services.dialog.model.guarded import GuardedModel
-from services.dialog.peers import ChannelPeer, ContextPeer, DeliveryPeer, QuotaPeer
+from services.dialog.peers import (
+    ChannelPeer,
+    ContextPeer,
+    DeliveryPeer,
+    QuotaPeer,
+)
 from services.dialog.postgres.answered import PostgresAnswered
 from services.dialog.postgres.bots import Awakenings, PostgresBots
 from services.dialog.postgres.database import Database
 from services.dialog.postgres.handover import Handover
 from services.dialog.postgres.inbox import PostgresInbox
-from services.dialog.postgres.lanes import SCHEMA
+from services.dialog.postgres.partitions import PARTITIONS
+from services.dialog.postgres.queries import SCHEMA
 from services.dialog.postgres.reads import PostgresReads
 from services.dialog.postgres.retention import Days, plan
 from services.dialog.postgres.sealing import Sealing
 from services.dialog.postgres.steps import PostgresSteps
-from services.dialog.postgres.stretches import PARTITIONS
 from services.dialog.postgres.tenants import PostgresTenants
 from services.dialog.postgres.turns import PostgresTurns
 from services.dialog.redis.chats import RedisChats
 from services.dialog.redis.context_changes import ContextChanges
+from services.dialog.redis.waker import Waker
 from services.dialog.servicer.bots import BotServicer
 from services.dialog.servicer.dialog import DialogServicer
 from services.dialog.servicer.orders import OrderServicer
@@ -48,7 +61,6 @@ from services.dialog.usecases.messages import Messages
 from services.dialog.usecases.run_turn import RunTurn, asks_model
 from services.dialog.usecases.submit import Submit
 from services.dialog.usecases.tenants import Tenants
-from services.dialog.worker import Waker
 from services.runtime.background import periodic
 from services.runtime.crypto import Sealer
 from services.runtime.idempotency import Requests

@@ -22,15 +22,15 @@ from parley.dialog.v1.dialog_pb2 import SubmitMessageRequest
 
 import services.dialog
 from deploy.local.embedded import EmbeddedPostgres
+from services.dialog.ports import Wanted
 from services.dialog.postgres.database import Database
 from services.dialog.postgres.handover import Handover
 from services.dialog.postgres.inbox import PostgresInbox
+from services.dialog.postgres.partitions import PARTITIONS
 from services.dialog.postgres.reads import PostgresReads
 from services.dialog.postgres.retention import Days, plan
 from services.dialog.postgres.sealing import Sealing
-from services.dialog.postgres.stretches import PARTITIONS
 from services.dialog.postgres.turns import PostgresTurns
-from services.dialog.usecases.ports import Wanted
 from services.dialog.usecases.submit import new_message
 from services.kernel.clock import SystemClock
 from services.runtime.crypto import Sealer

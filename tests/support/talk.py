@@ -8,14 +8,13 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 
-from services.dialog.domain import (
+from services.dialog.domain.bots import Bot, FormSettings
+from services.dialog.domain.flows import (
     Act,
-    Bot,
     Budget,
     Dialog,
     Ended,
     Flow,
-    FormSettings,
     HistoryEntry,
     Inbound,
     Known,

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID, uuid5
 
-from services.dialog.domain import (
-    AssistantSettings,
-    DecisionError,
+from services.dialog.domain.bots import AssistantSettings
+from services.dialog.domain.failures import DecisionError, FailureKind
+from services.dialog.domain.flows import (
     Dialog,
-    FailureKind,
     HistoryEntry,
     Inbound,
     TurnInput,
@@ -18,8 +17,19 @@ from services.dialog.domain import (
     TurnTools,
     Usage,
 )
-from services.dialog.model import Finish, Model, ModelAnswer, Prompt, Said
-from services.dialog.texts import general_text, help_message, start_message, unsupported_message
+from services.dialog.model import (
+    Finish,
+    Model,
+    ModelAnswer,
+    Prompt,
+    Said,
+)
+from services.dialog.texts import (
+    general_text,
+    help_message,
+    start_message,
+    unsupported_message,
+)
 from services.runtime.content import of_text
 
 FLOW = "assistant"

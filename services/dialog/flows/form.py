@@ -6,7 +6,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from services.dialog.domain import Ended, Inbound, OrderDraft, TurnInput, TurnPlan, TurnTools
+from services.dialog.domain.flows import (
+    Ended,
+    Inbound,
+    OrderDraft,
+    TurnInput,
+    TurnPlan,
+    TurnTools,
+)
 from services.dialog.flows.form_reading import (
     Answer,
     Command,
@@ -20,7 +27,14 @@ from services.dialog.flows.form_reading import (
 )
 from services.dialog.flows.form_schema import LoadedForm
 from services.dialog.flows.form_slots import Field, Reader, compile_fields
-from services.dialog.flows.form_state import COMPLETED, INITIAL, State, next_step, restore, to_dialog
+from services.dialog.flows.form_state import (
+    COMPLETED,
+    INITIAL,
+    State,
+    next_step,
+    restore,
+    to_dialog,
+)
 from services.dialog.flows.form_texts import FormTexts
 from services.dialog.texts import fallbacks
 from services.runtime.content import of_text

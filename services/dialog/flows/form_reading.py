@@ -4,9 +4,20 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.dialog.domain import Inbound
-from services.dialog.flows.form_slots import Field, Reader, Value, looks_like_phone
-from services.dialog.flows.words import LONGEST, MOST_WORDS, clean, tokens, vocabulary
+from services.dialog.domain.flows import Inbound
+from services.dialog.flows.form_slots import (
+    Field,
+    Reader,
+    Value,
+    looks_like_phone,
+)
+from services.dialog.flows.vocabulary import (
+    LONGEST,
+    MOST_WORDS,
+    clean,
+    tokens,
+    vocabulary,
+)
 
 _SLASH = re.compile(r"/([A-Za-z_]+)(@\w+)?(\s|$)")
 _SEPARATORS = re.compile(r"[\s:=,.;\-–—]+")

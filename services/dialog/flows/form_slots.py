@@ -8,9 +8,24 @@ from functools import partial
 
 import phonenumbers
 
-from services.dialog.flows.form_schema import LoadedForm, Option, Slot, localised
+from services.dialog.flows.form_schema import (
+    LoadedForm,
+    Option,
+    Slot,
+    localised,
+)
 from services.dialog.flows.patterns import compile_pattern
-from services.dialog.flows.words import LONGEST, MOST_WORDS, Phrases, Vocabulary, bare, clean, fold, tokens, vocabulary
+from services.dialog.flows.vocabulary import (
+    LONGEST,
+    MOST_WORDS,
+    Phrases,
+    Vocabulary,
+    bare,
+    clean,
+    fold,
+    tokens,
+    vocabulary,
+)
 
 Value = str | int | bool
 """What a slot holds; dates as `2026-11-21`, phones in E.164."""

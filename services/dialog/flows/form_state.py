@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from services.dialog.domain import Dialog, Ended, Open
+from services.dialog.domain.flows import Dialog, Ended, Open
 from services.dialog.flows.form_slots import Field
 
 INITIAL = "initial"

@@ -4,7 +4,13 @@ from collections.abc import Callable
 
 from cachetools import LRUCache
 
-from services.dialog.domain import Bot, Flow, FlowSettings, FormSettings, UnknownFlow
+from services.dialog.domain.bots import (
+    Bot,
+    FlowSettings,
+    FormSettings,
+    UnknownFlow,
+)
+from services.dialog.domain.flows import Flow
 from services.dialog.flows.assistant import AssistantFlow
 from services.dialog.flows.form import FormFlow
 from services.dialog.flows.form_schema import LoadedForm, load_bundled_form, load_form

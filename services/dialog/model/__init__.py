@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from services.dialog.domain import Usage
+from services.dialog.domain.flows import Usage
 
 OnDelta = Callable[[str], Awaitable[None]]
 """Takes more text of an answer as it is made."""

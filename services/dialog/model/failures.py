@@ -8,7 +8,7 @@ import aiohttp
 import httpx2
 import openai
 
-from services.dialog.domain import DecisionError, FailureKind
+from services.dialog.domain.failures import DecisionError, FailureKind
 
 _PASSING_CODES = frozenset({"server_error", "rate_limit_exceeded", "vector_store_timeout", "overloaded", ""})
 _OUT_OF_MONEY = "insufficient_quota"

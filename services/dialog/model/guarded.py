@@ -4,8 +4,13 @@ import random
 from collections.abc import Callable
 from time import monotonic
 
-from services.dialog.domain import Blame, DecisionError, FailureKind
-from services.dialog.model import ClosableModel, ModelAnswer, OnDelta, Prompt
+from services.dialog.domain.failures import Blame, DecisionError, FailureKind
+from services.dialog.model import (
+    ClosableModel,
+    ModelAnswer,
+    OnDelta,
+    Prompt,
+)
 from services.kernel.breaker import Breaker, BreakerPolicy, Closed, HalfOpen, Open, admit, failed, succeeded
 from services.runtime.logs import get_logger
 

@@ -13,8 +13,16 @@ from openai.types.responses import EasyInputMessageParam, ResponseInputItemParam
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from services.dialog.domain import DecisionError, FailureKind, Usage
-from services.dialog.model import Finish, ModelAnswer, OnDelta, Price, Prompt, Said
+from services.dialog.domain.failures import DecisionError, FailureKind
+from services.dialog.domain.flows import Usage
+from services.dialog.model import (
+    Finish,
+    ModelAnswer,
+    OnDelta,
+    Price,
+    Prompt,
+    Said,
+)
 from services.dialog.model.events import ModelResponse, TokenUsage, read_response
 from services.dialog.model.failures import classify, of_code
 from services.dialog.model.prices import price_micros

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from uuid import UUID
 
 from services.dialog.postgres.database import Database
-from services.dialog.postgres.lanes import load
+from services.dialog.postgres.queries import load
 
 MOST = 1000
 """Messages that one statement looks at."""

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, TypeVar
 import asyncpg
 from google.protobuf.message import Message
 
-from services.dialog.domain import Bot
-from services.dialog.postgres.bots_cache import bot_from
+from services.dialog.domain.bots import Bot
+from services.dialog.postgres.cached_bots import bot_from
 from services.dialog.postgres.database import Database
-from services.dialog.postgres.lanes import load
-from services.dialog.postgres.once import Once
-from services.dialog.records import settings_of
+from services.dialog.postgres.queries import load
+from services.dialog.postgres.records import settings_of
+from services.dialog.postgres.request_ids import Once
 from services.dialog.usecases.bots import BotRows
 from services.kernel.errors import already_exists, not_found
 

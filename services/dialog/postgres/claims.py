@@ -8,13 +8,19 @@ import asyncpg
 
 from parley.dialog.v1.dialog_pb2 import SubmitMessageRequest
 
-from services.dialog.domain import UnknownFlow
-from services.dialog.items import Item, ItemKind, TimerDue
-from services.dialog.postgres.bots_cache import BotCache, CachedBot
+from services.dialog.domain.bots import UnknownFlow
+from services.dialog.domain.items import Item, ItemKind, TimerDue
+from services.dialog.domain.turns import (
+    Claimed,
+    Frozen,
+    Plan,
+    Unreadable,
+    Waiting,
+)
+from services.dialog.postgres.cached_bots import BotCache, CachedBot
 from services.dialog.postgres.database import Database
+from services.dialog.postgres.records import NewerRecord, unpack_inputs, unpack_plan
 from services.dialog.postgres.sealing import Sealing
-from services.dialog.records import NewerRecord, unpack_inputs, unpack_plan
-from services.dialog.turns import Claimed, Frozen, Plan, Unreadable, Waiting
 from services.runtime.lanes import Lease
 from services.runtime.logs import describe, get_logger
 from services.runtime.partitions import first_id

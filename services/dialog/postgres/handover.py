@@ -12,13 +12,13 @@ import asyncpg
 
 from parley.dialog.v1.dialog_pb2 import SubmitMessageRequest
 
-from services.dialog.domain import UnknownFlow
-from services.dialog.items import Item
-from services.dialog.postgres.bots_cache import CachedBot
+from services.dialog.domain.bots import UnknownFlow
+from services.dialog.domain.items import Item
+from services.dialog.domain.turns import Claimed, Waiting
+from services.dialog.ports import NewMessage
+from services.dialog.postgres.cached_bots import CachedBot
 from services.dialog.postgres.claims import claimed_from
 from services.dialog.postgres.turns import PostgresTurns
-from services.dialog.turns import Claimed, Waiting
-from services.dialog.usecases.ports import NewMessage
 from services.runtime import crashpoints
 from services.runtime.lanes import Dispatcher, Lease, lease_of
 from services.runtime.lanes.dispatcher import pause

@@ -13,14 +13,14 @@ from google.protobuf.message import Message
 
 from parley.dialog.v1.dialog_pb2 import RetryMessageResponse
 
+from services.dialog.domain.turns import MessageState
+from services.dialog.ports import Added, NewMessage, share_of
 from services.dialog.postgres.database import Database
 from services.dialog.postgres.handover import Handover
-from services.dialog.postgres.lanes import Row, queries
-from services.dialog.postgres.once import Once
+from services.dialog.postgres.queries import Row, queries
+from services.dialog.postgres.request_ids import Once
 from services.dialog.postgres.sealing import Sealing
-from services.dialog.turns import MessageState
 from services.dialog.usecases.messages import Requeue, Unanswered
-from services.dialog.usecases.ports import Added, NewMessage, share_of
 from services.kernel.errors import Kind, ParleyError, not_found
 from services.runtime.lanes import Priority
 

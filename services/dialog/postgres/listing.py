@@ -12,8 +12,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from parley.dialog.v1 import dialog_pb2
 
-from services.dialog.turns import MessageState
-from services.dialog.usecases.ports import Wanted
+from services.dialog.domain.turns import MessageState
+from services.dialog.ports import Wanted
 from services.runtime.queries import load_queries
 from services.runtime.read_pool import COUNTED, ReadPool
 

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from parley_client.coalesce import Coalescer
-from services.dialog.domain import OrderDraft
-from services.dialog.items import DropOff, left_open
+from services.dialog.domain.flows import OrderDraft
+from services.dialog.domain.items import DropOff, left_open
+from services.dialog.domain.turns import Planned
 from services.dialog.postgres.database import Database, or_fail_together
-from services.dialog.postgres.lanes import Query, Row
+from services.dialog.postgres.queries import Query, Row
+from services.dialog.postgres.records import pack_plan, plain_json
 from services.dialog.postgres.sealing import Sealing
-from services.dialog.records import pack_plan, plain_json
-from services.dialog.turns import Planned
 from services.kernel.errors import ParleyError
 from services.kernel.ids import uuid7
 from services.runtime import crashpoints

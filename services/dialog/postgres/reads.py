@@ -10,14 +10,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from parley.common.v1.usage_pb2 import ModelUsage
 from parley.dialog.v1 import dialog_pb2, order_pb2
 
-from services.dialog.items import TAKEN_BY_OPERATOR, ItemKind
+from services.dialog.domain.items import TAKEN_BY_OPERATOR, ItemKind
+from services.dialog.domain.turns import MessageState, Plan
+from services.dialog.domain.wait_reason import QueuePlace, why
+from services.dialog.ports import ReplyReport, Stored, Wanted
 from services.dialog.postgres.database import Database, columns
 from services.dialog.postgres.listing import SQL, Listing
+from services.dialog.postgres.records import from_json, unpack_plan
 from services.dialog.postgres.sealing import Sealing
-from services.dialog.records import from_json, unpack_plan
-from services.dialog.turns import MessageState, Plan
-from services.dialog.usecases.ports import ReplyReport, Stored, Wanted
-from services.dialog.waiting import QueuePlace, why
 from services.runtime import crashpoints
 from services.runtime.crypto import CannotOpen
 from services.runtime.logs import describe, get_logger

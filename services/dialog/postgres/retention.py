@@ -9,7 +9,13 @@ from uuid import UUID
 from asyncpg import Record
 
 from services.dialog.postgres.database import Database
-from services.dialog.postgres.stretches import JOURNAL, MESSAGES, PARTITIONS, REPLIES, TURNS
+from services.dialog.postgres.partitions import (
+    JOURNAL,
+    MESSAGES,
+    PARTITIONS,
+    REPLIES,
+    TURNS,
+)
 from services.runtime.partitions import first_id
 from services.runtime.queries import load_queries, tenants_in
 from services.runtime.retention import Task, days_ago, deleting, dropping, longest, walking

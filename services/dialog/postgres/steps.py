@@ -7,13 +7,18 @@ from uuid import UUID
 import asyncpg
 
 from parley_client.coalesce import Coalescer
-from services.dialog.domain import Act
+from services.dialog.domain.flows import Act
+from services.dialog.domain.turns import (
+    StepBegun,
+    StepDone,
+    StepEnd,
+    Turn,
+)
 from services.dialog.postgres.database import Database, or_fail_together
-from services.dialog.postgres.lanes import Query, Row, queries
 from services.dialog.postgres.plans import order_rows
+from services.dialog.postgres.queries import Query, Row, queries
+from services.dialog.postgres.records import from_json, pack_inputs, plain_json
 from services.dialog.postgres.sealing import Sealing
-from services.dialog.records import from_json, pack_inputs, plain_json
-from services.dialog.turns import StepBegun, StepDone, StepEnd, Turn
 from services.kernel.errors import ParleyError
 from services.runtime import crashpoints
 from services.runtime.lanes import LeaseLost

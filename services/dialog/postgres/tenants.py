@@ -10,8 +10,8 @@ from google.protobuf.message import Message
 from parley.dialog.v1 import tenant_pb2
 
 from services.dialog.postgres.database import Database
-from services.dialog.postgres.lanes import load
-from services.dialog.postgres.once import Once
+from services.dialog.postgres.queries import load
+from services.dialog.postgres.request_ids import Once
 from services.dialog.usecases.tenants import StoredKey, TenantRows
 from services.kernel.errors import already_exists, not_found
 

@@ -7,14 +7,27 @@ from uuid import UUID
 import asyncpg
 
 from parley_client.coalesce import Coalescer
-from services.dialog.items import DropOff, Item, Mode, TimerDue
-from services.dialog.postgres.bots_cache import CachedBot
+from services.dialog.domain.items import (
+    DropOff,
+    Item,
+    Mode,
+    TimerDue,
+)
+from services.dialog.domain.turns import (
+    Claimed,
+    MessageState,
+    Plan,
+    Planned,
+    PutOff,
+    TurnEnd,
+    Waiting,
+)
+from services.dialog.postgres.cached_bots import CachedBot
 from services.dialog.postgres.claims import ClaimReader
 from services.dialog.postgres.database import Database, columns, or_fail_together
-from services.dialog.postgres.lanes import LANES, Row, queries
 from services.dialog.postgres.plans import PlanCommits, drop_off_row
+from services.dialog.postgres.queries import LANES, Row, queries
 from services.dialog.postgres.sealing import Sealing
-from services.dialog.turns import Claimed, MessageState, Plan, Planned, PutOff, TurnEnd, Waiting
 from services.kernel.errors import ParleyError
 from services.runtime.lanes import Found, Held, Horizon, Lease, LeaseLost, Room, Settle, settle_columns
 from services.runtime.logs import get_logger

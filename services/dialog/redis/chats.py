@@ -12,8 +12,14 @@ from uuid import UUID
 import msgspec
 from cachetools import LRUCache
 
-from services.dialog.domain import Previews
-from services.dialog.usecases.chat import Delta, Done, Event, Reset, Waiter
+from services.dialog.domain.flows import Previews
+from services.dialog.usecases.chat import (
+    Delta,
+    Done,
+    Event,
+    Reset,
+    Waiter,
+)
 from services.runtime.background import nudged
 from services.runtime.logs import describe, get_logger
 from services.runtime.redis import Client

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from services.dialog.domain import Bot
+from services.dialog.domain.bots import Bot
 
 LOCALES = ("en", "ru")
 """Languages with texts of their own; the first is what others fall back to."""

@@ -9,8 +9,14 @@ from google.protobuf.message import Message
 
 from parley.dialog.v1 import bot_pb2
 
-from services.dialog.convert import bot_from_proto, bot_to_proto
-from services.dialog.domain import BY_OWNER, FLOW_KINDS, Bot, FlowSettings, UnknownFlow
+from services.dialog.convert.bots import bot_from_proto, bot_to_proto
+from services.dialog.domain.bots import (
+    BY_OWNER,
+    FLOW_KINDS,
+    Bot,
+    FlowSettings,
+    UnknownFlow,
+)
 from services.kernel.errors import FieldViolation, Kind, ParleyError, invalid_field, wrong_state
 from services.runtime import pages
 from services.runtime.validation import check

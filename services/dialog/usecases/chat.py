@@ -17,10 +17,10 @@ from parley.dialog.v1.dialog_pb2 import (
     SubmitMessageRequest,
 )
 
-from services.dialog.domain import Bot
-from services.dialog.items import TAKEN_BY_OPERATOR
-from services.dialog.turns import MessageState, Outcome, Plan
-from services.dialog.usecases.ports import OneMessage, Stored
+from services.dialog.domain.bots import Bot
+from services.dialog.domain.items import TAKEN_BY_OPERATOR
+from services.dialog.domain.turns import MessageState, Outcome, Plan
+from services.dialog.ports import OneMessage, Stored
 from services.dialog.usecases.submit import Submit, new_message
 from services.kernel.clock import Clock
 from services.kernel.errors import FieldViolation, Kind, ParleyError, not_found

@@ -6,20 +6,18 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
 
-from services.dialog.domain import (
-    Bot,
+from services.dialog.domain.bots import Bot, FormSettings
+from services.dialog.domain.failures import DecisionError, FailureKind
+from services.dialog.domain.flows import (
     Budget,
     BudgetExceeded,
-    DecisionError,
-    FailureKind,
     Flow,
-    FormSettings,
     Known,
     TurnInput,
     TurnTools,
 )
-from services.dialog.retry import GiveUp, TooLate, TryAgain
-from services.dialog.turns import (
+from services.dialog.domain.retry import GiveUp, TooLate, TryAgain
+from services.dialog.domain.turns import (
     Claimed,
     DeadLetter,
     Failure,
@@ -33,12 +31,32 @@ from services.dialog.turns import (
     error_text,
     presentable,
 )
+from services.dialog.ports import (
+    Chats,
+    Contexts,
+    Never,
+    NotNow,
+    Quota,
+    Steps,
+    Turns,
+)
 from services.dialog.usecases import spans
 from services.dialog.usecases.journal import Meter, TurnJournal
 from services.dialog.usecases.late_answers import LateAnswers
-from services.dialog.usecases.plans import given_up, inbound, limited, messages_of, plan_of, run_of
-from services.dialog.usecases.ports import Chats, Contexts, Never, NotNow, Quota, Steps, Turns
-from services.dialog.usecases.setbacks import killed_too_many, stopped_by, too_many_faults, without_bot
+from services.dialog.usecases.plans import (
+    given_up,
+    inbound,
+    limited,
+    messages_of,
+    plan_of,
+    run_of,
+)
+from services.dialog.usecases.setbacks import (
+    killed_too_many,
+    stopped_by,
+    too_many_faults,
+    without_bot,
+)
 from services.kernel.clock import Clock
 from services.kernel.errors import Kind, ParleyError
 from services.kernel.ids import uuid7

@@ -10,8 +10,20 @@ from uuid import UUID
 
 from parley.common.v1.content_pb2 import OutboundContent
 
-from services.dialog.turns import Plan, ReplyState, SentReply, Waiting, error_text
-from services.dialog.usecases.ports import Contexts, Deliveries, Never, NotNow, Quota
+from services.dialog.domain.turns import (
+    Plan,
+    ReplyState,
+    SentReply,
+    Waiting,
+    error_text,
+)
+from services.dialog.ports import (
+    Contexts,
+    Deliveries,
+    Never,
+    NotNow,
+    Quota,
+)
 from services.dialog.usecases.repeat import Patience
 from services.runtime import crashpoints
 from services.runtime.lanes import Guard

@@ -10,9 +10,15 @@ from typing import Any
 
 import msgspec
 
-from services.dialog.domain import Act, Budget, BudgetExceeded, DecisionError
-from services.dialog.turns import StepDone, StepEnd, Turn, error_text
-from services.dialog.usecases.ports import Steps
+from services.dialog.domain.failures import DecisionError
+from services.dialog.domain.flows import Act, Budget, BudgetExceeded
+from services.dialog.domain.turns import (
+    StepDone,
+    StepEnd,
+    Turn,
+    error_text,
+)
+from services.dialog.ports import Steps
 from services.dialog.usecases.repeat import until_stored
 from services.runtime import crashpoints
 from services.runtime.lanes import Guard

@@ -5,11 +5,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.dialog import texts
-from services.dialog.domain import DecisionError
-from services.dialog.retry import GiveUp, TooLate, TryAgain, after_failure
-from services.dialog.turns import Claimed, Turn
+from services.dialog.domain.failures import DecisionError
+from services.dialog.domain.retry import (
+    GiveUp,
+    TooLate,
+    TryAgain,
+    after_failure,
+)
+from services.dialog.domain.turns import Claimed, Turn
+from services.dialog.ports import Deliveries, Never, Steps
 from services.dialog.usecases.journal import call_once
-from services.dialog.usecases.ports import Deliveries, Never, Steps
 from services.kernel.clock import Clock
 from services.runtime.lanes import Guard
 from services.runtime.logs import get_logger

@@ -14,8 +14,8 @@ from opentelemetry.trace import Link, SpanKind
 from parley.dialog.v1 import dialog_pb2, order_pb2
 
 from parley_client.tracing import context_from, headers_of
-from services.dialog.turns import MessageState
-from services.dialog.usecases.ports import ReplyReport, Stored, Wanted
+from services.dialog.domain.turns import MessageState
+from services.dialog.ports import ReplyReport, Stored, Wanted
 from services.dialog.usecases.spans import tracer
 from services.kernel.errors import invalid_field, not_found, wrong_state
 from services.runtime import pages

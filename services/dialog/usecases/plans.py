@@ -5,9 +5,20 @@ from dataclasses import replace
 from itertools import takewhile
 
 from services.dialog import texts
-from services.dialog.domain import Bot, Inbound, TurnPlan
-from services.dialog.turns import Claimed, Failure, Frozen, Outcome, Plan, Planned, Refused, Turn, Waiting
-from services.dialog.usecases.ports import Turns
+from services.dialog.domain.bots import Bot
+from services.dialog.domain.flows import Inbound, TurnPlan
+from services.dialog.domain.turns import (
+    Claimed,
+    Failure,
+    Frozen,
+    Outcome,
+    Plan,
+    Planned,
+    Refused,
+    Turn,
+    Waiting,
+)
+from services.dialog.ports import Turns
 from services.runtime.content import of_text
 
 

@@ -5,8 +5,8 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from services.dialog.retry import Delays
-from services.dialog.usecases.ports import Faulty, Never, NotNow
+from services.dialog.domain.retry import Delays
+from services.dialog.ports import Faulty, Never, NotNow
 from services.kernel.errors import Kind, ParleyError
 from services.runtime.lanes import Guard
 from services.runtime.logs import get_logger

@@ -2,10 +2,16 @@
 
 from collections.abc import Callable, Sequence
 
-from services.dialog.domain import Bot
-from services.dialog.items import TAKEN_BY_OPERATOR, Item, Mode, TimerDue, timers_after
-from services.dialog.retry import TryAgain
-from services.dialog.turns import (
+from services.dialog.domain.bots import Bot
+from services.dialog.domain.items import (
+    TAKEN_BY_OPERATOR,
+    Item,
+    Mode,
+    TimerDue,
+    timers_after,
+)
+from services.dialog.domain.retry import TryAgain
+from services.dialog.domain.turns import (
     Claimed,
     DeadLetter,
     Failure,
@@ -19,13 +25,19 @@ from services.dialog.turns import (
     Waiting,
     error_text,
 )
+from services.dialog.ports import Chats, Turns
 from services.dialog.usecases import spans
 from services.dialog.usecases.decide import Decide
 from services.dialog.usecases.effects import CarriedOut, Effects
 from services.dialog.usecases.plans import apology
-from services.dialog.usecases.ports import Chats, Turns
 from services.dialog.usecases.repeat import until_stored
-from services.dialog.usecases.setbacks import faulty, left_to_newer, stopped_by, too_many_faults, waits_for
+from services.dialog.usecases.setbacks import (
+    faulty,
+    left_to_newer,
+    stopped_by,
+    too_many_faults,
+    waits_for,
+)
 from services.dialog.usecases.timers import RunTimer
 from services.kernel.clock import Clock
 from services.kernel.errors import ParleyError

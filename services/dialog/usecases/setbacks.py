@@ -3,9 +3,21 @@
 import random
 from datetime import timedelta
 
-from services.dialog.retry import ATTEMPTS, FAULTS, LEFT_TO_NEWER, Delays, TryAgain, after_trouble
-from services.dialog.turns import Claimed, DeadLetter, Unreadable, error_text
-from services.dialog.usecases.ports import Faulty, NotNow
+from services.dialog.domain.retry import (
+    ATTEMPTS,
+    FAULTS,
+    LEFT_TO_NEWER,
+    Delays,
+    TryAgain,
+    after_trouble,
+)
+from services.dialog.domain.turns import (
+    Claimed,
+    DeadLetter,
+    Unreadable,
+    error_text,
+)
+from services.dialog.ports import Faulty, NotNow
 from services.kernel.errors import Kind, ParleyError
 from services.runtime.lanes import Lease
 from services.runtime.logs import get_logger

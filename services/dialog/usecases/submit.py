@@ -11,7 +11,7 @@ from opentelemetry.trace import SpanKind
 from parley.dialog.v1.dialog_pb2 import SubmitMessageRequest, SubmitMessageResponse
 
 from parley_client.tracing import headers_of
-from services.dialog.usecases.ports import Added, Inbox, NewMessage
+from services.dialog.ports import Added, Inbox, NewMessage
 from services.dialog.usecases.spans import tracer
 from services.kernel.ids import conversation_id, uuid7
 from services.runtime import crashpoints

@@ -2,10 +2,10 @@
 
 from collections.abc import Awaitable, Callable
 
-from services.dialog.items import DROP_OFF, TimerDue, read_drop_off
-from services.dialog.retry import ATTEMPTS
-from services.dialog.turns import PutOff
-from services.dialog.usecases.ports import Turns
+from services.dialog.domain.items import DROP_OFF, TimerDue, read_drop_off
+from services.dialog.domain.retry import ATTEMPTS
+from services.dialog.domain.turns import PutOff
+from services.dialog.ports import Turns
 from services.dialog.usecases.repeat import until_stored
 from services.dialog.usecases.setbacks import until_newer
 from services.runtime.lanes import LeaseLost

@@ -17,7 +17,12 @@ from parley.dialog.v1 import bot_pb2, dialog_pb2, tenant_pb2
 from parley_client.channel import Connection, connect
 from parley_client.dialog import BotClient, DialogClient, OrderClient, TenantClient
 from parley_client.tokens import TokenSource
-from services.dialog.domain import Dialog, TurnInput, TurnPlan, TurnTools
+from services.dialog.domain.flows import (
+    Dialog,
+    TurnInput,
+    TurnPlan,
+    TurnTools,
+)
 from services.dialog.settings import DialogSettings
 from services.dialog.wiring import build
 from services.kernel.clock import Clock

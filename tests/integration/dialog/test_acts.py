@@ -10,11 +10,10 @@ import pytest
 
 from parley.dialog.v1 import dialog_pb2
 
-from services.dialog.domain import (
+from services.dialog.domain.failures import DecisionError, FailureKind
+from services.dialog.domain.flows import (
     Act,
     BudgetExceeded,
-    DecisionError,
-    FailureKind,
     OrderDraft,
     TurnInput,
     TurnPlan,

@@ -21,7 +21,8 @@ from parley_client.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from services.dialog.domain import DecisionError, FailureKind, TurnInput, TurnPlan, TurnTools
+from services.dialog.domain.failures import DecisionError, FailureKind
+from services.dialog.domain.flows import TurnInput, TurnPlan, TurnTools
 from services.dialog.postgres.answered import PostgresAnswered
 from services.dialog.postgres.reads import PostgresReads
 from services.dialog.redis import chats

@@ -6,13 +6,18 @@ from uuid import UUID
 
 import pytest
 
-from services.dialog.domain import TurnPlan
+from services.dialog.domain.flows import TurnPlan
+from services.dialog.domain.turns import (
+    Claimed,
+    Outcome,
+    Plan,
+    Planned,
+)
 from services.dialog.postgres.claims import FIRST, LATELY, NONE
 from services.dialog.postgres.database import Database
-from services.dialog.postgres.lanes import load
+from services.dialog.postgres.queries import load
 from services.dialog.postgres.sealing import Sealing
 from services.dialog.postgres.turns import PostgresTurns
-from services.dialog.turns import Claimed, Outcome, Plan, Planned
 from services.kernel.ids import uuid7
 from services.runtime.content import of_text
 from services.runtime.crypto import Sealer

@@ -11,8 +11,14 @@ from google.protobuf.duration_pb2 import Duration
 
 from parley.dialog.v1 import dialog_pb2
 
-from services.dialog.domain import Dialog, OrderDraft, TurnInput, TurnPlan, TurnTools
-from services.dialog.retry import ATTEMPTS
+from services.dialog.domain.flows import (
+    Dialog,
+    OrderDraft,
+    TurnInput,
+    TurnPlan,
+    TurnTools,
+)
+from services.dialog.domain.retry import ATTEMPTS
 from services.runtime import crashpoints
 from services.runtime.content import of_text
 from services.runtime.lanes.types import LOST_TOO_OFTEN

@@ -9,13 +9,20 @@ from google.protobuf.duration_pb2 import Duration
 
 from parley.dialog.v1 import bot_pb2, dialog_pb2
 
-from services.dialog.domain import TurnPlan
+from services.dialog.domain.flows import TurnPlan
+from services.dialog.domain.turns import (
+    Claimed,
+    MessageState,
+    Outcome,
+    Plan,
+    Planned,
+    TurnEnd,
+)
 from services.dialog.postgres.database import Database
 from services.dialog.postgres.handover import Handover
 from services.dialog.postgres.inbox import PostgresInbox
 from services.dialog.postgres.sealing import Sealing
 from services.dialog.postgres.turns import PostgresTurns
-from services.dialog.turns import Claimed, MessageState, Outcome, Plan, Planned, TurnEnd
 from services.dialog.usecases.submit import new_message
 from services.kernel.ids import uuid7
 from services.runtime.content import of_text

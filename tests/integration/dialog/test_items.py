@@ -8,8 +8,8 @@ from parley.common.v1 import identity_pb2
 from parley.dialog.v1 import bot_pb2, dialog_pb2
 
 from parley_client.errors import FailedPrecondition
-from services.dialog.items import ItemKind, Mode
-from services.dialog.postgres.lanes import LANES
+from services.dialog.domain.items import ItemKind, Mode
+from services.dialog.postgres.queries import LANES
 from tests.integration.dialog.conftest import BOT, CHANNEL, TENANT, World, until
 
 

@@ -7,21 +7,20 @@ from typing import Any
 
 import pytest
 
-from services.dialog.domain import (
+from services.dialog.domain.failures import DecisionError, FailureKind
+from services.dialog.domain.flows import (
     Act,
     Budget,
-    DecisionError,
-    FailureKind,
     Journal,
     Known,
     OrderDraft,
     TurnInput,
 )
+from services.dialog.domain.turns import Claimed, Turn
 from services.dialog.postgres.database import Database
 from services.dialog.postgres.sealing import Sealing
 from services.dialog.postgres.steps import PostgresSteps
 from services.dialog.postgres.turns import PostgresTurns
-from services.dialog.turns import Claimed, Turn
 from services.dialog.usecases.journal import Meter, TurnJournal
 from services.dialog.usecases.plans import inbound
 from services.kernel.ids import uuid7

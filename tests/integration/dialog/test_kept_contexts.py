@@ -20,12 +20,17 @@ from parley_client.tokens import TokenSource
 from services.context.settings import ContextSettings
 from services.context.wiring import build
 from services.dialog import kept_contexts
-from services.dialog.domain import Dialog, HistoryEntry, Known, TurnPlan
+from services.dialog.domain.flows import (
+    Dialog,
+    HistoryEntry,
+    Known,
+    TurnPlan,
+)
+from services.dialog.domain.turns import Outcome, Plan
 from services.dialog.kept_contexts import KeptContexts
 from services.dialog.peers import ContextPeer
 from services.dialog.redis import context_changes
 from services.dialog.redis.context_changes import ContextChanges
-from services.dialog.turns import Outcome, Plan
 from services.runtime.redis import make_redis
 from services.runtime.service import running
 from tests.integration.context.asking import own_redis

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from parley.common.v1 import waiting_pb2
 from parley.dialog.v1 import bot_pb2, dialog_pb2, order_pb2
 
-from services.dialog.domain import DecisionError, FailureKind, OrderDraft, TurnPlan
+from services.dialog.domain.failures import DecisionError, FailureKind
+from services.dialog.domain.flows import OrderDraft, TurnPlan
 from services.runtime.content import of_text
 from tests.integration.dialog.conftest import BOT, TENANT, World, until
 from tests.support.pages import pages

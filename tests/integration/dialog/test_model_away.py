@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from parley_client.errors import Unavailable
-from services.dialog import retry
+from services.dialog.domain import retry
 from services.dialog.usecases import late_answers
 from services.simulator.settings import SimulatorSettings
 from services.simulator.wiring import simulating

@@ -14,7 +14,7 @@ from parley.dialog.v1 import dialog_pb2, order_pb2
 
 from parley_client.errors import CallError
 from services.dialog.postgres.listing import SQL
-from services.dialog.postgres.stretches import PARTITIONS
+from services.dialog.postgres.partitions import PARTITIONS
 from services.runtime.postgres import PoolConnection
 from tests.integration.dialog.conftest import TENANT, World, until
 from tests.support.machine import Pace

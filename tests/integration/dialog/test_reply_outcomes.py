@@ -8,7 +8,7 @@ from parley.common.v1 import batch_pb2
 from parley.dialog.v1 import dialog_pb2
 
 from parley_client.dialog import DialogClient
-from services.dialog.domain import DecisionError, FailureKind
+from services.dialog.domain.failures import DecisionError, FailureKind
 from tests.integration.dialog.conftest import TENANT, World
 
 SENT, DELIVERED, READ, DEAD, QUEUED = (

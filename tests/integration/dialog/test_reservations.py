@@ -11,7 +11,8 @@ from parley.limits.v1 import limits_pb2
 
 from parley_client.errors import ResourceExhausted
 from services.dialog import peers
-from services.dialog.domain import DecisionError, FailureKind, TurnInput, TurnPlan, TurnTools
+from services.dialog.domain.failures import DecisionError, FailureKind
+from services.dialog.domain.flows import TurnInput, TurnPlan, TurnTools
 from services.kernel.errors import Kind, ParleyError
 from tests.integration.dialog.conftest import TENANT, FakeFlow, World, until
 from tests.integration.dialog.test_chat import asking, talk

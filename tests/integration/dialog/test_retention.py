@@ -13,11 +13,11 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from parley.dialog.v1 import dialog_pb2, tenant_pb2
 
 from parley_client.errors import InvalidArgument
-from services.dialog.domain import DecisionError, FailureKind
+from services.dialog.domain.failures import DecisionError, FailureKind
 from services.dialog.postgres.database import Database
+from services.dialog.postgres.partitions import PARTITIONS
 from services.dialog.postgres.retention import Days, plan
 from services.dialog.postgres.sealing import Sealing
-from services.dialog.postgres.stretches import PARTITIONS
 from services.kernel.clock import SystemClock
 from services.runtime import background, partitions
 from services.runtime.crypto import Sealer

@@ -7,8 +7,13 @@ from uuid import UUID
 from parley.dialog.v1 import dialog_pb2
 
 from parley_client.dialog import DialogClient
-from services.dialog.domain import OrderDraft, TurnInput, TurnPlan, TurnTools
-from services.dialog.records import unpack_plan
+from services.dialog.domain.flows import (
+    OrderDraft,
+    TurnInput,
+    TurnPlan,
+    TurnTools,
+)
+from services.dialog.postgres.records import unpack_plan
 from services.runtime.crypto import is_sealed
 from tests.integration.dialog.conftest import TENANT, FakeFlow, World, submission, until
 from tests.integration.dialog.test_chat import asking, talk

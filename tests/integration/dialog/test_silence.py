@@ -12,8 +12,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from parley.dialog.v1 import bot_pb2, dialog_pb2
 
-from services.dialog.items import TimerDue, read_drop_off
-from services.dialog.postgres.lanes import queries
+from services.dialog.domain.items import TimerDue, read_drop_off
+from services.dialog.postgres.queries import queries
 from services.runtime.lanes import LeaseLost, Timer
 from services.runtime.lanes.timers import first_at, pack, unpack
 from tests.integration.dialog.conftest import TENANT, World, until

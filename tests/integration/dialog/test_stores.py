@@ -12,7 +12,7 @@ import pytest
 from deploy.local.embedded import EmbeddedPostgres, EmbeddedRedis
 from parley_client.errors import CallError, Unavailable
 from parley_client.tokens import TokenSource
-from services.dialog.postgres.lanes import load
+from services.dialog.postgres.queries import load
 from services.dialog.settings import DialogSettings
 from tests.integration.dialog.conftest import World, submission, until
 from tests.integration.dialog.peers import Peers

@@ -9,7 +9,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from parley.dialog.v1 import dialog_pb2
 
 from parley_client.dialog import DialogClient
-from services.dialog.domain import DecisionError, FailureKind
+from services.dialog.domain.failures import DecisionError, FailureKind
 from tests.integration.dialog.conftest import TENANT, World, submission, until
 from tests.support.spans import recording
 

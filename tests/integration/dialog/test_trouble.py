@@ -10,8 +10,9 @@ import pytest
 
 from parley.dialog.v1 import bot_pb2, dialog_pb2
 
-from services.dialog import retry
-from services.dialog.domain import DecisionError, FailureKind, TurnInput, TurnPlan, TurnTools
+from services.dialog.domain import retry
+from services.dialog.domain.failures import DecisionError, FailureKind
+from services.dialog.domain.flows import TurnInput, TurnPlan, TurnTools
 from services.dialog.usecases import repeat, run_turn, setbacks
 from services.kernel.errors import Kind, ParleyError
 from tests.integration.dialog.conftest import BOT, TENANT, FakeFlow, World, until

@@ -12,7 +12,14 @@ from google.protobuf.duration_pb2 import Duration
 from parley.dialog.v1 import bot_pb2, dialog_pb2, order_pb2
 
 from parley_client.errors import FailedPrecondition
-from services.dialog.domain import DecisionError, Ended, FailureKind, OrderDraft, TurnInput, TurnPlan, TurnTools
+from services.dialog.domain.failures import DecisionError, FailureKind
+from services.dialog.domain.flows import (
+    Ended,
+    OrderDraft,
+    TurnInput,
+    TurnPlan,
+    TurnTools,
+)
 from services.dialog.postgres.steps import PostgresSteps
 from services.kernel.errors import Kind, ParleyError, storage_unavailable
 from services.runtime.content import of_text

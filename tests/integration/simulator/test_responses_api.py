@@ -12,8 +12,15 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from services.dialog.domain import DecisionError, FailureKind
-from services.dialog.model import Finish, Price, Prompt, Said, open_model, openai_responses
+from services.dialog.domain.failures import DecisionError, FailureKind
+from services.dialog.model import (
+    Finish,
+    Price,
+    Prompt,
+    Said,
+    open_model,
+    openai_responses,
+)
 from services.dialog.model.openai_responses import OpenAIModel
 from tests.support.simulator import Simulator
 

@@ -7,8 +7,8 @@ from uuid import UUID
 import asyncpg
 
 import services.dialog
-from services.dialog.items import drop_off_of
-from services.dialog.postgres.lanes import LANES
+from services.dialog.domain.items import drop_off_of
+from services.dialog.postgres.queries import LANES
 from services.runtime.lanes.timers import unpack
 from services.runtime.migrations import migrate
 

@@ -15,10 +15,10 @@ from parley.dialog.v1.dialog_pb2 import SubmitMessageRequest
 
 from parley_client.context import ContextClient
 from parley_client.errors import CLASSES
+from services.dialog.domain.turns import Waiting
 from services.dialog.kept_contexts import SETTLE_SECONDS, KeptContexts
 from services.dialog.peers import ContextPeer
-from services.dialog.turns import Waiting
-from services.dialog.usecases.ports import NotNow
+from services.dialog.ports import NotNow
 from services.runtime.lanes import Lease
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)

@@ -5,9 +5,16 @@ from datetime import timedelta
 
 import pytest
 
-from services.dialog.domain import AssistantSettings, Bot, DecisionError, FailureKind, TurnInput, Usage
+from services.dialog.domain.bots import AssistantSettings, Bot
+from services.dialog.domain.failures import DecisionError, FailureKind
+from services.dialog.domain.flows import TurnInput, Usage
 from services.dialog.flows.assistant import AssistantFlow
-from services.dialog.model import Finish, ModelAnswer, OnDelta, Prompt
+from services.dialog.model import (
+    Finish,
+    ModelAnswer,
+    OnDelta,
+    Prompt,
+)
 from tests.support.talk import MemoryJournal, MemoryPreviews, Talk, tools_on
 
 SETTINGS = AssistantSettings("You sell water.", model="gpt-5-mini", timeout=timedelta(seconds=7))

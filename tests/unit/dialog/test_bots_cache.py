@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from services.dialog.domain import Bot, FormSettings
-from services.dialog.postgres.bots_cache import BotCache
-from services.dialog.records import settings_of
+from services.dialog.domain.bots import Bot, FormSettings
+from services.dialog.postgres.cached_bots import BotCache
+from services.dialog.postgres.records import settings_of
 
 
 class Rows:

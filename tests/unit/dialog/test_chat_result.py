@@ -9,10 +9,15 @@ import pytest
 from parley.common.v1 import identity_pb2
 from parley.dialog.v1 import dialog_pb2
 
-from services.dialog.domain import TurnPlan
-from services.dialog.turns import MessageState, Outcome, Plan, Refused
+from services.dialog.domain.flows import TurnPlan
+from services.dialog.domain.turns import (
+    MessageState,
+    Outcome,
+    Plan,
+    Refused,
+)
+from services.dialog.ports import Stored
 from services.dialog.usecases.chat import final_of, submission
-from services.dialog.usecases.ports import Stored
 from services.dialog.usecases.submit import dedupe_id
 from services.kernel.errors import Kind, ParleyError
 from services.runtime.content import of_text

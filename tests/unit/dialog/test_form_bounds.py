@@ -6,10 +6,16 @@ from time import process_time
 
 import pytest
 
-from services.dialog.domain import Bot, Dialog, FormSettings, Inbound, Known, TurnInput
+from services.dialog.domain.bots import Bot, FormSettings
+from services.dialog.domain.flows import (
+    Dialog,
+    Inbound,
+    Known,
+    TurnInput,
+)
 from services.dialog.flows.form import FormFlow
 from services.dialog.flows.form_schema import load_form
-from services.dialog.flows.words import clean
+from services.dialog.flows.vocabulary import clean
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 HEAD = "form_id: f\nversion: '1'\ndefault_locale: en\nslots:\n"

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.dialog.domain import Open
+from services.dialog.domain.flows import Open
 from tests.support.talk import START, form_talk
 from tests.unit.dialog.water import ADDRESS, BOTTLES, CONFIRMATION, FILLED, PHONE, STEPS, at, filled_at
 

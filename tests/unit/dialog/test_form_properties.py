@@ -5,7 +5,12 @@ from hypothesis import strategies as st
 
 from services.dialog.flows.form_schema import FORMS, load_bundled_form, load_form
 from services.dialog.flows.form_slots import Reader, compile_fields
-from services.dialog.flows.words import clean, fold, tokens, vocabulary
+from services.dialog.flows.vocabulary import (
+    clean,
+    fold,
+    tokens,
+    vocabulary,
+)
 from services.kernel.errors import ParleyError
 from tests.support.talk import START, Talk, form_talk
 

@@ -4,7 +4,12 @@ from time import process_time
 
 import pytest
 
-from services.dialog.flows.form_schema import FORMS, MOST_TOLD, load_bundled_form, load_form
+from services.dialog.flows.form_schema import (
+    FORMS,
+    MOST_TOLD,
+    load_bundled_form,
+    load_form,
+)
 from services.kernel.errors import Kind, ParleyError
 
 SMALL = """

@@ -5,9 +5,21 @@ from collections.abc import Awaitable
 
 import pytest
 
-from services.dialog.domain import Blame, DecisionError, FailureKind, Usage
-from services.dialog.model import Finish, ModelAnswer, OnDelta, Prompt, Said
-from services.dialog.model.guarded import LOOK_AGAIN, OF_LATE, POLICY, GuardedModel
+from services.dialog.domain.failures import Blame, DecisionError, FailureKind
+from services.dialog.domain.flows import Usage
+from services.dialog.model import (
+    Finish,
+    ModelAnswer,
+    OnDelta,
+    Prompt,
+    Said,
+)
+from services.dialog.model.guarded import (
+    LOOK_AGAIN,
+    OF_LATE,
+    POLICY,
+    GuardedModel,
+)
 
 ANSWER = ModelAnswer("fine", Finish.COMPLETE, "m", "r", Usage())
 AWAY = (FailureKind.RETRYABLE, "MODEL_UNAVAILABLE")

@@ -12,10 +12,17 @@ from parley.context.v1 import context_pb2
 from services.context.domain import documents
 from services.context.domain.documents import Contact, Conversation, Lifetimes
 from services.dialog import kept_contexts
-from services.dialog.domain import Dialog, HistoryEntry, TurnPlan
-from services.dialog.kept_contexts import LONGEST_SECONDS, SETTLE_SECONDS, TOLD_SECONDS, KeptContexts, Key, merge
-from services.dialog.snapshots import known_from, save_of
-from services.dialog.turns import Outcome, Plan
+from services.dialog.convert.contexts import known_from, save_of
+from services.dialog.domain.flows import Dialog, HistoryEntry, TurnPlan
+from services.dialog.domain.turns import Outcome, Plan
+from services.dialog.kept_contexts import (
+    LONGEST_SECONDS,
+    SETTLE_SECONDS,
+    TOLD_SECONDS,
+    KeptContexts,
+    Key,
+    merge,
+)
 from services.runtime.context_changes import CONTACT, CONVERSATION, Change
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)

@@ -10,7 +10,9 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from parley.dialog.v1 import dialog_pb2
 
-from services.dialog.domain import DecisionError, FailureKind, Usage
+from services.dialog.domain.failures import DecisionError, FailureKind
+from services.dialog.domain.flows import Usage
+from services.dialog.domain.turns import MessageState
 from services.dialog.metrics import (
     CALLS,
     DONE,
@@ -24,8 +26,12 @@ from services.dialog.metrics import (
     MeasuredModel,
     QueueSize,
 )
-from services.dialog.model import Finish, ModelAnswer, OnDelta, Prompt
-from services.dialog.turns import MessageState
+from services.dialog.model import (
+    Finish,
+    ModelAnswer,
+    OnDelta,
+    Prompt,
+)
 from services.runtime.metrics import Metrics
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -13,11 +13,17 @@ from hypothesis import strategies as st
 from parley.context.v1 import context_pb2
 
 from parley_client.errors import CLASSES
-from services.dialog.domain import Dialog, HistoryEntry, TurnPlan
+from services.dialog.convert.contexts import (
+    known_from,
+    plain_struct,
+    save_of,
+    set_struct,
+    set_time,
+)
+from services.dialog.domain.flows import Dialog, HistoryEntry, TurnPlan
+from services.dialog.domain.turns import Outcome, Plan
 from services.dialog.peers import raise_for_turn
-from services.dialog.snapshots import known_from, plain_struct, save_of, set_struct, set_time
-from services.dialog.turns import Outcome, Plan
-from services.dialog.usecases.ports import Faulty, Never, NotNow
+from services.dialog.ports import Faulty, Never, NotNow
 
 NOW = datetime(2026, 11, 21, 9, 30, 0, 123456, UTC)
 JSON = st.recursive(

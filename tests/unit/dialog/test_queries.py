@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.dialog.postgres.lanes import Query
+from services.dialog.postgres.queries import Query
 
 SQL = "SELECT $1, $2 FROM rows orders (turn_id uuid, place int) JOIN rows ends (turn_id uuid) USING (turn_id)"
 

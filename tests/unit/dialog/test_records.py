@@ -18,20 +18,30 @@ from parley.common.v1.content_pb2 import (
 )
 from parley.dialog.v1.dialog_pb2 import SubmitMessageRequest
 
-from services.dialog.convert import bot_from_proto, bot_to_proto
-from services.dialog.domain import (
-    AssistantSettings,
-    Bot,
+from services.dialog.convert.bots import bot_from_proto, bot_to_proto
+from services.dialog.domain.bots import AssistantSettings, Bot, FormSettings
+from services.dialog.domain.flows import (
     Dialog,
-    FormSettings,
     HistoryEntry,
     Inbound,
     Known,
     TurnInput,
     TurnPlan,
 )
-from services.dialog.records import bot_of, pack_inputs, pack_plan, settings_of, unpack_inputs, unpack_plan
-from services.dialog.turns import Failure, Outcome, Plan, Refused
+from services.dialog.domain.turns import (
+    Failure,
+    Outcome,
+    Plan,
+    Refused,
+)
+from services.dialog.postgres.records import (
+    bot_of,
+    pack_inputs,
+    pack_plan,
+    settings_of,
+    unpack_inputs,
+    unpack_plan,
+)
 from services.runtime.content import of_text
 from services.runtime.crypto import is_sealed
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.dialog.domain import AssistantSettings, Bot, FormSettings
+from services.dialog.domain.bots import AssistantSettings, Bot, FormSettings
 from services.dialog.flows.assistant import AssistantFlow
 from services.dialog.flows.form import FormFlow
 from services.dialog.flows.registry import check_flow, make_flows

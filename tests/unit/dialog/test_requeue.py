@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.dialog.turns import MessageState
+from services.dialog.domain.turns import MessageState
 from services.dialog.usecases.messages import Requeue, Unanswered, place_of
 from services.kernel.errors import ParleyError
 

@@ -4,7 +4,7 @@ import string
 
 import pytest
 
-from services.dialog.domain import Bot, FormSettings
+from services.dialog.domain.bots import Bot, FormSettings
 from services.dialog.texts import (
     LOCALES,
     error_message,

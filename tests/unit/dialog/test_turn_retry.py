@@ -5,8 +5,13 @@ from math import inf
 
 import pytest
 
-from services.dialog.domain import Blame, DecisionError, FailureKind
-from services.dialog.retry import GiveUp, TooLate, TryAgain, after_failure
+from services.dialog.domain.failures import Blame, DecisionError, FailureKind
+from services.dialog.domain.retry import (
+    GiveUp,
+    TooLate,
+    TryAgain,
+    after_failure,
+)
 
 RETRYABLE, FATAL, TERMINAL = FailureKind.RETRYABLE, FailureKind.FATAL, FailureKind.TERMINAL
 MESSAGE, NOBODY, ENDPOINT = Blame.MESSAGE, Blame.NOBODY, Blame.ENDPOINT

@@ -7,8 +7,8 @@ import pytest
 
 from parley.common.v1 import waiting_pb2
 
-from services.dialog.turns import MessageState
-from services.dialog.waiting import QueuePlace, why
+from services.dialog.domain.turns import MessageState
+from services.dialog.domain.wait_reason import QueuePlace, why
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=40)

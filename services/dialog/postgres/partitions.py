@@ -1,6 +1,6 @@
 """Which tables of dialog are kept in stretches of time, and what outlives its stretch: what a lane still waits for."""
 
-from services.dialog.postgres.lanes import SCHEMA
+from services.dialog.postgres.queries import SCHEMA
 from services.runtime.partitions import Partitions, Table
 
 _OPEN = """SELECT open.turn_id FROM dialog.lanes AS lane

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from math import inf
 
-from services.dialog.domain import Blame, DecisionError, FailureKind
+from services.dialog.domain.failures import Blame, DecisionError, FailureKind
 
 ATTEMPTS = 3
 """Decisions that are begun for one message before it is given up."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 from google.protobuf.message import Message
 
 from services.dialog.postgres.database import Database
-from services.dialog.postgres.lanes import SCHEMA
+from services.dialog.postgres.queries import SCHEMA
 from services.runtime.idempotency import Requests
 
 if TYPE_CHECKING:

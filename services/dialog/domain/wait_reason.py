@@ -5,7 +5,7 @@ from datetime import datetime
 
 from parley.common.v1 import waiting_pb2
 
-from services.dialog.turns import MessageState
+from services.dialog.domain.turns import MessageState
 
 _OPEN = frozenset({MessageState.RECEIVED, MessageState.PROCESSING, MessageState.FAILED})
 

@@ -11,8 +11,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from parley.context.v1 import context_pb2
 
-from services.dialog.domain import Dialog, HistoryEntry, Known
-from services.dialog.turns import Plan
+from services.dialog.domain.flows import Dialog, HistoryEntry, Known
+from services.dialog.domain.turns import Plan
 
 _KEPT = 50
 """Entries that context keeps of a conversation, and takes in one save."""

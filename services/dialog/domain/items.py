@@ -8,8 +8,8 @@ from uuid import UUID
 
 import msgspec
 
-from services.dialog.domain import TurnPlan
-from services.dialog.turns import Claimed, Planned, Unreadable
+from services.dialog.domain.flows import TurnPlan
+from services.dialog.domain.turns import Claimed, Planned, Unreadable
 from services.runtime.lanes import Lease, Timer
 
 

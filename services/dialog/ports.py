@@ -10,9 +10,14 @@ from parley.common.v1.content_pb2 import OutboundContent
 from parley.common.v1.identity_pb2 import Sender
 from parley.dialog.v1.dialog_pb2 import Message, SubmitMessageRequest
 
-from services.dialog.domain import Act, Known, Previews
-from services.dialog.items import DropOff, Item, ItemKind, TimerDue
-from services.dialog.turns import (
+from services.dialog.domain.flows import Act, Known, Previews
+from services.dialog.domain.items import (
+    DropOff,
+    Item,
+    ItemKind,
+    TimerDue,
+)
+from services.dialog.domain.turns import (
     Claimed,
     Plan,
     Planned,

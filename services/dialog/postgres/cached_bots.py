@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import asyncpg
 
-from services.dialog.domain import Bot
+from services.dialog.domain.bots import Bot
 from services.dialog.postgres.database import Database
-from services.dialog.records import bot_of
+from services.dialog.postgres.records import bot_of
 
 Key = tuple[str, str]
 """Tenant and bot."""

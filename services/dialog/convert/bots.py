@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from parley.dialog.v1 import bot_pb2
 
-from services.dialog.domain import AssistantSettings, Bot, FormSettings
+from services.dialog.domain.bots import AssistantSettings, Bot, FormSettings
 
 DEFAULTS = Bot("", "", FormSettings())
 _PLAIN = [each.name for each in fields(Bot) if each.name != "flow"]

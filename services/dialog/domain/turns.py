@@ -10,8 +10,9 @@ from uuid import UUID
 from parley.common.v1.content_pb2 import OutboundContent
 from parley.dialog.v1.dialog_pb2 import SubmitMessageRequest
 
-from services.dialog.domain import Bot, TurnInput, TurnPlan
-from services.dialog.retry import TryAgain
+from services.dialog.domain.bots import Bot
+from services.dialog.domain.flows import TurnInput, TurnPlan
+from services.dialog.domain.retry import TryAgain
 from services.runtime.content import MOST_TEXT
 from services.runtime.lanes import Lease, Timer
 

@@ -1,130 +1,14 @@
-"""What dialog talks about: bots, messages, turns and their plans. Pure data; no input or output."""
+"""What a flow gets, what it may use, and what it decides."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import Any, Protocol
 
 from parley.common.v1.content_pb2 import OutboundContent
 
-
-class FailureKind(Enum):
-    """What a failure of a decision means for the message."""
-
-    RETRYABLE = "retryable"
-    """May pass: 429, 5xx, timeout. The decision is tried again."""
-    FATAL = "fatal"
-    """The bot is broken: 401, 403. It is marked so, and operators are alerted."""
-    TERMINAL = "terminal"
-    """Trying again would not help."""
-
-
-class Blame(Enum):
-    """Whether a failure may be the message's own, and so whether its attempt counts."""
-
-    MESSAGE = "message"
-    """The model answers others."""
-    NOBODY = "nobody"
-    """Nobody can tell: it has answered nobody of late. The attempt counts, but is not the last one."""
-    ENDPOINT = "endpoint"
-    """It is away, as far as anybody can tell. The attempt does not count."""
-
-
-class DecisionError(Exception):
-    """A flow could not decide.
-
-    `reason` is the name of an ErrorReason (`MODEL_UNAVAILABLE`, `MODEL_TIMEOUT`, `MODEL_REJECTED`, `INTERNAL`);
-    `retry_after` is in seconds, when the model's endpoint named it, or when it may be asked again. `reservation_id` is
-    what the turn holds of its quota, for who gives it up; "" when it holds nothing.
-    """
-
-    def __init__(
-        self,
-        kind: FailureKind,
-        reason: str,
-        message: str,
-        retry_after: float | None = None,
-        blame: Blame = Blame.MESSAGE,
-    ) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.reason = reason
-        self.retry_after = retry_after
-        self.blame = blame
-        self.reservation_id = ""
-
-
-@dataclass(frozen=True)
-class FormSettings:
-    """A form flow: exactly one of the two is set."""
-
-    form_id: str = ""
-    definition_yaml: str = ""
-
-
-@dataclass(frozen=True)
-class AssistantSettings:
-    """An assistant flow. Empty `model` means the service's default."""
-
-    system_prompt: str
-    model: str = ""
-    history_messages: int = 5
-    max_output_tokens: int = 1024
-    timeout: timedelta = timedelta(seconds=30)
-
-
-@dataclass(frozen=True)
-class UnknownFlow:
-    """A flow, or a way to write one, that this version does not know: a newer one has stored it.
-
-    `settings` are the bot's as stored, so that they are kept when the bot is enabled or disabled here.
-    """
-
-    name: str
-    settings: str
-
-
-FlowSettings = FormSettings | AssistantSettings | UnknownFlow
-
-
-@dataclass(frozen=True)
-class Bot:
-    """What answers. Empty texts mean the flow's or the language's own."""
-
-    tenant_id: str
-    bot_id: str
-    flow: FlowSettings
-    locale: str = "en"
-    display_name: str = ""
-    start_message: str = ""
-    help_message: str = ""
-    error_message: str = ""
-    limit_message: str = ""
-    dialog_ttl: timedelta = timedelta(days=30)
-    debounce: timedelta = timedelta(0)
-    answer_within: timedelta | None = None
-    """How long a person waits while the model's endpoint is away; None for the service's setting."""
-    answer_late: bool = False
-    """Answer also after that."""
-    owner: str = ""
-    enabled: bool = True
-    broken_reason: str = ""
-    revision: int = 1
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
-
-    @property
-    def asks_model(self) -> bool:
-        """Whether its turns ask a model, as a rule."""
-        return isinstance(self.flow, AssistantSettings)
-
-
-WRITTEN_BY_SERVICE = frozenset({"enabled", "broken_reason", "revision", "created_at", "updated_at"})
-BY_OWNER = frozenset(each.name for each in fields(Bot)) - WRITTEN_BY_SERVICE - {"tenant_id", "bot_id"}
-"""Fields of a bot that its owner sets. All of them are stored, may be updated, and are named as in the contract; `flow`
-is there as the kind that it is."""
-FLOW_KINDS = {"form": FormSettings, "assistant": AssistantSettings}
+from services.dialog.domain.bots import Bot
+from services.dialog.domain.failures import DecisionError, FailureKind
 
 
 @dataclass(frozen=True)

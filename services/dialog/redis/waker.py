@@ -1,6 +1,6 @@
 """Wakes the workers of dialog processes."""
 
-from services.dialog.items import Item
+from services.dialog.domain.items import Item
 from services.runtime.lanes import Dispatcher, Lease
 from services.runtime.wakeups import Wakeups
 

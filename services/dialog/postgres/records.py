@@ -12,21 +12,28 @@ from uuid import UUID
 
 import msgspec
 
-from services.dialog.domain import (
+from services.dialog.domain.bots import (
     BY_OWNER,
     FLOW_KINDS,
     Bot,
-    Dialog,
     FlowSettings,
+    UnknownFlow,
+)
+from services.dialog.domain.flows import (
+    Dialog,
     HistoryEntry,
     Inbound,
     Known,
     Open,
     TurnInput,
     TurnPlan,
-    UnknownFlow,
 )
-from services.dialog.turns import Failure, Outcome, Plan, Refused
+from services.dialog.domain.turns import (
+    Failure,
+    Outcome,
+    Plan,
+    Refused,
+)
 from services.runtime.content import is_text, pack, unpack
 
 _VERSION = 1

@@ -1,0 +1,1 @@
+"""What other services and callers say, as the domain has it, and back."""

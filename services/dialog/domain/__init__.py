@@ -1,0 +1,1 @@
+"""What dialog talks about. Pure: no input or output."""
