@@ -43,12 +43,12 @@ async def find_rule(session: Session, rule_id: str, *, creating: bool) -> limits
 
 
 def new_rule(
-    tenant: str, rule_id: str, resource: str, limit: int, per: int | None, chosen: list[str]
+    tenant: str, rule_id: str, resource: str, limit: int, per: int | None, chosen: dict[str, str]
 ) -> limits_pb2.Rule:
     """Makes a rule for each contact, or one that binds nobody until it is overridden for the chosen subject."""
     if per is None:
         raise Fault("a new rule needs --per", "Give it a duration of at most a day.")
-    scope = limits_pb2.RuleScope.Value(f"RULE_SCOPE_{(chosen or ['--contact'])[0].removeprefix('--').upper()}")
+    scope = limits_pb2.RuleScope.Value(f"RULE_SCOPE_{next(iter(chosen), 'contact_id').removesuffix('_id').upper()}")
     window = limits_pb2.SlidingWindow(limit=NO_LIMIT if chosen else limit, window=Duration(seconds=per))
     return limits_pb2.Rule(
         tenant_id=tenant,
@@ -154,14 +154,6 @@ async def time_zone(session: Session) -> str:
     """Returns the tenant's time zone, in which its days begin."""
     request = tenant_pb2.GetTenantRequest(tenant_id=session.tenant)
     return (await session.tenants.get_tenant(request)).tenant.time_zone
-
-
-def selector(bot: str, channel: str, contact: str) -> limits_pb2.Selector:
-    if bot:
-        return limits_pb2.Selector(bot_id=bot)
-    if channel:
-        return limits_pb2.Selector(channel_id=channel)
-    return limits_pb2.Selector(contact_id=contact)
 
 
 def algorithm_of(rule: limits_pb2.Rule) -> Any:

@@ -20,7 +20,6 @@ from parley_cli.rules import (
     list_rules,
     new_rule,
     rows_of,
-    selector,
     set_override,
     set_rule,
     unset_override,
@@ -34,20 +33,26 @@ RuleId = Annotated[str, typer.Option("--rule", help="The rule, as `parley limits
 Bot = Annotated[str, typer.Option("--bot", help="Only for this bot.")]
 Channel = Annotated[str, typer.Option("--channel", help="Only for this channel.")]
 Contact = Annotated[str, typer.Option("--contact", help="Only for this contact.")]
+Conversation = Annotated[str, typer.Option("--conversation", help="Only for this conversation.")]
 
 
 @app.command("show")
 def show(
-    bot: Bot = "", channel: Channel = "", contact: Contact = "", tenant: Tenant = DEFAULT_TENANT, as_json: Json = False
+    bot: Bot = "",
+    channel: Channel = "",
+    contact: Contact = "",
+    conversation: Conversation = "",
+    tenant: Tenant = DEFAULT_TENANT,
+    as_json: Json = False,
 ) -> None:
-    """Show all rules and, for a bot, channel or contact, what it has used."""
-    subject = limits_pb2.Subject(bot_id=bot, channel_id=channel, contact_id=contact)
+    """Show all rules and, for a bot, channel, contact or conversation, what it has used."""
+    subject = named(bot, channel, contact, conversation)
 
     async def work(session: Session) -> tuple[list[limits_pb2.Rule], list[limits_pb2.LimitStatus]]:
         rules = await list_rules(session)
-        if not (bot or channel or contact):
+        if not subject:
             return rules, []
-        request = limits_pb2.GetUsageRequest(tenant_id=tenant, subject=subject)
+        request = limits_pb2.GetUsageRequest(tenant_id=tenant, subject=limits_pb2.Subject(**subject))
         return rules, list((await session.limits.get_usage(request)).statuses)
 
     rules, statuses = perform(tenant, work)
@@ -71,15 +76,16 @@ def set_limit(
     bot: Bot = "",
     channel: Channel = "",
     contact: Contact = "",
+    conversation: Conversation = "",
     resource: Annotated[str, typer.Option(help="What a new rule counts: model.turn, provider.chat2desk ...")] = "",
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """Set a limit for the tenant, or for one bot, channel or contact. It takes effect within a second.
+    """Set a limit for the tenant, or for one bot, channel, contact or conversation. It takes effect within a second.
 
     With --resource, create a rule that does not exist yet, for each contact or for the one that is named.
     """
-    chosen = only_one(bot, channel, contact)
+    chosen = only_one(bot, channel, contact, conversation)
     length = whole_seconds(per, zone, chosen)
 
     async def work(session: Session) -> limits_pb2.Rule:
@@ -89,7 +95,7 @@ def set_limit(
             if not chosen:
                 return found
         if chosen:
-            return await set_override(session, found, limit, length, selector(bot, channel, contact))
+            return await set_override(session, found, limit, length, limits_pb2.Selector(**chosen))
         return await set_rule(session, found, limit, length, zone)
 
     changed = perform(tenant, work)
@@ -105,17 +111,18 @@ def unset(
     bot: Bot = "",
     channel: Channel = "",
     contact: Contact = "",
+    conversation: Conversation = "",
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """Remove the limit of a bot, channel or contact, or the tenant's own, and show the one that applies instead."""
-    chosen = only_one(bot, channel, contact)
+    """Remove the limit that is set for somebody, or the tenant's own, and show the one that applies instead."""
+    chosen = only_one(bot, channel, contact, conversation)
 
     async def work(session: Session) -> limits_pb2.Rule | None:
         found = await find_rule(session, rule, creating=False)
         assert found is not None
         if chosen:
-            return await unset_override(session, rule, selector(bot, channel, contact))
+            return await unset_override(session, rule, limits_pb2.Selector(**chosen))
         return await unset_rule(session, found)
 
     left = perform(tenant, work)
@@ -133,33 +140,42 @@ def reset(
     bot: Bot = "",
     channel: Channel = "",
     contact: Contact = "",
+    conversation: Conversation = "",
     tenant: Tenant = DEFAULT_TENANT,
     as_json: Json = False,
 ) -> None:
-    """Forget what a bot, channel or contact has used under a rule."""
-    if not only_one(bot, channel, contact):
-        raise Fault("say whose use is forgotten", "Give --contact, --bot or --channel.")
-    subject = limits_pb2.Subject(bot_id=bot, channel_id=channel, contact_id=contact)
+    """Forget what a bot, channel, contact or conversation has used under a rule."""
+    chosen = only_one(bot, channel, contact, conversation)
+    if not chosen:
+        raise Fault("say whose use is forgotten", "Give --contact, --conversation, --bot or --channel.")
+    subject = limits_pb2.Subject(**chosen)
     request = limits_pb2.ResetUsageRequest(tenant_id=tenant, rule_id=rule, subject=subject, request_id=f"cli-{uuid4()}")
     perform(tenant, lambda session: session.limits.reset_usage(request))
     if as_json:
         print_json({"rule_id": rule, "reset": True})
     else:
-        typer.echo(f"the use of {bot or channel or contact} under {rule} begins anew")
+        typer.echo(f"the use of {bot or channel or contact or conversation} under {rule} begins anew")
 
 
-def only_one(bot: str, channel: str, contact: str) -> list[str]:
-    """Returns the given option. Raises `Fault` if there are several."""
-    chosen = [name for name, value in (("--bot", bot), ("--channel", channel), ("--contact", contact)) if value]
+def named(bot: str, channel: str, contact: str, conversation: str) -> dict[str, str]:
+    """Returns the given options as fields of a subject."""
+    fields = {"bot_id": bot, "channel_id": channel, "contact_id": contact, "conversation_id": conversation}
+    return {field: value for field, value in fields.items() if value}
+
+
+def only_one(bot: str, channel: str, contact: str, conversation: str) -> dict[str, str]:
+    """Returns the given option as a field of a subject. Raises `Fault` if there are several."""
+    chosen = named(bot, channel, contact, conversation)
     if len(chosen) > 1:
-        raise Fault(f"{' and '.join(chosen)} exclude each other", "Set one limit for each.")
+        options = " and ".join(f"--{field.removesuffix('_id')}" for field in chosen)
+        raise Fault(f"{options} exclude each other", "Set one limit for each.")
     return chosen
 
 
-def whole_seconds(per: float | None, zone: str, chosen: list[str]) -> int | None:
+def whole_seconds(per: float | None, zone: str, chosen: dict[str, str]) -> int | None:
     """Returns the length of a window. Raises `Fault` for one that limits cannot count."""
     if zone and (chosen or per not in (None, DAY)):
-        raise Fault("--zone is for a rule that counts days", "Leave --per, --bot, --channel and --contact out.")
+        raise Fault("--zone is for a rule that counts days", "Leave --per out, and name nobody.")
     if per is None:
         return None
     if not 1 <= per <= DAY or per != int(per):

@@ -50,6 +50,8 @@ def test_a_limit_for_one_channel_is_an_override(stack: Scripted) -> None:
     document(*["limits", "set", "--rule", "rate", "--limit", "9", "--per", "60", "--channel", "shop"])
     override = stack.one("SetOverride").override
     assert (override.selector.channel_id, override.limit, override.window.seconds) == ("shop", 9, 60)
+    document(*["limits", "set", "--rule", "rate", "--limit", "9", "--conversation", "c1"])
+    assert stack.requests["SetOverride"][-1].override.selector.conversation_id == "c1"
     both = parley("limits", "set", "--rule", "rate", "--limit", "9", "--bot", "a", "--channel", "b")
     assert "exclude each other" in both.stderr
     assert "Rules are rate" in parley("limits", "set", "--rule", "lost", "--limit", "9").stderr
