@@ -132,28 +132,31 @@ async def test_one_page_shows_the_metrics_of_all_processes_to_who_has_the_token(
     async with stack.http.get(url) as response:
         assert response.status == 401
 
-    async def counted() -> bool:
+    wanted = [
+        'parley_dialog_messages{service_name="dialog",state="dead"}',
+        'parley_dialog_messages_done_total{service_name="dialog",state="COMPLETED"}',
+        'parley_dialog_messages_done_within_total{le="+Inf",service_name="dialog"}',
+        'parley_delivery_parts{service_name="delivery",state="waiting"}',
+        'parley_delivery_provider_calls_total{outcome="sent",service_name="delivery"}',
+        'parley_context_hits_total{level="memory",service_name="context"}',
+        'parley_postgres_connections{service_name="dialog",state="idle"}',
+        'parley_check_ok{check="postgres",service_name="limits"} 1.0',
+    ]
+    for service in ("edge", "dialog", "context", "limits", "delivery", "telemetry"):
+        wanted += [
+            f'parley_up{{service_name="{service}"}} 1.0',
+            f'parley_process_memory_bytes{{service_name="{service}"}}',
+        ]
+
+    async def complete() -> bool:
         nonlocal shown
         token = (stack.home / "metrics.token").read_text()
         async with stack.http.get(url, headers={"authorization": f"Bearer {token}"}) as response:
             assert response.status == 200
             shown = await response.text()
-        return 'parley_delivery_parts{service_name="delivery",state="waiting"}' in shown
+        return all(line in shown for line in wanted)
 
-    await until(counted, what="the size of delivery's queue", explain=lambda: shown)
-    for service in ("edge", "dialog", "context", "limits", "delivery", "telemetry"):
-        assert f'parley_up{{service_name="{service}"}} 1.0' in shown
-        assert f'parley_process_memory_bytes{{service_name="{service}"}}' in shown
-    for line in (
-        'parley_dialog_messages{service_name="dialog",state="dead"}',
-        'parley_dialog_messages_done_total{service_name="dialog",state="COMPLETED"}',
-        'parley_dialog_messages_done_within_total{le="+Inf",service_name="dialog"}',
-        'parley_delivery_provider_calls_total{outcome="sent",service_name="delivery"}',
-        'parley_context_hits_total{level="memory",service_name="context"}',
-        'parley_postgres_connections{service_name="dialog",state="idle"}',
-        'parley_check_ok{check="postgres",service_name="limits"} 1.0',
-    ):
-        assert line in shown
+    await until(complete, what="a page with everything", explain=lambda: shown)
     made = await stack.parley_json("keys", "create", "--scope", "metrics", "--name", "prometheus", "--days", "90")
     assert (made["scope"], made["tenant_id"]) == ("metrics", "*")
     async with stack.http.get(url, headers={"authorization": f"Bearer {made['key']}"}) as response:
