@@ -13,7 +13,7 @@ from typing import TypeVar
 from parley_client.channel import Connection, connect
 from parley_client.tokens import TokenSource
 from services.kernel.clock import Clock, SystemClock
-from services.runtime import background, logs, process, telemetry
+from services.runtime import background, logs, process
 from services.runtime.app import App
 from services.runtime.background import Background
 from services.runtime.keys import Keys, ServiceTokens
@@ -25,6 +25,7 @@ from services.runtime.read_pool import ReadPool
 from services.runtime.redis import Client, make_redis
 from services.runtime.server import Server
 from services.runtime.settings import Settings
+from services.runtime.tracing import provider
 
 __all__ = ["App", "Background", "Build", "Running", "Runtime", "main", "running"]
 
@@ -179,7 +180,7 @@ async def serve(name: str, settings: S, build: Build[S]) -> int:
     try:
         keys = Keys(settings.keys_dir)
         tokens = ServiceTokens(name, keys)
-        tracing = telemetry.start(name, settings, tokens)
+        tracing = provider.start(name, settings, tokens)
         async with (
             Measuring(name, settings, keys) as metrics,
             running(name, settings, build, port=settings.port_of(name), tokens=tokens, metrics=metrics) as service,

@@ -14,7 +14,7 @@ from services.runtime.logs import get_logger
 from services.runtime.metrics.instruments import Metrics, watch_process
 from services.runtime.metrics.page import AUDIENCE, Page
 from services.runtime.settings import Settings
-from services.runtime.telemetry import METRICS, otlp, resource_of
+from services.runtime.tracing.provider import METRICS, otlp, resource_of
 from services.runtime.verifier import Verifier
 
 log = get_logger(__name__)

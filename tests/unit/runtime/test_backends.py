@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from services.runtime import telemetry
+from services.runtime.tracing import provider
 from services.runtime.tracing.backends import to_grpc, to_http
 from services.runtime.tracing.export import Refused
 
@@ -87,5 +87,5 @@ async def test_an_http_backend_refuses_for_good_what_no_repeat_would_change(stat
 
 async def test_spans_reach_an_http_backend_with_its_headers() -> None:
     with http_backend(200) as (url, seen):
-        await to_http(url, telemetry.parse_headers("x-key=a%20b,bad"))(b"request")
+        await to_http(url, provider.parse_headers("x-key=a%20b,bad"))(b"request")
     assert seen == [("/v1/traces", "a b", b"request")]

@@ -7,9 +7,9 @@ import pytest
 from opentelemetry import trace
 
 from parley_client.tokens import StaticToken
-from services.runtime import telemetry
 from services.runtime.settings import Settings
-from services.runtime.telemetry import Telemetry, limits, resource_of
+from services.runtime.tracing import provider
+from services.runtime.tracing.provider import Tracing, limits, resource_of
 
 
 @pytest.fixture(autouse=True)
@@ -20,8 +20,8 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trace, "set_tracer_provider", lambda provider: None)
 
 
-def start(**settings: object) -> Telemetry:
-    return telemetry.start("dialog", Settings(**settings), StaticToken("t"))  # type: ignore[arg-type]
+def start(**settings: object) -> Tracing:
+    return provider.start("dialog", Settings(**settings), StaticToken("t"))  # type: ignore[arg-type]
 
 
 def test_a_process_is_told_by_its_service_version_and_instance() -> None:
@@ -40,7 +40,7 @@ def test_the_environment_goes_before_what_we_say(monkeypatch: pytest.MonkeyPatch
 
 
 def test_values_have_a_longest_length_unless_the_environment_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert limits().max_span_attribute_length == telemetry.LONGEST_VALUE
+    assert limits().max_span_attribute_length == provider.LONGEST_VALUE
     monkeypatch.setenv("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "100")
     assert limits().max_span_attribute_length == 100
     monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "50")

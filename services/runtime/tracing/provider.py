@@ -39,7 +39,7 @@ TRACES = Signal(EXPORT, "/v1/traces")
 METRICS = Signal("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", "/v1/metrics")
 
 
-class Telemetry:
+class Tracing:
     """The process's provider of tracers, and the backends that get its spans. Made by `start`."""
 
     def __init__(self, provider: TracerProvider) -> None:
@@ -70,7 +70,7 @@ class Telemetry:
             await channel.close()
 
 
-def start(name: str, settings: Settings, tokens: TokenSource) -> Telemetry:
+def start(name: str, settings: Settings, tokens: TokenSource) -> Tracing:
     """Begins to trace this process: to our telemetry service, to an OTLP endpoint, to both, or not at all.
 
     The telemetry service does not trace itself. What the SDK reads of the environment (resource, limits, batches) is
@@ -88,10 +88,10 @@ def start(name: str, settings: Settings, tokens: TokenSource) -> Telemetry:
     provider = TracerProvider(
         ParentBased(RateCapped(known, unknown)), resource_of(name), shutdown_on_exit=False, span_limits=limits()
     )
-    telemetry = Telemetry(provider)
-    telemetry.send(backends, settings.span_delay_ms)
+    tracing = Tracing(provider)
+    tracing.send(backends, settings.span_delay_ms)
     trace.set_tracer_provider(provider)
-    return telemetry
+    return tracing
 
 
 def resource_of(name: str) -> Resource:
