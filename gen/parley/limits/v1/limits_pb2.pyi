@@ -128,7 +128,7 @@ class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.Val
     """Somebody waits for an answer."""
     PRIORITY_BROADCAST: _Priority.ValueType  # 2
     """Nobody waits, for example one message of a newsletter. A rate grants a broadcast only what replies leave: it gets no
-    future slot, never overtakes a reply that waits for one, and half of the rate stays free for replies.
+    future slot, never overtakes a reply that waits for one, and half of a window or bucket stays free for replies.
     """
 
 class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
@@ -140,7 +140,7 @@ PRIORITY_REPLY: Priority.ValueType  # 1
 """Somebody waits for an answer."""
 PRIORITY_BROADCAST: Priority.ValueType  # 2
 """Nobody waits, for example one message of a newsletter. A rate grants a broadcast only what replies leave: it gets no
-future slot, never overtakes a reply that waits for one, and half of the rate stays free for replies.
+future slot, never overtakes a reply that waits for one, and half of a window or bucket stays free for replies.
 """
 Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
