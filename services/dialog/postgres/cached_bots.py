@@ -1,11 +1,11 @@
 """Bots as workers see them: in memory, and always as new as the claim that asks for them."""
 
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
 import asyncpg
+from cachetools import LRUCache
 
 from services.dialog.domain.bots import Bot
 from services.dialog.postgres.database import Database
@@ -32,8 +32,7 @@ class BotCache:
     def __init__(self, database: Database, read: str, kept: int = KEPT) -> None:
         self._database = database
         self._read = read
-        self._kept = kept
-        self._known: OrderedDict[Key, CachedBot] = OrderedDict()
+        self._known: LRUCache[Key, CachedBot] = LRUCache(kept)
 
     def peek(self, key: Key) -> CachedBot | None:
         """The bot as it was read last, whatever has become of it."""
@@ -50,15 +49,8 @@ class BotCache:
                 self._known.pop(key, None)
                 found.pop(key, None)
             found |= {(row["tenant_id"], row["bot_id"]): _known(row) for row in rows}
-        self._keep(found)
+        self._known.update(found)
         return found
-
-    def _keep(self, found: dict[Key, CachedBot]) -> None:
-        for key, known in found.items():
-            self._known[key] = known
-            self._known.move_to_end(key)
-        while len(self._known) > self._kept:
-            self._known.popitem(last=False)
 
 
 def _known(row: asyncpg.Record) -> CachedBot:

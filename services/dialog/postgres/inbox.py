@@ -1,14 +1,14 @@
 """The inbox: messages in, once each; an operator's retry; the end of dedupe after a week."""
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from time import monotonic
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import asyncpg
+from cachetools import TTLCache
 from google.protobuf.message import Message
 
 from parley.dialog.v1.dialog_pb2 import RetryMessageResponse
@@ -46,7 +46,7 @@ class PostgresInbox:
         self._sql = {name: query.sql for name, query in known.items()}
         self._add_query = known["add"]
         self._once = Once(database)
-        self._noted: OrderedDict[tuple[UUID, str], float] = OrderedDict()
+        self._noted: TTLCache[tuple[UUID, str], None] = TTLCache(_NOTED, _NOTED_FOR)
 
     async def add(self, messages: Sequence[NewMessage]) -> Sequence[Added | Exception]:
         """Store messages durably, each once per dedupe id. A message that Postgres refuses fails alone."""
@@ -152,22 +152,16 @@ class PostgresInbox:
 
     def _to_note(self, messages: Sequence[NewMessage]) -> list[NewMessage]:
         """One message of each conversation that this process has not noted in the last minute."""
-        now = monotonic()
-        notes: dict[UUID, NewMessage] = {}
-        for message in messages:
-            noted = self._noted.get((message.conversation_id, message.request.bot_id))
-            if noted is None or now - noted > _NOTED_FOR:
-                notes[message.conversation_id] = message
+        notes = {
+            message.conversation_id: message
+            for message in messages
+            if (message.conversation_id, message.request.bot_id) not in self._noted
+        }
         return list(notes.values())
 
     def _remember(self, notes: Sequence[NewMessage]) -> None:
-        now = monotonic()
         for note in notes:
-            key = (note.conversation_id, note.request.bot_id)
-            self._noted[key] = now
-            self._noted.move_to_end(key)
-        while len(self._noted) > _NOTED:
-            self._noted.popitem(last=False)
+            self._noted[note.conversation_id, note.request.bot_id] = None
 
     async def retry(
         self,

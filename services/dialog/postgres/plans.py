@@ -1,8 +1,9 @@
 """Commits the plans of many turns, and the rows that go with them, in one statement."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from uuid import UUID
+
+from cachetools import LRUCache
 
 from parley_client.coalesce import Coalescer
 from services.dialog.domain.flows import OrderDraft
@@ -28,7 +29,7 @@ class PlanCommits:
         self._database = database
         self._sealing = sealing
         self._query = query
-        self._contacts: OrderedDict[UUID, str] = OrderedDict()
+        self._contacts: LRUCache[UUID, str] = LRUCache(_REMEMBERED)
         self._coalescer: Coalescer[Planned, None] = Coalescer(
             self._commit, max_in_flight=2, key=lambda new: new.lease.lane_id, isolate=True
         )
@@ -55,8 +56,6 @@ class PlanCommits:
         held = {row["lane_id"] for row in rows}
         for new in met:
             self._contacts[new.lease.lane_id] = new.plan.contact_id
-        while len(self._contacts) > _REMEMBERED:
-            self._contacts.popitem(last=False)
         return [
             None if new.lease.lane_id in held else LeaseLost(f"the lease of lane {new.lease.lane_id} is lost")
             for new in plans
