@@ -1,5 +1,6 @@
 """Calls providers over HTTP, and tells a request that never left from one that got no answer."""
 
+import asyncio
 import math
 from contextlib import suppress
 from enum import Enum, auto
@@ -78,17 +79,20 @@ class HttpClient:
             await session.close()
 
     async def _call(self, request: Request) -> Result:
+        loop = asyncio.get_running_loop()
+        seconds = request.timeout or self.timeout
+        ends = loop.time() + seconds
         try:
             request.check()
             url = target(request.url)
-            road, proxy = await self._road(url, request.proxy)
+            road, proxy = await self._road(url, request.proxy, seconds / 2)
         except Refused as error:
             return _not_sent(error)
         except ValueError as error:
             return NotSent(str(error), wrong_address=True)
-        # Connecting has half of the time, so when all of it is over, the request has left.
-        seconds = request.timeout or self.timeout
-        limits = ClientTimeout(total=seconds, connect=seconds / 2, sock_connect=seconds / 2, ceil_threshold=math.inf)
+        # Connecting has half of the time that is left, so when all of it is over, the request has left.
+        left = ends - loop.time()
+        limits = ClientTimeout(total=left, connect=left / 2, sock_connect=left / 2, ceil_threshold=math.inf)
         try:
             async with self._session(road).request(
                 request.method,
@@ -108,12 +112,12 @@ class HttpClient:
         except (ClientError, HttpProcessingError, OSError) as error:
             return NoAnswer(_what_came(error))
 
-    async def _road(self, url: URL, proxy: str) -> tuple["_Road", URL | None]:
-        """How to reach a target, and through which proxy. Raises Refused for what the policy does not allow.
+    async def _road(self, url: URL, proxy: str, seconds: float) -> tuple["_Road", URL | None]:
+        """Finds the way to a target, and the proxy on it. Raises Refused for what the policy does not allow.
 
-        The proxy that a request names is judged like any address; what lies behind it is its own affair. The one of
-        the environment is the operator's: it may be connected to, but it need not refuse what the policy does, so
-        the target is judged here as far as its name can be resolved.
+        A proxy that the request names is judged like any address; what lies behind it is its own affair. The one of
+        the environment is the operator's and may be connected to. But it may not refuse what the policy does, so the
+        target is judged here if its name can be resolved within so many seconds.
         """
         host, tls = url.raw_host or "", url.scheme == "https"
         self._egress.permit(host, tls=tls)
@@ -127,7 +131,8 @@ class HttpClient:
         if known is None:
             return _Road.PUBLIC if tls else _Road.ALLOWED, None
         with suppress(OSError):
-            await self._egress.resolve(host, url.port or 0, tls=tls)
+            async with asyncio.timeout(seconds):
+                await self._egress.resolve(host, url.port or 0, tls=tls)
         return _Road.PROXY, known
 
     def _session(self, road: "_Road") -> ClientSession:
