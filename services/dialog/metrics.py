@@ -85,8 +85,8 @@ class EndedTurns:
 
     def __call__(self, item: TurnEnd, messages: Sequence[Waiting]) -> None:
         now = self._clock.now()
+        self._states[item.state.name] += len(item.message_ids)
         for message in messages:
-            self._states[item.state.name] += 1
             self._times.add((now - message.received_at).total_seconds())
 
 

@@ -67,7 +67,7 @@ class RunTurn:
         ended: Callable[[TurnEnd, Sequence[Waiting]], None] = lambda end, messages: None,
     ) -> None:
         """`wake` tells the dispatcher in how many seconds a lane is due, `leave` for how long to take none like it.
-        `ended` is told of each turn that has ended, with its messages."""
+        `ended` is told of each turn that has ended, with its messages (none: a dead letter)."""
         self._turns = turns
         self._decide = decide
         self._effects = effects
@@ -211,6 +211,7 @@ class RunTurn:
         pending = await until_stored(lambda: self._turns.finish(end))
         if letter.chat:
             self._chats.done(letter.chat, message_id)
+        self._ended(end, [])
         return pending > 0
 
     async def _pass_on(self, item: Unreadable) -> bool:

@@ -100,10 +100,12 @@ def test_every_message_of_a_turn_is_timed_from_its_arrival(metrics: Metrics, rea
     clock: Any = SimpleNamespace(now=lambda: NOW)
     ended = EndedTurns(metrics, clock)
     messages: Any = [SimpleNamespace(received_at=NOW - timedelta(seconds=age)) for age in (4, 1, -1)]
-    finish: Any = SimpleNamespace(state=MessageState.COMPLETED)
-    ended(finish, messages)
+    end: Any = SimpleNamespace(state=MessageState.COMPLETED, message_ids=[1, 2, 3])
+    dead_letter: Any = SimpleNamespace(state=MessageState.TERMINAL, message_ids=[4])
+    ended(end, messages)
+    ended(dead_letter, [])
     found = readings(reader)
-    assert found[DONE.name] == {"COMPLETED": 3}
+    assert found[DONE.name] == {"COMPLETED": 3, "TERMINAL": 1}
     within = found[REPLIES.name]
     assert (within["0.01"], within["1.0"], within["3.0"], within["5.0"]) == (1, 2, 2, 3)
 
