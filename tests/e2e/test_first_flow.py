@@ -2,10 +2,12 @@
 
 import asyncio
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 from google.protobuf.json_format import MessageToDict
 
 from parley.dialog.v1 import order_pb2
@@ -50,6 +52,7 @@ async def run(stack: Mesh, folder: Path, script: str, typed: str) -> str:
     return out.decode()
 
 
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
 async def test_a_reader_who_follows_the_page_gets_the_answers(stack: Mesh, tmp_path: Path) -> None:
     (tmp_path / ".venv").symlink_to(sys.prefix)
     form = re.search(r"Save this as `(.*?)`:\n\n```yaml\n(.*?)```", PAGE, re.DOTALL)
