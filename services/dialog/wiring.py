@@ -14,6 +14,7 @@ from parley_client.delivery import ChannelClient, DeliveryClient
 from parley_client.limits import LimitsClient
 from services.dialog.domain.bots import Bot
 from services.dialog.domain.flows import Budget, Flow
+from services.dialog.domain.items import Item
 from services.dialog.flows.registry import check_flow, make_flows
 from services.dialog.kept_contexts import KeptContexts
 from services.dialog.metrics import (
@@ -86,9 +87,6 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
     redis = runtime.redis()
     database = Database(pool)
 
-    async def make_partitions() -> object:
-        return await database.transaction(lambda connection: PARTITIONS.make(connection, runtime.clock.now()))
-
     process = f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
     sealing = Sealing(Sealer(runtime.keys))
     reads = PostgresReads(database, await runtime.reads(), sealing)
@@ -129,42 +127,15 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
     keeping = Bots(bots, ChannelPeer(ChannelClient(to_delivery)), check_flow, waker.wake)
     tenants = Tenants(PostgresTenants(database), kept_for(settings), runtime.clock)
 
-    requests = Requests(SCHEMA)
-    days = Days(settings.retention_messages_days, settings.retention_journal_days, settings.retention_orders_days)
-    retention = Retention(SCHEMA, pool, runtime.clock, lambda now: plan(database, days, now))
     background: list[Background] = [
         chats.listen,
         chats.look,
         waker.listen,
         changes.listen,
-        periodic(
-            "dedupe ids",
-            inbox.forget_dedupe_ids,
-            every=settings.dialog_dedupe_sweep_seconds,
-            soon=0.05,
-        ),
-        periodic("retention", retention.look, every=settings.retention_every_seconds, soon=PAUSE),
-        periodic("awakenings", Awakenings(database, waker.wake).step, every=AWAKENINGS, soon=0.02),
-        periodic("partitions", make_partitions, every=600.0),
-        periodic("request ids", lambda: requests.tidy(pool), every=3600.0),
+        *upkeep(runtime, settings, database, inbox, waker),
     ]
     if settings.dialog_workers:
-        dispatcher = Dispatcher(
-            claim=turns.claim,
-            renew=turns.renew,
-            release=turns.release,
-            work=run_turn,
-            concurrency=settings.dialog_workers,
-            asks=asks_model,
-            fairness=Fairness(
-                tenant=settings.dialog_fair_tenant,
-                share=settings.dialog_fair_share,
-                asking=settings.dialog_fair_asking,
-            ),
-            ttl=settings.dialog_lease_seconds,
-            gather=GATHER,
-            drain=settings.drain_seconds * 0.8,
-        )
+        dispatcher = dispatcher_of(settings, turns, run_turn)
         runtime.metrics.watch(LANES, lambda: dispatcher.running)
         waker.attach(dispatcher)
         handover.attach(dispatcher)
@@ -182,6 +153,46 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
         checks={"postgres": lambda: pool.fetchval("SELECT 1"), "redis": redis.ping},
         spared=frozenset({"redis"}),
     )
+
+
+def dispatcher_of(settings: DialogSettings, turns: PostgresTurns, run_turn: RunTurn) -> Dispatcher[Item]:
+    """What leases lanes and works on them, as many and as fairly as the settings say."""
+    return Dispatcher(
+        claim=turns.claim,
+        renew=turns.renew,
+        release=turns.release,
+        work=run_turn,
+        concurrency=settings.dialog_workers,
+        asks=asks_model,
+        fairness=Fairness(
+            tenant=settings.dialog_fair_tenant,
+            share=settings.dialog_fair_share,
+            asking=settings.dialog_fair_asking,
+        ),
+        ttl=settings.dialog_lease_seconds,
+        gather=GATHER,
+        drain=settings.drain_seconds * 0.8,
+    )
+
+
+def upkeep(
+    runtime: Runtime, settings: DialogSettings, database: Database, inbox: PostgresInbox, waker: Waker
+) -> list[Background]:
+    """What is done now and then: data that has had its time goes, room is made for new data, parked lanes are woken."""
+    requests = Requests(SCHEMA)
+    days = Days(settings.retention_messages_days, settings.retention_journal_days, settings.retention_orders_days)
+    retention = Retention(SCHEMA, database.pool, runtime.clock, lambda now: plan(database, days, now))
+
+    async def make_partitions() -> object:
+        return await database.transaction(lambda connection: PARTITIONS.make(connection, runtime.clock.now()))
+
+    return [
+        periodic("dedupe ids", inbox.forget_dedupe_ids, every=settings.dialog_dedupe_sweep_seconds, soon=0.05),
+        periodic("retention", retention.look, every=settings.retention_every_seconds, soon=PAUSE),
+        periodic("awakenings", Awakenings(database, waker.wake).step, every=AWAKENINGS, soon=0.02),
+        periodic("partitions", make_partitions, every=600.0),
+        periodic("request ids", lambda: requests.tidy(database.pool), every=3600.0),
+    ]
 
 
 async def open_flows(runtime: Runtime, settings: DialogSettings) -> tuple[Flows, Callable[[], None]]:

@@ -24,7 +24,7 @@ class Database:
     """Runs statements. When Postgres is away, they raise STORAGE_UNAVAILABLE within a few seconds."""
 
     def __init__(self, pool: "Pool") -> None:
-        self._pool = pool
+        self.pool = pool
 
     async def fetch(self, query: str, *arguments: object) -> Rows:
         """The rows of one statement, which is run again when it was the victim of a deadlock."""
@@ -43,8 +43,8 @@ class Database:
 
         async def attempt() -> T:
             # A time limit costs a task, so only callers who will have to wait get one.
-            patience = None if self._pool.get_idle_size() else PATIENCE
-            async with self._pool.acquire(timeout=patience) as connection:
+            patience = None if self.pool.get_idle_size() else PATIENCE
+            async with self.pool.acquire(timeout=patience) as connection:
                 return await work(connection)
 
         return await self._translated(attempt)
