@@ -65,7 +65,7 @@ class Bot:
 
     @property
     def asks_model(self) -> bool:
-        """Whether its turns ask a model, as a rule."""
+        """Whether its turns usually ask a model."""
         return isinstance(self.flow, AssistantSettings)
 
 

@@ -15,22 +15,22 @@ class FailureKind(Enum):
 
 
 class Blame(Enum):
-    """Whether a failure may be the message's own, and so whether its attempt counts."""
+    """Who may have caused a failure, and so whether the attempt counts."""
 
     MESSAGE = "message"
-    """The model answers others."""
+    """The message, as the model answers others. The attempt counts."""
     NOBODY = "nobody"
-    """Nobody can tell: it has answered nobody of late. The attempt counts, but is not the last one."""
+    """Unknown, as the model has answered nobody recently. The attempt counts, but it is never the last one."""
     ENDPOINT = "endpoint"
-    """It is away, as far as anybody can tell. The attempt does not count."""
+    """The model's endpoint, which seems to be away. The attempt does not count."""
 
 
 class DecisionError(Exception):
     """A flow could not decide.
 
-    `reason` is the name of an ErrorReason (`MODEL_UNAVAILABLE`, `MODEL_TIMEOUT`, `MODEL_REJECTED`, `INTERNAL`);
-    `retry_after` is in seconds, when the model's endpoint named it, or when it may be asked again. `reservation_id` is
-    what the turn holds of its quota, for who gives it up; "" when it holds nothing.
+    `reason` is the name of an ErrorReason, for example `MODEL_TIMEOUT`. `retry_after` is in seconds: what the model's
+    endpoint asked for, or when it may be asked again. `reservation_id` is the turn's hold on its quota, which whoever
+    gives the turn up gives back; "" when there is none.
     """
 
     def __init__(

@@ -11,21 +11,21 @@ ATTEMPTS = 3
 LONGEST_WAIT = 300.0
 """Seconds that a model's endpoint may ask for at most."""
 SPREAD = 0.2
-"""Share of a delay by which it varies, so that turns that failed together do not come back together."""
+"""Delays vary by this share of their length, so that turns which failed together do not come back together."""
 LATE = 30.0
-"""Seconds at least between two looks of a turn whose time for an answer is over."""
+"""Seconds at least between two attempts once the time for an answer is over."""
 
 
 FAULTS = 10
-"""Times in a row that a turn may meet a fault of the services that it needs before it is decided."""
+"""How often in a row an undecided turn may meet a fault of a service that it needs. Then it is given up."""
 OUTAGES = 5
-"""Waits for services that are away are counted up to here."""
+"""Waits for services that are away are counted no further than this."""
 MOST_FAULTS = 1_000
-"""Faults are counted up to here."""
+"""Faults are counted no further than this."""
 LONGEST_DELAY = 15.0
-"""Seconds that a lane waits at most for services that it needs: when they are back, it should be soon."""
+"""Seconds that a lane waits at most before it tries again, so that little time is lost once the services are back."""
 LEFT_TO_NEWER = 2
-"""Times that a lane which only a newer version can read is left to it."""
+"""How often a lane that only a newer version can read is left for one."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,10 @@ def after_failure(
 
 @dataclass(frozen=True, slots=True)
 class Delays:
-    """How often in a row a lane was put off, by what for: an outage uses up no patience with faults, and forgets none.
+    """How often in a row a lane was put off, counted apart for outages and for faults: an outage neither adds to the
+    faults nor clears them.
 
-    A lane keeps both as one number, the outages in its lowest three bits.
+    A lane stores both as one number, with the outages in the lowest three bits.
     """
 
     outages: int = 0

@@ -1,4 +1,4 @@
-"""A turn's way: claimed, decided, planned, carried out. Pure data."""
+"""The stages of a turn, from the claim of its lane to its end."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from services.runtime.lanes import Lease, Timer
 
 
 class Outcome(IntEnum):
-    """What came of a turn. Numbers as in `parley.dialog.v1.TurnOutcome`."""
+    """What a turn came to. Numbers as in `parley.dialog.v1.TurnOutcome`."""
 
     ANSWERED = 1
     LIMITED = 2
@@ -83,7 +83,7 @@ class Reserved:
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """A turn that had begun to call out: it goes on with these inputs."""
+    """A turn that has taken its first step. It goes on with the inputs that it had then."""
 
     turn_id: UUID
     first_seq: int
@@ -152,7 +152,7 @@ def _without_nul(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A leased lane with what its worker needs to know. `bot` is None when it does not exist (any more)."""
+    """A leased lane with what its worker needs to know. `bot` is None when there is no such bot, or none any more."""
 
     lease: Lease
     head: Waiting
