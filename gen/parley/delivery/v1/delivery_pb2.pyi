@@ -569,7 +569,7 @@ Global___BatchSendMessageResponse: _TypeAlias = BatchSendMessageResponse  # noqa
 
 @_typing.final
 class Typing(_message.Message):
-    """Somebody types."""
+    """A typing indicator."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -586,13 +586,13 @@ Global___Typing: _TypeAlias = Typing  # noqa: Y015
 
 @_typing.final
 class Preview(_message.Message):
-    """What a reply will say, as far as it is known."""
+    """A preview of a reply."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TEXT_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """The text so far. It takes the place of an earlier preview in the same chat."""
+    """The text so far. It replaces an earlier preview in the same chat."""
     def __init__(
         self,
         *,
@@ -622,10 +622,10 @@ class SendSignalRequest(_message.Message):
     channel_id: _builtins.str
     """The channel."""
     chat_id: _builtins.str
-    """The provider's id of the chat."""
+    """The provider's id for the chat."""
     @_builtins.property
     def typing(self) -> Global___Typing:
-        """Somebody types."""
+        """A typing indicator."""
 
     @_builtins.property
     def preview(self) -> Global___Preview:
@@ -658,8 +658,8 @@ class SendSignalResponse(_message.Message):
 
     TAKEN_FIELD_NUMBER: _builtins.int
     taken: _builtins.bool
-    """False when it was dropped: the provider has no such signals, the channel does not send now, or there is no room.
-    True is no promise that the chat shows it.
+    """Whether the signal was accepted. It was dropped if the provider has no such signals, the channel does not send now,
+    or there is no room. An accepted signal may still not be shown.
     """
     def __init__(
         self,

@@ -96,8 +96,8 @@ class DeliveryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SendSignal(self, request, context):
-        """Shows a chat something beside its messages: that somebody types, or a preview of what comes. It is done at most once
-        and at once, or not at all: nothing is stored, and what finds no room, or comes too late, is dropped.
+        """Shows a typing indicator or a preview in a chat, besides its messages. It is shown at once and at most once, or not
+        at all: nothing is stored, and a signal that finds no room or comes too late is dropped.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -21,8 +21,8 @@ class DeliveryServiceStub:
     BatchSendMessage: _aio.UnaryUnaryMultiCallable[_delivery_pb2.BatchSendMessageRequest, _delivery_pb2.BatchSendMessageResponse]
     """Stores many messages and returns one result per item, in order."""
     SendSignal: _aio.UnaryUnaryMultiCallable[_delivery_pb2.SendSignalRequest, _delivery_pb2.SendSignalResponse]
-    """Shows a chat something beside its messages: that somebody types, or a preview of what comes. It is done at most once
-    and at once, or not at all: nothing is stored, and what finds no room, or comes too late, is dropped.
+    """Shows a typing indicator or a preview in a chat, besides its messages. It is shown at once and at most once, or not
+    at all: nothing is stored, and a signal that finds no room or comes too late is dropped.
     """
     GetDelivery: _aio.UnaryUnaryMultiCallable[_delivery_pb2.GetDeliveryRequest, _delivery_pb2.GetDeliveryResponse]
     """Returns one delivery with its parts and attempts."""
@@ -60,8 +60,8 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _delivery_pb2.SendSignalRequest,
         context: _aio.ServicerContext[_delivery_pb2.SendSignalRequest, _abc.Awaitable[_delivery_pb2.SendSignalResponse]],
     ) -> _abc.Awaitable[_delivery_pb2.SendSignalResponse]:
-        """Shows a chat something beside its messages: that somebody types, or a preview of what comes. It is done at most once
-        and at once, or not at all: nothing is stored, and what finds no room, or comes too late, is dropped.
+        """Shows a typing indicator or a preview in a chat, besides its messages. It is shown at once and at most once, or not
+        at all: nothing is stored, and a signal that finds no room or comes too late is dropped.
         """
 
     @_abc_1.abstractmethod
