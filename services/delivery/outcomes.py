@@ -1,7 +1,7 @@
 """Tells dialog what became of its replies, until dialog has acknowledged it.
 
-What workers find out goes straight from memory to dialog in batches, and its row is deleted. What gets lost on the way
-(the process died, dialog was away) still stands in its table, and is taken from there.
+Outcomes go from memory to dialog in batches, and then their rows are deleted. An outcome that gets lost on the way,
+because the process died or dialog was away, is still in the table and is taken from there.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ _AWAY = {
     grpc.StatusCode.CANCELLED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
-"""Its answers that blame nothing of what it was told. All others are a fault that may lie in the outcome."""
+"""Its answers that do not blame the outcome. Any other answer is a fault that may lie in the outcome."""
 TRIES = 50
 """Faults after which an outcome is given up: nearly two days."""
 

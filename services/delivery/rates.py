@@ -1,11 +1,11 @@
 """How fast a channel may send: the limits service decides; while it is away, a slow pace of this process.
 
-A channel that sends much takes its slots in small lots (see domain/lots.py), so that nobody is asked for those in hand.
-They are good whatever becomes of limits, and are lost when the process dies.
+A channel that sends much takes its slots in small lots (see domain/slot_lots.py) and asks nobody for the slots in hand.
+They stay good if limits goes away, and are lost if the process dies.
 
-Limits away must neither stop the outbox nor let every replica send as fast as it can. So a part that gets no answer in
-time is sent at a pace that all replicas together keep below the provider's limit (`per_minute` each), and limits is
-left alone for a few seconds, so that waiting for it costs one call in a while and not each.
+When limits is away, the outbox must not stop, and the replicas must not send as fast as they can either. So each
+replica then sends at a pace of its own (`per_minute`), which keeps all of them together below the provider's limit, and
+asks limits again only after a few seconds, so that few calls wait for it in vain.
 """
 
 import asyncio
@@ -22,16 +22,16 @@ from parley.limits.v1 import limits_pb2
 
 from parley_client.errors import CallError
 from services.delivery.domain.channels import Channel
-from services.delivery.domain.lots import SHARE, Lots
 from services.delivery.domain.outbox import Priority
 from services.delivery.domain.pace import Pace, book
+from services.delivery.domain.slot_lots import SHARE, SlotLots
 from services.delivery.usecases.ports import Grant
 from services.runtime.logs import get_logger
 
 log = get_logger(__name__)
 
 HELD = Duration(seconds=3600)
-"""A slot is not committed: it counts for as long as it is held, which is longer than a rate's window."""
+"""A slot is never committed. It counts while it is held, which is longer than a rate's window."""
 USED_WITHIN = Duration(seconds=1, nanos=500_000_000)
 """A slot of a lot is used so long after its grant at most: it is in hand for a second, and then there is a commit."""
 _BURST = 3
@@ -40,7 +40,7 @@ _ASK_AGAIN, _LONGEST = 1.0, 60.0
 
 
 class Limits(Protocol):
-    """What is asked of the limits service."""
+    """The call of the limits service that is needed here."""
 
     def reserve(
         self, request: limits_pb2.ReserveRequest, *, timeout: float | None = None
@@ -75,7 +75,7 @@ class LimitsRates:
         self._interval = 60.0 / per_minute
         self._ask_after = 0.0
         self._paces: dict[int, Pace] = {}
-        self._lots: dict[int, Lots] = {}
+        self._lots: dict[int, SlotLots] = {}
         self._asking: dict[int, asyncio.Task[None]] = {}
         self._chance = chance
         self._time = time
@@ -123,10 +123,10 @@ class LimitsRates:
         self._lots.pop(channel_key, None)
         self._paces.pop(channel_key, None)
 
-    def _lots_of(self, channel: Channel) -> Lots:
+    def _lots_of(self, channel: Channel) -> SlotLots:
         lots = self._lots.get(channel.key)
         if lots is None:
-            lots = self._lots[channel.key] = Lots()
+            lots = self._lots[channel.key] = SlotLots()
         return lots
 
     def _ask_for_lot(self, channel: Channel, resource: str) -> "asyncio.Task[None]":
@@ -180,7 +180,7 @@ class LimitsRates:
             ttl=HELD,
         )
 
-    async def _reserve(self, request: limits_pb2.ReserveRequest, lots: Lots) -> limits_pb2.ReserveResponse | None:
+    async def _reserve(self, request: limits_pb2.ReserveRequest, lots: SlotLots) -> limits_pb2.ReserveResponse | None:
         """None when limits cannot be asked."""
         try:
             answer = await self._client.reserve(request, timeout=self._timeout)
@@ -205,8 +205,8 @@ class LimitsRates:
         return Grant(True, wait) if granted else self._refusal(wait)
 
     def _refusal(self, wait: float) -> Grant:
-        """Those who are refused come back at times of their own: all slots up to `max_wait` ahead are taken by now, so
-        none stays free for it.
+        """Callers that are refused come back at different times. No slot stays free meanwhile: all of them up to
+        `max_wait` ahead are taken.
         """
         return Grant(False, wait + self._chance() * self._max_wait / 2)
 

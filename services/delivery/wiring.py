@@ -18,6 +18,7 @@ from services.delivery.outcomes import OutcomeReporter
 from services.delivery.postgres.channels import ChannelRows, PostgresChannelStore
 from services.delivery.postgres.gates import PostgresGateStore
 from services.delivery.postgres.outcomes import PostgresOutcomeStore
+from services.delivery.postgres.partitions import PARTITIONS
 from services.delivery.postgres.reading import PostgresReadStore
 from services.delivery.postgres.resealing import reseal
 from services.delivery.postgres.retention import plan
@@ -25,8 +26,7 @@ from services.delivery.postgres.retrying import PostgresRetryStore
 from services.delivery.postgres.sealing import Sealing
 from services.delivery.postgres.sending import PostgresSendStore
 from services.delivery.postgres.statuses import PostgresStatusStore
-from services.delivery.postgres.stretches import PARTITIONS
-from services.delivery.postgres.working import PostgresWorkStore
+from services.delivery.postgres.work import PostgresWorkStore
 from services.delivery.providers.calls import HttpCalls
 from services.delivery.providers.http import HttpClient
 from services.delivery.providers.registry import KINDS, PROVIDERS
@@ -43,7 +43,7 @@ from services.delivery.usecases.releases import Releases
 from services.delivery.usecases.send import SendMessages
 from services.delivery.usecases.signals import Signals
 from services.delivery.usecases.statuses import Statuses
-from services.delivery.usecases.waits import Waits
+from services.delivery.usecases.wait_reasons import WaitReasons
 from services.delivery.usecases.work import Worker
 from services.kernel.breaker import BreakerPolicy
 from services.kernel.clock import SteadyClock
@@ -209,7 +209,7 @@ async def build(runtime: Runtime, settings: DeliverySettings) -> App:
         reading,
         PostgresRetryStore(pool, lanes, sealing, stored=stored),
         statuses,
-        Waits(mirror, gates, runtime.clock),
+        WaitReasons(mirror, gates, runtime.clock),
         signals,
     )
 

@@ -8,7 +8,7 @@ from enum import IntEnum
 import msgspec
 
 
-class Provider(IntEnum):
+class ProviderKind(IntEnum):
     """Where messages go. The numbers are those of `parley.delivery.v1.Provider`."""
 
     API = 1
@@ -56,7 +56,7 @@ class Channel:
     key: int
     tenant_id: str
     channel_id: str
-    provider: Provider
+    provider: ProviderKind
     bot_id: str
     settings: Settings
     enabled: bool

@@ -5,10 +5,10 @@
        |                  `--crashed-> UNKNOWN --the provider says that it arrived--> SENT
        `---------------- start ----------'
 
-Answers and statuses name the attempt that they are about, and may come when the part has gone on: what is known of an
-attempt is kept with it, a part that one of its attempts has brought to the provider is SENT, and what becomes of an
-earlier attempt changes nothing else. Times are Unix milliseconds, 0 for none: parts are stored as short JSON arrays in
-their delivery's row.
+Answers and statuses name the attempt that they are about, and may arrive when the part has gone on. Each attempt keeps
+what is known of it. A part is SENT once one of its attempts has reached the provider; nothing else that becomes of an
+earlier attempt changes it. Times are Unix milliseconds, 0 for none: parts are stored as short JSON arrays in their
+delivery's row.
 """
 
 from enum import IntEnum

@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 from google.protobuf.message import Message
 
-from services.delivery.domain.channels import Channel, ChannelKind, ChannelValues, Deleted, Provider
+from services.delivery.domain.channels import Channel, ChannelKind, ChannelValues, Deleted, ProviderKind
 from services.delivery.postgres.gates import QUERIES as GATES
 from services.delivery.postgres.outbox import QUERIES as OUTBOX
 from services.kernel.errors import already_exists, not_found
@@ -57,7 +57,7 @@ class SealedSecrets:
 class ChannelRows:
     """Turns rows into channels."""
 
-    def __init__(self, sealer: Sealer, kinds: Mapping[Provider, ChannelKind]) -> None:
+    def __init__(self, sealer: Sealer, kinds: Mapping[ProviderKind, ChannelKind]) -> None:
         self.secrets = SealedSecrets(sealer)
         self._kinds = kinds
 
@@ -65,7 +65,7 @@ class ChannelRows:
         """The channel. One that cannot be read neither sends nor receives, and holds up no other."""
         values = tuple(row)
         key, tenant_id, channel_id, provider, bot_id, stored, enabled, broken, sealed, *times = values
-        settings_type = self._kinds[Provider(provider)].settings
+        settings_type = self._kinds[ProviderKind(provider)].settings
         try:
             secrets: Mapping[str, str] = self.secrets.open(tenant_id, channel_id, sealed)
         except CannotOpen as error:
@@ -75,7 +75,7 @@ class ChannelRows:
         except msgspec.DecodeError as error:
             settings, broken = settings_type(), _unreadable(channel_id, "settings cannot be read", error)
         return Channel(
-            key, tenant_id, channel_id, Provider(provider), bot_id, settings, enabled, broken, secrets, *times
+            key, tenant_id, channel_id, ProviderKind(provider), bot_id, settings, enabled, broken, secrets, *times
         )
 
 
@@ -96,7 +96,7 @@ class ChannelEdits:
         self._conn = conn
         self._rows = rows
 
-    async def create(self, tenant_id: str, channel_id: str, provider: Provider, values: ChannelValues) -> Channel:
+    async def create(self, tenant_id: str, channel_id: str, provider: ProviderKind, values: ChannelValues) -> Channel:
         """Raises ALREADY_EXISTS, whoever has the id."""
         row = await self._conn.fetchrow(
             QUERIES["create"],

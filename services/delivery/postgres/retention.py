@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from services.delivery.postgres.stretches import DELIVERIES, PARTITIONS, PROVIDER_IDS
+from services.delivery.postgres.partitions import DELIVERIES, PARTITIONS, PROVIDER_IDS
 from services.runtime.partitions import first_id
 from services.runtime.queries import load_queries, tenants_in
 from services.runtime.retention import Task, days_ago, deleting, dropping, longest, walking

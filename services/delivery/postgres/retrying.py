@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 
 from services.delivery.domain.deliveries import Parts
 from services.delivery.domain.outbox import Delivery
-from services.delivery.postgres.changing import store_parts
+from services.delivery.postgres.delivery_changes import store_parts
 from services.delivery.postgres.outbox import QUERIES as OUTBOX
 from services.delivery.postgres.reading import QUERIES as READING
 from services.delivery.postgres.reading import delivery_of

@@ -1,4 +1,4 @@
-"""What people are told, as it is stored: sealed, and bound to its tenant and row."""
+"""What people are told is stored sealed, and bound to its tenant and row."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -86,7 +86,7 @@ class Sealing:
         return self._sealer.seal(error.encode(), bound_to=_early(place)) if error else None
 
     def open_early_error(self, place: EarlyPlace, clear: str, sealed: bytes | None) -> str:
-        """The words; none when they do not open, for the status counts all the same."""
+        """The words; empty if they do not open, since the status counts all the same."""
         if sealed is None:
             return clear
         try:

@@ -13,7 +13,7 @@ from parley.common.v1.content_pb2 import OutboundContent
 from parley_client.coalesce import Coalescer
 from services.delivery.domain import deliveries
 from services.delivery.domain.outbox import NewDelivery, Queued, Stored
-from services.delivery.postgres.gathered import gathered
+from services.delivery.postgres.batching import batched
 from services.delivery.postgres.outbox import NEW, QUERIES, NewRow
 from services.delivery.postgres.sealing import Contents, Sealing
 from services.delivery.usecases.handover import Handover, Offer
@@ -50,11 +50,11 @@ class PostgresSendStore:
         self._holder = holder
         self._ttl = ttl
         self._stored = stored
-        self._gathered: Coalescer[NewDelivery, Stored] = gathered(self._store_all, max_in_flight=2)
+        self._stores: Coalescer[NewDelivery, Stored] = batched(self._store_all, max_in_flight=2)
 
     async def store(self, items: Sequence[NewDelivery]) -> Sequence[Stored | ParleyError]:
-        """Waits for the commit that carries the items, together with those of other calls."""
-        waiting = [self._gathered.submit(item) for item in items]
+        """WaitReasons for the commit that carries the items, together with those of other calls."""
+        waiting = [self._stores.submit(item) for item in items]
         results = await asyncio.gather(*waiting, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, ParleyError):

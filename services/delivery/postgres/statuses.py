@@ -11,9 +11,9 @@ from services.delivery.domain.deliveries import Parts
 from services.delivery.domain.outbox import Delivery, Outcome, ReplyState, part_of
 from services.delivery.domain.scrubbing import without_phones
 from services.delivery.domain.statuses import Report
-from services.delivery.postgres.changing import QUERIES as CHANGING
-from services.delivery.postgres.changing import as_time, store_parts
-from services.delivery.postgres.gathered import AWAY
+from services.delivery.postgres.batching import AWAY
+from services.delivery.postgres.delivery_changes import QUERIES as CHANGING
+from services.delivery.postgres.delivery_changes import as_time, store_parts
 from services.delivery.postgres.outbox import QUERIES as OUTBOX
 from services.delivery.postgres.reading import COLUMNS, delivery_of
 from services.delivery.postgres.sealing import Sealing

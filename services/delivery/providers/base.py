@@ -8,8 +8,7 @@ import msgspec
 
 from parley.common.v1.content_pb2 import OutboundContent
 
-from services.delivery.domain.channels import Channel, ChannelKind
-from services.delivery.domain.channels import Provider as ProviderKind
+from services.delivery.domain.channels import Channel, ChannelKind, ProviderKind
 from services.delivery.domain.failures import Failure
 from services.delivery.domain.rendering import Capabilities, render
 from services.delivery.providers.exchanges import Answer, Request

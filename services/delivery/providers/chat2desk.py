@@ -5,8 +5,7 @@ from typing import Any
 
 import msgspec
 
-from services.delivery.domain.channels import Channel, ChannelKind, Secret, Settings
-from services.delivery.domain.channels import Provider as ProviderKind
+from services.delivery.domain.channels import Channel, ChannelKind, ProviderKind, Secret, Settings
 from services.delivery.domain.failures import Failure, FailureKind
 from services.delivery.domain.rendering import Capabilities
 from services.delivery.domain.scrubbing import scrub

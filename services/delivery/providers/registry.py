@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-from services.delivery.domain.channels import ChannelKind
-from services.delivery.domain.channels import Provider as ProviderKind
+from services.delivery.domain.channels import ChannelKind, ProviderKind
 from services.delivery.providers import api, chat2desk
 from services.delivery.providers.base import Provider
 

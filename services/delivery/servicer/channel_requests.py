@@ -7,7 +7,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from parley.delivery.v1 import channel_pb2 as pb
 
-from services.delivery.domain.channels import Channel, ChannelKind, ChannelValues, Provider, Settings
+from services.delivery.domain.channels import Channel, ChannelKind, ChannelValues, ProviderKind, Settings
 from services.delivery.servicer.protos import settings_message, settings_of
 from services.kernel.errors import FieldViolation, Kind, ParleyError, invalid_field
 
@@ -19,12 +19,12 @@ def new_values(request: pb.CreateChannelRequest, kind: ChannelKind) -> ChannelVa
     channel = request.channel
     settings = channel.settings
     if not channel.HasField("settings"):
-        settings = settings_message(Provider(channel.provider), kind.settings())
+        settings = settings_message(ProviderKind(channel.provider), kind.settings())
         _set_api_base(settings, channel.api_base)
     made = {secret.name: random.token_urlsafe(24) for secret in kind.secrets if secret.made}
     return ChannelValues(
         bot_id=channel.bot_id,
-        settings=_checked(settings, Provider(channel.provider), kind),
+        settings=_checked(settings, ProviderKind(channel.provider), kind),
         secrets=made | _given_secrets(request.secrets, kind),
     )
 
@@ -59,7 +59,7 @@ def _merged_settings(given: pb.Channel, paths: set[str], before: Channel, kind: 
     return _checked(merged.settings, before.provider, kind)
 
 
-def _checked(settings: pb.ChannelSettings, provider: Provider, kind: ChannelKind) -> Settings:
+def _checked(settings: pb.ChannelSettings, provider: ProviderKind, kind: ChannelKind) -> Settings:
     if settings.WhichOneof("provider") != provider.name.lower():
         raise invalid_field("channel.settings", f"must be {provider.name.lower()}, as the channel's provider is")
     return settings_of(settings, kind.settings)

@@ -12,7 +12,7 @@ from services.delivery.domain.channels import (
     Channel,
     ChannelKind,
     ChannelValues,
-    Provider,
+    ProviderKind,
     api_base_of,
     carried_away,
 )
@@ -33,7 +33,7 @@ class ChannelServicer(channel_pb2_grpc.ChannelServiceServicer):
     """Requests to use cases, results to responses."""
 
     def __init__(
-        self, store: ChannelStore, mirror: ChannelMirror, kinds: Mapping[Provider, ChannelKind], egress: Egress
+        self, store: ChannelStore, mirror: ChannelMirror, kinds: Mapping[ProviderKind, ChannelKind], egress: Egress
     ) -> None:
         self._store = store
         self._mirror = mirror
@@ -42,7 +42,7 @@ class ChannelServicer(channel_pb2_grpc.ChannelServiceServicer):
 
     async def CreateChannel(self, request: pb.CreateChannelRequest, context: object) -> pb.CreateChannelResponse:
         _same_tenant(request.tenant_id, request.channel)
-        channel_id, provider = request.channel.channel_id, Provider(request.channel.provider)
+        channel_id, provider = request.channel.channel_id, ProviderKind(request.channel.provider)
         values = new_values(request, self._kinds[provider])
         self._check_address(values, request.channel)
 

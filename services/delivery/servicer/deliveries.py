@@ -23,7 +23,7 @@ from services.delivery.usecases.retry import revive
 from services.delivery.usecases.send import SendMessages, ToSend
 from services.delivery.usecases.signals import Signals
 from services.delivery.usecases.statuses import Statuses
-from services.delivery.usecases.waits import Waits
+from services.delivery.usecases.wait_reasons import WaitReasons
 from services.kernel.errors import ParleyError, not_found
 from services.runtime import pages
 from services.runtime.batches import run_items
@@ -42,7 +42,7 @@ class DeliveryServicer(delivery_pb2_grpc.DeliveryServiceServicer):
         reading: ReadStore,
         retrying: RetryStore,
         statuses: Statuses,
-        waits: Waits,
+        waits: WaitReasons,
         signals: Signals,
     ) -> None:
         self._send = send

@@ -10,7 +10,7 @@ from parley.common.v1 import waiting_pb2
 from parley.delivery.v1 import channel_pb2, delivery_pb2
 
 from services.delivery.domain.attempts import Attempt
-from services.delivery.domain.channels import Channel, Provider, Settings
+from services.delivery.domain.channels import Channel, ProviderKind, Settings
 from services.delivery.domain.outbox import Delivery
 from services.delivery.domain.parts import OPEN, Part
 from services.delivery.domain.waiting import Waiting
@@ -49,7 +49,7 @@ def channel_message(channel: Channel) -> channel_pb2.Channel:
     )
 
 
-def settings_message(provider: Provider, settings: Settings) -> channel_pb2.ChannelSettings:
+def settings_message(provider: ProviderKind, settings: Settings) -> channel_pb2.ChannelSettings:
     return channel_pb2.ChannelSettings(**{provider.name.lower(): msgspec.to_builtins(settings)})
 
 

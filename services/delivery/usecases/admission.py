@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from services.delivery.domain import parts
-from services.delivery.domain.channels import Channel
-from services.delivery.domain.channels import Provider as ProviderKind
+from services.delivery.domain.channels import Channel, ProviderKind
 from services.delivery.domain.failures import Failure, FailureKind
 from services.delivery.domain.parts import Part
 from services.delivery.providers.base import Provider, Sent

@@ -1,7 +1,8 @@
 """Whether calls of a channel may go out now: its breaker, and pauses that the provider asks for.
 
-Each process decides from its own memory, and what it learns it shares: a breaker that opens, a pause, a recovery. After
-an open breaker's time one call finds out, one over all processes. Without the store a process goes by what it knows.
+Each process decides from its own memory and shares what it learns: a breaker that opens, a pause, a recovery. When an
+open breaker's time is over, one call of one process finds out whether the provider works. Without the store, each
+process goes by what it knows itself.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ PAUSES = PausePolicy()
 LOOK = 1.0
 """Seconds after which a process that may not make the probe asks again, if it hears nothing."""
 MOST = 10_000
-"""Channels with something amiss that a process remembers; of those that it forgets it hears again, if others know."""
+"""Troubled channels that a process remembers. It hears again of one that it forgot, if others know of it."""
 
 
 class Gate:
@@ -42,7 +43,7 @@ class Gate:
 
     @property
     def blank(self) -> bool:
-        """Whether there is nothing to remember."""
+        """Whether there is nothing to remember of the channel."""
         return self._breaker == Closed() and not self._pause.times and not self.shared
 
     @property
@@ -210,7 +211,7 @@ class Gates:
         await self.close()
 
     async def close(self) -> None:
-        """Waits until all is told."""
+        """WaitReasons until all is told."""
         if self._telling is not None:
             await self._telling
 

@@ -1,7 +1,7 @@
 """Hot hand-over: what is stored for an idle lane is leased and begun by the same statement, and sent by this process.
 
-No claim, no wake-up and no further commit stand between a message and the call to its provider. What the claim and the
-worker would have asked for is asked for before the statement: a place, a slot of the rate, an open gate.
+Between a message and the call to its provider there is no claim, no wake-up and no further commit. What a claim and a
+worker would ask for is secured before the statement: a place, a slot of the rate, an open gate.
 """
 
 import asyncio
@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from services.delivery.domain import deliveries, parts
-from services.delivery.domain.channels import Channel
-from services.delivery.domain.channels import Provider as ProviderKind
+from services.delivery.domain.channels import Channel, ProviderKind
 from services.delivery.domain.deliveries import Parts
 from services.delivery.domain.outbox import NewDelivery, Priority, Queued
 from services.delivery.providers.base import Provider
@@ -34,7 +33,7 @@ class Places(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """This process would send a delivery at once. `parts` are those to store: the first one is started.
+    """This process could send a delivery at once. `parts` are the parts to store, of which the first is started.
 
     `slot`: until when the slot in hand is good. `since`: when the offer was made, by the loop's time.
     """
@@ -51,7 +50,7 @@ class Offer:
 
 
 class Handover:
-    """Makes offers before a statement; each comes to one of the three ends after it."""
+    """Makes offers before a statement. After it, each offer is taken, declined or has failed."""
 
     def __init__(
         self,
@@ -83,7 +82,7 @@ class Handover:
         self._rates.put_back(offer.channel.key, offer.slot)
 
     def failed(self, offer: Offer) -> None:
-        """Nobody can tell what was stored: a lease may have to run out, and the slot counts as used."""
+        """Nobody knows what was stored. A lease may have to run out, and the slot counts as used."""
         self._places.give_back(offer.share)
 
     def _offer(self, item: NewDelivery) -> Offer | None:

@@ -9,8 +9,7 @@ from uuid import UUID
 import msgspec
 from google.protobuf.message import Message
 
-from services.delivery.domain.channels import Channel, ChannelValues
-from services.delivery.domain.channels import Provider as ProviderKind
+from services.delivery.domain.channels import Channel, ChannelValues, ProviderKind
 from services.delivery.domain.deliveries import Parts
 from services.delivery.domain.failures import Failure
 from services.delivery.domain.outbox import Delivery, NewDelivery, Outcome, Priority, Queued, Stored
@@ -109,7 +108,7 @@ class Rates(Protocol):
         """A slot in hand, for which nobody need be asked, and until when it is good; None when there is none."""
 
     def put_back(self, channel_key: int, until: float) -> None:
-        """A slot that was taken was not needed."""
+        """A slot that was taken is not needed."""
 
     def drop(self, channel_key: int) -> None:
         """What is in hand is not to be used any more."""
@@ -127,7 +126,7 @@ class Calls(Protocol):
 
 
 class Shut(msgspec.Struct, frozen=True):
-    """Why calls should spare a channel. Seconds from now, negative when they are over; None for not at all.
+    """Why a channel should not be called. Seconds from now, negative when they are over; None for not at all.
 
     `open_for`: until its breaker lets a probe through, after so many `openings` in a row. `paused_for`: until the pause
     is over that the provider has asked for, the latest of so many `pauses` in a row.
@@ -140,7 +139,7 @@ class Shut(msgspec.Struct, frozen=True):
 
 
 class GateStore(Protocol):
-    """What all processes know of channels that calls should spare."""
+    """What all processes know of channels that should not be called for now."""
 
     async def read(self) -> Mapping[int, Shut]:
         """By the channel's key; a channel that is well is not there."""

@@ -15,7 +15,7 @@ SETTLED = 1.0
 
 
 class Releases:
-    """Hears of channels that changed or recovered."""
+    """Listens to channels that change or recover."""
 
     def __init__(self, gates: Gates, due_now: Callable[[int], Awaitable[int]], wake: Callable[[], None]) -> None:
         """`due_now` makes the lanes of a channel due and returns how many; `wake` lets them be claimed."""
@@ -25,7 +25,7 @@ class Releases:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def changed(self, event: Event) -> None:
-        """A channel is new, different or gone. What was learnt of the old one is forgotten."""
+        """A channel is new, different or gone. What was learnt of it before is forgotten."""
         self._gates.forget(event.key)
         if not isinstance(event, Channel) or event.sends:
             self._begin(self._release(event.key))

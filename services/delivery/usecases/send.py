@@ -8,8 +8,7 @@ from opentelemetry.context import Context
 
 from parley.common.v1.content_pb2 import OutboundContent
 
-from services.delivery.domain.channels import Channel
-from services.delivery.domain.channels import Provider as ProviderKind
+from services.delivery.domain.channels import Channel, ProviderKind
 from services.delivery.domain.outbox import NewDelivery, Priority, Stored, lane_of
 from services.delivery.providers.base import Provider
 from services.delivery.usecases import spans

@@ -1,6 +1,6 @@
 """The outbox's spans: `send outbox` when a message is stored, `process outbox` when a worker takes it up.
 
-Their link is the trace context in the delivery's row. A trace that is not recorded costs next to nothing here.
+The trace context in the delivery's row links the two. A trace that is not recorded costs next to nothing here.
 """
 
 from collections.abc import Iterator

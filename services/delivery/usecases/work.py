@@ -4,8 +4,7 @@ import random
 from collections.abc import Callable, Mapping
 
 from services.delivery.domain import deliveries, parts
-from services.delivery.domain.channels import Channel
-from services.delivery.domain.channels import Provider as ProviderKind
+from services.delivery.domain.channels import Channel, ProviderKind
 from services.delivery.domain.failures import Failure, FailureKind
 from services.delivery.domain.outbox import Priority
 from services.delivery.domain.parts import PartState

@@ -35,7 +35,7 @@ STARTED = delivery_pb2.PART_STATE_STARTED
 
 
 async def until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
-    """Waits for a condition (plain or async) to be true, and returns what it gave."""
+    """WaitReasons for a condition (plain or async) to be true, and returns what it gave."""
     async with asyncio.timeout(seconds):
         while True:
             result = condition()
@@ -241,7 +241,7 @@ class Delivery:
         return response.delivery
 
     async def until_state(self, delivery_id: str, *states: int, seconds: float = 30.0) -> delivery_pb2.Delivery:
-        """Waits until all parts have one of the states."""
+        """WaitReasons until all parts have one of the states."""
         found: list[delivery_pb2.Delivery] = []
 
         async def reached() -> bool:

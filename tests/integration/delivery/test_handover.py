@@ -16,7 +16,7 @@ from parley.delivery.v1 import delivery_pb2
 
 import services.delivery.wiring as wiring
 from services.delivery.domain.channels import Channel
-from services.delivery.postgres.working import PostgresWorkStore
+from services.delivery.postgres.work import PostgresWorkStore
 from services.delivery.rates import LimitsRates
 from services.delivery.usecases.ports import Claimed
 from services.runtime.lanes import Dispatcher, Found, Room

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from parley.limits.v1 import limits_pb2
 
 from parley_client.errors import Unavailable
-from services.delivery.domain.channels import Channel, Provider
+from services.delivery.domain.channels import Channel, ProviderKind
 from services.delivery.domain.outbox import Priority
 from services.delivery.providers.chat2desk import Chat2DeskSettings
 from services.delivery.rates import LimitsRates
@@ -44,7 +44,9 @@ def rules(limit: int) -> Rules:
 def channel_of(number: int = 1) -> Channel:
     at = datetime(2026, 1, 1, tzinfo=UTC)
     settings = Chat2DeskSettings()
-    return Channel(number, "acme", f"channel-{number}", Provider.CHAT2DESK, "bot", settings, True, "", {}, 1, at, at)
+    return Channel(
+        number, "acme", f"channel-{number}", ProviderKind.CHAT2DESK, "bot", settings, True, "", {}, 1, at, at
+    )
 
 
 @dataclass

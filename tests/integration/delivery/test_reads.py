@@ -12,7 +12,7 @@ from parley.delivery.v1 import delivery_pb2
 
 from parley_client.delivery import DeliveryClient
 from services.delivery.postgres import reading
-from services.delivery.postgres.stretches import PARTITIONS
+from services.delivery.postgres.partitions import PARTITIONS
 from tests.integration.delivery.conftest import DEAD, PENDING, SENT, TENANT, UNKNOWN, Delivery, World, message
 from tests.support.machine import Pace
 from tests.support.pages import pages

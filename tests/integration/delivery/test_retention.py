@@ -12,8 +12,8 @@ from aiohttp import web
 
 from parley.delivery.v1 import channel_pb2, delivery_pb2
 
+from services.delivery.postgres.partitions import PARTITIONS
 from services.delivery.postgres.retention import plan
-from services.delivery.postgres.stretches import PARTITIONS
 from services.kernel.clock import SystemClock
 from services.runtime import background, partitions
 from services.runtime.partitions import first_id

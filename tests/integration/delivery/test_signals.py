@@ -10,8 +10,7 @@ from aiohttp import web
 
 from parley.delivery.v1 import delivery_pb2
 
-from services.delivery.domain.channels import Channel
-from services.delivery.domain.channels import Provider as ProviderKind
+from services.delivery.domain.channels import Channel, ProviderKind
 from services.delivery.providers.base import Signal
 from services.delivery.providers.exchanges import Request
 from services.delivery.providers.registry import PROVIDERS

@@ -4,8 +4,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
-from services.delivery.domain.channels import Channel
-from services.delivery.domain.channels import Provider as ProviderKind
+from services.delivery.domain.channels import Channel, ProviderKind
 from services.delivery.domain.outbox import NewDelivery, Priority
 from services.delivery.domain.parts import PartState
 from services.delivery.providers.chat2desk import Chat2DeskSettings

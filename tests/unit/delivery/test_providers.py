@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from services.delivery.domain.channels import Channel, Provider
+from services.delivery.domain.channels import Channel, ProviderKind
 from services.delivery.domain.failures import Failure, FailureKind
 from services.delivery.domain.scrubbing import scrub
 from services.delivery.providers.base import Outbound, Sent
@@ -25,7 +25,7 @@ OUTBOUND = Outbound("0198d2a0-0000-7000-8000-000000000001.0", "42", of_text("Ð¡Ð
 
 def channel(api_base: str = "https://api.example") -> Channel:
     settings, secrets = Chat2DeskSettings(api_base), {"token": "tok-en", "webhook_secret": "s"}
-    return Channel(1, "acme", "c", Provider.CHAT2DESK, "water", settings, True, "", secrets, 1, NOW, NOW)
+    return Channel(1, "acme", "c", ProviderKind.CHAT2DESK, "water", settings, True, "", secrets, 1, NOW, NOW)
 
 
 @dataclass

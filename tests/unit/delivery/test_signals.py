@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.delivery.domain.channels import Channel, Provider
+from services.delivery.domain.channels import Channel, ProviderKind
 from services.delivery.providers.base import Signal
 from services.delivery.providers.chat2desk import Chat2DeskSettings
 from services.delivery.usecases import signals as module
@@ -17,7 +17,9 @@ NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
 
 def channel(key: int = 1) -> Channel:
-    return Channel(key, "acme", f"c{key}", Provider.CHAT2DESK, "bot", Chat2DeskSettings(), True, "", {}, 1, NOW, NOW)
+    return Channel(
+        key, "acme", f"c{key}", ProviderKind.CHAT2DESK, "bot", Chat2DeskSettings(), True, "", {}, 1, NOW, NOW
+    )
 
 
 @dataclass

@@ -1,5 +1,6 @@
-"""Which tables of delivery are kept in stretches of time, and what outlives its stretch: what is still to be sent or to
-be told."""
+"""The tables of delivery that are partitioned by time, and the rows that outlive their partition: those that are still
+to be sent, or that dialog is still to be told of.
+"""
 
 from services.runtime.partitions import Partitions, Table
 

@@ -1,8 +1,8 @@
 """Slots of a channel's rate that a process takes several at a time. Pure bookkeeping; seconds of one clock.
 
-A lot counts against the rate from the moment it is granted, and what is not used of it within a second is lost: nobody
-else can have it meanwhile. So a lot is never larger than what the channel has just sent in a second, a channel that is
-idle takes one slot at a time, and so does one that has used most of its rate, where slots are worth the most.
+A lot counts against the rate as soon as it is granted, and slots that are not used within a second are lost, since
+nobody else could have had them. So a lot is never larger than what the channel sent in the last second. A channel that
+is idle, or that has used most of its rate, takes one slot at a time.
 """
 
 from collections import deque
@@ -21,7 +21,7 @@ LOW = 4
 
 
 @dataclass(slots=True)
-class Lots:
+class SlotLots:
     """Of one channel in one process."""
 
     room: float = MOST

@@ -1,4 +1,4 @@
-"""Changes of a delivery that the caller has locked."""
+"""Stores changes of a delivery that the caller has locked."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,13 +9,13 @@ from services.delivery.domain.parts import PartState
 from services.runtime.lanes import Connection
 from services.runtime.queries import load_queries
 
-QUERIES = load_queries(Path(__file__).parent / "changing.sql")
+QUERIES = load_queries(Path(__file__).parent / "delivery_changes.sql")
 
 
 async def store_parts(
     conn: Connection, tenant_id: str, delivery_id: UUID, parts: deliveries.Parts, before: deliveries.Parts
 ) -> None:
-    """New parts of a delivery that the caller has locked, and its dead letter as it is with them."""
+    """Stores new parts, and makes or removes the dead letter that follows from them."""
     state = deliveries.state(parts)
     sent_at = as_time(deliveries.last_sent(parts)) if state is PartState.SENT else None
     await conn.execute(

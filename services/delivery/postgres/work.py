@@ -13,7 +13,7 @@ from parley_client.coalesce import Coalescer
 from services.delivery.domain import deliveries
 from services.delivery.domain.outbox import Priority, Queued
 from services.delivery.domain.parts import PartState
-from services.delivery.postgres.gathered import AWAY, gathered
+from services.delivery.postgres.batching import AWAY, batched
 from services.delivery.postgres.outbox import CHANGE, QUERIES, SETTLE, START, ChangeRow, SettleRow, StartRow
 from services.delivery.postgres.sealing import Sealing
 from services.delivery.usecases.ports import Change, Claimed, Record, Said, Started
@@ -73,8 +73,8 @@ class PostgresWorkStore:
         self._horizon = Horizon()
         self._said = said
         self._named = named
-        self._starts: Coalescer[Started, bool] = gathered(self._start_all, max_in_flight=1)
-        self._records: Coalescer[Record, int | None] = gathered(self._record_all, max_in_flight=1, gather=GATHER)
+        self._starts: Coalescer[Started, bool] = batched(self._start_all, max_in_flight=1)
+        self._records: Coalescer[Record, int | None] = batched(self._record_all, max_in_flight=1, gather=GATHER)
 
     async def claim(self, room: Room, ttl: timedelta) -> Found[Claimed]:
         """Leases lanes that are due, each with its first deliveries."""

@@ -14,13 +14,13 @@ AWAY = (OSError, *postgres.AWAY)
 """PostgreSQL cannot be reached, or takes no work."""
 
 
-def gathered(
+def batched(
     write: Callable[[list[Req]], Awaitable[Sequence[Res | Exception]]], *, max_in_flight: int, gather: float = 0.0
 ) -> Coalescer[Req, Res]:
     """A coalescer whose batches are tried again when PostgreSQL chose them to end a deadlock.
 
-    A batch that fails for another reason is written item by item, so that one bad item fails alone; but not when
-    PostgreSQL is away: then each item would only wait for that again, and recovery would wait for all of them.
+    A batch that fails for another reason is written item by item, so that one bad item fails alone. While PostgreSQL is
+    away the batch fails as a whole, since each item would only wait for PostgreSQL again.
     """
 
     async def send(items: list[Req]) -> Sequence[Res | Exception]:

@@ -1,4 +1,4 @@
-"""Tells why a reply waits: from its row, its channel, and what this process knows of the channel's provider."""
+"""Says why a reply waits, from its row, its channel and what this process knows of the channel's provider."""
 
 from services.delivery.domain import deliveries
 from services.delivery.domain.outbox import Delivery
@@ -8,7 +8,7 @@ from services.delivery.usecases.ports import Channels
 from services.kernel.clock import Clock
 
 
-class Waits:
+class WaitReasons:
     """One for a process."""
 
     def __init__(self, channels: Channels, gates: Gates, clock: Clock) -> None:
