@@ -59,6 +59,7 @@ from services.dialog.usecases.decide import Decide
 from services.dialog.usecases.effects import Effects
 from services.dialog.usecases.late_answers import LateAnswers
 from services.dialog.usecases.messages import Messages
+from services.dialog.usecases.reservations import Reservations
 from services.dialog.usecases.run_turn import RunTurn, asks_model
 from services.dialog.usecases.submit import Submit
 from services.dialog.usecases.tenants import Tenants
@@ -108,7 +109,7 @@ async def build(runtime: Runtime, settings: DialogSettings, flow_for: Flows | No
         turns,
         steps,
         contexts,
-        quota,
+        Reservations(quota),
         chats,
         LateAnswers(steps, deliveries, runtime.clock, settings.dialog_answer_seconds),
         flow_for,

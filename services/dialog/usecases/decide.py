@@ -36,13 +36,12 @@ from services.dialog.ports import (
     Contexts,
     Never,
     NotNow,
-    Quota,
     Steps,
     Turns,
 )
 from services.dialog.usecases import spans
 from services.dialog.usecases.journal import Meter, TurnJournal
-from services.dialog.usecases.late_answers import LateAnswers
+from services.dialog.usecases.late_answers import LateAnswers, Verdicts
 from services.dialog.usecases.plans import (
     given_up,
     inbound,
@@ -51,6 +50,7 @@ from services.dialog.usecases.plans import (
     plan_of,
     run_of,
 )
+from services.dialog.usecases.reservations import Reservations
 from services.dialog.usecases.setbacks import (
     killed_too_many,
     stopped_by,
@@ -81,7 +81,7 @@ class Decide:
         turns: Turns,
         steps: Steps,
         contexts: Contexts,
-        quota: Quota,
+        reservations: Reservations,
         chats: Chats,
         late: LateAnswers,
         flow_for: Callable[[Bot], Flow],
@@ -96,7 +96,7 @@ class Decide:
         self._turns = turns
         self._steps = steps
         self._contexts = contexts
-        self._quota = quota
+        self._reservations = reservations
         self._chats = chats
         self._late = late
         self._flow_for = flow_for
@@ -137,7 +137,7 @@ class Decide:
             turn = await self._begin(claimed, bot)
         except Never as error:
             return await self._given_up(claimed, await self._unknown(claimed, bot), Failure(error.reason, str(error)))
-        verdicts = _Verdicts(lambda error: self._late.verdict(claimed, turn, error))
+        verdicts = Verdicts(lambda error: self._late.verdict(claimed, turn, error))
         try:
             plan = await self._decide(claimed, turn, guard, verdicts)
         except DecisionError as error:
@@ -177,7 +177,7 @@ class Decide:
         inputs = TurnInput(turn_id=str(turn_id), bot=bot, messages=[], known=Known(), now=now)
         return Turn(claimed.lease, turn_id, messages, inputs, now)
 
-    async def _decide(self, claimed: Claimed, turn: Turn, guard: Guard, verdicts: "_Verdicts") -> Plan:
+    async def _decide(self, claimed: Claimed, turn: Turn, guard: Guard, verdicts: Verdicts) -> Plan:
         """The flow's plan. Raises DecisionError, and NotNow when limits cannot be asked."""
         if self._show_text:
             spans.show("messages", [message.text for message in turn.inputs.messages], turn.turn_id)
@@ -193,7 +193,7 @@ class Decide:
         decided = await self._ask(flow.prepare, turn, tools, "prepare")
         if decided is None:
             self._check_model()
-            answer = await self._reserve(claimed, turn)
+            answer = await self._reservations.reserve(claimed, turn)
             if isinstance(answer, Refused):
                 return limited(turn, answer)
             reserved = answer
@@ -210,7 +210,7 @@ class Decide:
             spans.show("replies", list(map(as_text, decided.replies)), turn.turn_id)
         return plan_of(turn, Outcome.ANSWERED, decided, reservation_id=reserved.reservation_id, remaining=remaining)
 
-    async def _tools(self, claimed: Claimed, turn: Turn, guard: Guard, verdicts: "_Verdicts") -> TurnTools:
+    async def _tools(self, claimed: Claimed, turn: Turn, guard: Guard, verdicts: Verdicts) -> TurnTools:
         meter = Meter(self._budget)
         previews = self._chats.previews(turn.last.chat, turn.last.message_id)
         if claimed.lease.attempts > 1 or isinstance(claimed.open_turn, Frozen):
@@ -244,34 +244,6 @@ class Decide:
         except Exception as error:
             raise _unexpected(turn, error) from error
 
-    async def _reserve(self, claimed: Claimed, turn: Turn) -> Reserved | Refused:
-        """Each time that a message is queued, one hold stands for it: an attempt finds the hold of the one before, and
-        makes a new one when that has expired. An operator's retry queues it anew. A hold is settled by a committed plan
-        only: who has lost the lane unawares can settle nothing that its new owner answers under."""
-        try:
-            answer = await self._hold(claimed, turn.inputs)
-        except Never as error:
-            raise DecisionError(FailureKind.TERMINAL, error.reason, str(error)) from error
-        crashpoints.reach("dialog.after_model_reserve")
-        return answer
-
-    async def _hold(self, claimed: Claimed, inputs: TurnInput) -> Reserved | Refused:
-        head, contact_id = claimed.head, inputs.known.contact_id
-        request_id = f"{head.message_id}/{head.seq}/{contact_id}"  # a hold is one contact's
-        return await self._quota.reserve(head.request, contact_id, request_id, claimed.time_zone)
-
-    async def _held(self, claimed: Claimed) -> str:
-        """The reservation of a turn that is given up undecided, to be given back with it: what earlier attempts have
-        held. Empty when there is none, as far as can be told now; then it expires."""
-        if not isinstance(claimed.open_turn, Frozen):
-            return ""
-        try:
-            answer = await self._hold(claimed, claimed.open_turn.inputs)
-        except (NotNow, Never) as error:
-            log.warning("a reservation is left to expire", turn_id=str(claimed.open_turn.turn_id), error=str(error))
-            return ""
-        return answer.reservation_id if isinstance(answer, Reserved) else ""
-
     async def _failed(
         self, claimed: Claimed, turn: Turn, guard: Guard, error: DecisionError, verdict: TryAgain | TooLate | GiveUp
     ) -> Planned | TryAgain:
@@ -294,21 +266,8 @@ class Decide:
         return replace(verdict, failed=True, attempts=attempts, error=error_text(error.reason, error))
 
     async def _given_up(self, claimed: Claimed, turn: Turn, failure: Failure, reservation_id: str = "") -> Planned:
-        held = reservation_id or await self._held(claimed)
+        held = reservation_id or await self._reservations.held(claimed)
         return Planned(claimed.lease, given_up(turn, failure, held), turn.messages, turn.started_at)
-
-
-class _Verdicts:
-    """What follows a failure, found out once: a flow that was told of its last attempt can rely on it."""
-
-    def __init__(self, judge: Callable[[DecisionError], TryAgain | TooLate | GiveUp]) -> None:
-        self._judge = judge
-        self._judged: tuple[DecisionError, TryAgain | TooLate | GiveUp] | None = None
-
-    def of(self, error: DecisionError) -> TryAgain | TooLate | GiveUp:
-        if self._judged is None or self._judged[0] is not error:
-            self._judged = error, self._judge(error)
-        return self._judged[1]
 
 
 def _unexpected(turn: Turn, error: Exception) -> DecisionError:

@@ -1,7 +1,7 @@
 """How long a person waits for an answer while the model's endpoint is away, and what they hear when that is over."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from services.dialog import texts
@@ -25,6 +25,19 @@ FOR_A_CALLER = 20.0
 """Seconds at most for who waits for the reply of a Chat; less than callers wait, so that they hear why."""
 LATEST = 86_400.0
 """Seconds after which no answer comes any more: messengers take none after a day."""
+
+
+class Verdicts:
+    """What follows a failure, found out once: a flow that was told of its last attempt can rely on it."""
+
+    def __init__(self, judge: Callable[[DecisionError], TryAgain | TooLate | GiveUp]) -> None:
+        self._judge = judge
+        self._judged: tuple[DecisionError, TryAgain | TooLate | GiveUp] | None = None
+
+    def of(self, error: DecisionError) -> TryAgain | TooLate | GiveUp:
+        if self._judged is None or self._judged[0] is not error:
+            self._judged = error, self._judge(error)
+        return self._judged[1]
 
 
 class LateAnswers:
