@@ -18,7 +18,7 @@ from services.delivery.postgres.outbox import CHANGE, QUERIES, SETTLE, START, Ch
 from services.delivery.postgres.sealing import Sealing
 from services.delivery.usecases.ports import Change, Claimed, Record, Said, Started
 from services.runtime.crashpoints import reach
-from services.runtime.lanes import Append, Connection, Found, Held, Horizon, Lanes, Lease, Room, Settle
+from services.runtime.lanes import Append, Connection, Found, Held, Lanes, Lease, Lookback, Room, Settle
 from services.runtime.logs import describe
 from services.runtime.partitions import extent
 from services.runtime.postgres import retry_deadlocks
@@ -70,7 +70,7 @@ class PostgresWorkStore:
         self._sealing = sealing
         self._lanes = lanes
         self._holder = holder
-        self._horizon = Horizon()
+        self._lookback = Lookback()
         self._said = said
         self._named = named
         self._starts: Coalescer[Started, bool] = batched(self._start_all, max_in_flight=1)
@@ -79,7 +79,7 @@ class PostgresWorkStore:
     async def claim(self, room: Room, ttl: timedelta) -> Found[Claimed]:
         """Leases lanes that are due, each with its first deliveries."""
         async with self._pool.acquire() as conn:
-            found = await self._lanes.claim(conn, holder=self._holder, room=room, ttl=ttl, horizon=self._horizon)
+            found = await self._lanes.claim(conn, holder=self._holder, room=room, ttl=ttl, lookback=self._lookback)
             leases = found.items
             if not leases:
                 return Found((), found.more, found.more_patient, found.walked)

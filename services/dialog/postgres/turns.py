@@ -29,7 +29,7 @@ from services.dialog.postgres.plans import PlanCommits, drop_off_row
 from services.dialog.postgres.queries import LANES, Row, queries
 from services.dialog.postgres.sealing import Sealing
 from services.kernel.errors import ParleyError
-from services.runtime.lanes import Found, Held, Horizon, Lease, LeaseLost, Room, Settle, settle_columns
+from services.runtime.lanes import Found, Held, Lease, LeaseLost, Lookback, Room, Settle, settle_columns
 from services.runtime.logs import get_logger
 from services.runtime.partitions import extent
 
@@ -52,7 +52,7 @@ class PostgresTurns:
         self._finish_query, self._end_timer_query = known["finish"], known["end_timer"]
         self._sealing = sealing
         self.holder, self.ttl = holder, ttl
-        self._horizon = Horizon()
+        self._lookback = Lookback()
         self._reader = ClaimReader(database, sealing, self._sql)
         self._plans = PlanCommits(database, known["commit_plans"], sealing)
         self._finishes: Coalescer[TurnEnd | PutOff, int] = Coalescer(
@@ -63,7 +63,7 @@ class PostgresTurns:
         """Lease lanes that are due, as many as there is room for. Lanes that wait for a disabled bot are parked."""
         found = await self._database.run(
             lambda connection: LANES.claim(
-                connection, holder=self.holder, room=room, ttl=self.ttl, horizon=self._horizon
+                connection, holder=self.holder, room=room, ttl=self.ttl, lookback=self._lookback
             )
         )
         if not found.items:

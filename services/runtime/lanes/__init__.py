@@ -2,7 +2,7 @@
 
 from services.runtime.lanes.dispatcher import Dispatcher, HasLease
 from services.runtime.lanes.guard import Guard
-from services.runtime.lanes.horizon import Horizon
+from services.runtime.lanes.lookback import Lookback
 from services.runtime.lanes.shares import FREE_FOR_ALL, Fairness, Room
 from services.runtime.lanes.store import Connection, Lanes, lease_of, settle_columns
 from services.runtime.lanes.timers import Timer
@@ -18,10 +18,10 @@ __all__ = [
     "Guard",
     "HasLease",
     "Held",
-    "Horizon",
     "Lanes",
     "Lease",
     "LeaseLost",
+    "Lookback",
     "Priority",
     "Room",
     "Settle",

@@ -59,7 +59,7 @@ RETURNING lane_id, tenant_id, next_seq, fence, pending, done_seq, attempts, data
 --
 -- The $13 oldest are looked at. Only when there are more, which are the lanes of a flood or of shares that are full, the
 -- heads of $16 shares after ($14, $15) are looked up by key: no lane of a full share is read to find those of others.
--- The oldest are looked for after $17, past the index's entries of lanes that are long done (see horizon.py).
+-- The oldest are looked for after $17, past the index's entries of lanes that are long done (see lookback.py).
 -- The rows to take are looked up by key, whatever the plan is made for: `coalesce` hides their due time from the index of
 -- due times. Statistics from a moment when nothing was due say that it is empty, and it was walked from its beginning.
 WITH RECURSIVE room AS MATERIALIZED (

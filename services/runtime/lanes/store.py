@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from services.runtime.lanes.horizon import EVER, Horizon
+from services.runtime.lanes.lookback import EVER, Lookback
 from services.runtime.lanes.shares import Room
 from services.runtime.lanes.timers import first_at, pack, unpack
 from services.runtime.lanes.types import LOST_TOO_OFTEN, Append, Found, Held, Lease, Priority, Settle
@@ -31,8 +31,8 @@ LONG_PATIENCE = 30.0
 class Lanes:
     """The lanes of one schema (table `<schema>.lanes`).
 
-    No call opens a transaction of its own, so that lanes change together with the caller's rows. All calls
-    lock lanes in key order; a transaction that locks lanes in several calls gives up that protection.
+    No call opens a transaction of its own, so lanes change together with the caller's rows. Each call locks lanes in
+    key order, which prevents deadlocks; a transaction that locks lanes in several calls loses that protection.
     """
 
     def __init__(self, schema: str) -> None:
@@ -46,8 +46,7 @@ class Lanes:
     async def append(self, conn: Connection, items: Iterable[Append]) -> dict[UUID, int]:
         """Adds items, making lanes that are not there. Returns the first sequence given to each lane.
 
-        Sequences come from the locked row, so they stand in the order of commit. Items of one lane are
-        merged.
+        Sequences come from the locked row, so they are in the order of commit. Items of one lane are merged.
         """
         merged = _merged(items)
         rows = await conn.fetch(self._sql["append"], *_appended(merged))
@@ -66,25 +65,25 @@ class Lanes:
         return first, [lease_of(row) for row in idle]
 
     async def claim(
-        self, conn: Connection, *, holder: str, room: Room, ttl: timedelta, horizon: Horizon | None = None
+        self, conn: Connection, *, holder: str, room: Room, ttl: timedelta, lookback: Lookback | None = None
     ) -> Found[Lease]:
-        """Leases lanes that are due, as many as there is room for, past those somebody has locked.
+        """Leases as many due lanes as there is room for, skipping those that somebody has locked.
 
-        With a `horizon`, most claims look at what has become due lately only while a look at everything is slow; then
-        each of them looks at whose lanes it takes, as that tells how far back the next one has to look.
+        With a `lookback`, most claims look only at lanes that became due lately, as long as looking at all of them is
+        slow. Such a claim always looks at whose lanes it takes, because that tells how far back the next one must look.
         """
-        if room.at_once and (horizon is None or horizon.calm):
+        if room.at_once and (lookback is None or lookback.is_quick):
             rows = await conn.fetch(self._sql["claim_oldest"], holder, room.at_once, ttl.total_seconds())
             leases = [lease_of(row) for row in rows]
             full = len(leases) == room.at_once
             more = full and leases[-1].priority is Priority.HIGH
             return Found(leases, more, full and not more)
-        since = EVER if horizon is None else horizon.since()
+        since = EVER if lookback is None else lookback.since()
         arguments = (holder, room.free, ttl.total_seconds(), *_room(room), since, LONG_PATIENCE)
         rows = await conn.fetch(self._sql["claim"], *arguments)
         leases = [lease_of(row) for row in rows if row["lane_id"] is not None]
-        if horizon is not None:
-            horizon.seen(rows[0]["oldest_due"], len(leases))
+        if lookback is not None:
+            lookback.seen(rows[0]["oldest_due"], len(leases))
         first = rows[0]
         walked = (first["at_tenant"], first["at_share"]) if first["step"] == WALK else None
         patient = sum(lease.priority is Priority.LOW for lease in leases)
@@ -103,12 +102,12 @@ class Lanes:
         return await self._lanes(conn, "settle", *settle_columns(items))
 
     async def release(self, conn: Connection, leases: Collection[Lease], *, due_in: timedelta) -> set[UUID]:
-        """Lets leases go with nothing done and no attempt counted."""
+        """Ends leases with nothing done, without counting an attempt."""
         items = [Settle(each.lane_id, each.fence, 0, due_in, each.attempts - 1, delays=None) for each in leases]
         return await self.settle(conn, items)
 
     async def park(self, conn: Connection, leases: Collection[Lease], whom: Sequence[str]) -> set[UUID]:
-        """Lets leases go with nothing done: each lane waits, with no due time, until it is woken for whom it waits."""
+        """Ends leases with nothing done: each lane has no due time until it is woken for the one that it waits for."""
         return await self._lanes(conn, "park", *_columns(leases), whom, [lease.attempts - 1 for lease in leases])
 
     async def wake(self, conn: Connection, tenant_id: str, whom: str, limit: int) -> set[UUID]:
@@ -149,7 +148,7 @@ def _room(room: Room) -> tuple[object, ...]:
 
 def lease_of(row: asyncpg.Record) -> Lease:
     """The lease of a lane that `claim` or `append_leased` has leased."""
-    # Only the taking of a suspect is counted in the lane by itself; others' attempts are when they have failed.
+    # The claim itself counts an attempt only of a suspect; of other lanes whoever ends the lease does, after a failure.
     attempts, losses = row["attempts"], row["losses"]
     return Lease(
         lane_id=row["lane_id"],

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.runtime.lanes import horizon
-from services.runtime.lanes.horizon import EVER, MARGIN, Horizon
+from services.runtime.lanes import lookback
+from services.runtime.lanes.lookback import EVER, MARGIN, Lookback
 
 DUE = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -23,11 +23,11 @@ class Time:
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     made = Time()
-    monkeypatch.setattr(horizon, "time", made)
+    monkeypatch.setattr(lookback, "time", made)
     return made
 
 
-def claim(known: Horizon, time: Time, took: float, lanes: int = 0, due: datetime = DUE) -> datetime:
+def claim(known: Lookback, time: Time, took: float, lanes: int = 0, due: datetime = DUE) -> datetime:
     """A claim that takes so long; from when on it looks."""
     since = known.since()
     time.now += took
@@ -36,24 +36,24 @@ def claim(known: Horizon, time: Time, took: float, lanes: int = 0, due: datetime
 
 
 def test_as_long_as_it_is_quick_every_claim_looks_at_everything(time: Time) -> None:
-    known = Horizon()
+    known = Lookback()
     assert [claim(known, time, 0.002) for _ in range(5)] == [EVER] * 5
     assert claim(known, time, 0.006, lanes=64) == EVER
-    assert known.calm
+    assert known.is_quick
     assert known.since() == EVER
 
 
 def test_when_it_is_slow_claims_begin_where_the_one_before_saw_the_oldest_lane(time: Time) -> None:
-    known = Horizon()
+    known = Lookback()
     claim(known, time, 0.015)
-    assert not known.calm
+    assert not known.is_quick
     later = DUE + timedelta(seconds=1)
     assert claim(known, time, 0.001, due=later) == DUE - MARGIN
     assert known.since() == later - MARGIN
 
 
 def test_now_and_then_everything_is_looked_at_all_the_same_and_more_rarely_when_that_takes_long(time: Time) -> None:
-    known = Horizon()
+    known = Lookback()
     claim(known, time, 0.015)
     time.now += 0.9
     assert claim(known, time, 0.001) != EVER

@@ -1,10 +1,11 @@
-"""From when on a claim looks for lanes that are due.
+"""How far back a claim looks for lanes that are due.
 
-Each lease and its end leave an entry in the index of due times. PostgreSQL forgets these soon, but not while somebody
-reads a snapshot from before them: a backup. Then a claim that begins at the first entry walks over all that was done
-since the backup began. Claims look at everything as long as that is quick. Once it is not, they begin where the oldest
-lane was that the claim before has seen, less what a commit may take. What was dated further back, or committed more
-slowly, is met by the claims that look at everything, which still come now and then, more rarely when they take long.
+Each lease, and each end of one, leaves an entry in the index of due times. PostgreSQL drops such entries soon, but
+not while somebody, such as a backup, reads a snapshot from before them. A claim that began at the first entry would
+then walk over everything done since the backup began. So claims look at everything only as long as that is quick.
+After that they begin at the oldest lane that the previous claim saw, less the time that a commit may take. A lane
+that was dated further back, or whose commit took longer, is found by a claim that looks at everything: one still
+comes now and then, less often the longer it takes.
 """
 
 import time
@@ -21,8 +22,8 @@ PATIENCE = 50
 """Such a claim is made again after so many times as long as it took, at least."""
 
 
-class Horizon:
-    """One per process and kind of lane. Times of lanes are the database's."""
+class Lookback:
+    """Where the next claim begins. A process has one for each kind of lane; due times are the database's."""
 
     def __init__(self) -> None:
         self._since = EVER
@@ -32,19 +33,19 @@ class Horizon:
         self._whole = False
 
     @property
-    def calm(self) -> bool:
-        """Whether a look at everything is quick."""
+    def is_quick(self) -> bool:
+        """Whether claims that look at everything are quick."""
         return not self._slow
 
     def since(self) -> datetime:
-        """For the claim that is made now."""
+        """Where the claim that is made now begins."""
         self._began = time.monotonic()
         self._whole = not self._slow or self._began >= self._next_whole
         return EVER if self._whole else self._since
 
     def seen(self, oldest_due: datetime, lanes: int) -> None:
-        """The claim is over: when the oldest lane was due that it saw, or when it was made, if there was none; and how
-        many it has taken."""
+        """Notes what the claim found: when the oldest lane it saw was due, or when it was made if it saw none, and how
+        many lanes it took."""
         if self._whole:
             now = time.monotonic()
             took = now - self._began
