@@ -14,6 +14,7 @@ from services.delivery.domain.channels import Channel, ProviderKind
 from services.delivery.providers.base import Signal
 from services.delivery.providers.exchanges import Request
 from services.delivery.providers.registry import PROVIDERS
+from services.delivery.usecases import signals
 from tests.integration.delivery.conftest import CHANNEL, SENT, TENANT, Call, Delivery, World, message, until
 
 
@@ -26,6 +27,8 @@ def show(signal: Signal, channel: Channel) -> Request:
 @pytest.fixture
 async def showing(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Delivery]:
     """A delivery service whose provider has signals."""
+    for bound in ("PATIENCE", "LASTS"):  # a slow machine must not look like a slow provider
+        monkeypatch.setattr(signals, bound, 60.0)
     monkeypatch.setitem(PROVIDERS, ProviderKind.CHAT2DESK, replace(PROVIDERS[ProviderKind.CHAT2DESK], signal=show))
     async with world.serving() as service:
         await service.create_channel()
