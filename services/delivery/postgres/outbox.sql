@@ -11,7 +11,8 @@ LEFT JOIN delivery.deliveries AS delivery USING (tenant_id, delivery_id);
 -- wait, and take places from a share of their own; a reply behind one makes its lane urgent.
 -- `parts` that nothing has happened to are NULL when there is one, so that most rows need none. `begun` are the parts of
 -- deliveries that the holder would send at once: the first one is started in them. If such a delivery is the first one of
--- an idle lane, the lane is leased to him for `ttl` seconds, and those parts are stored.
+-- an idle lane, the lane is leased to him for `ttl` seconds, and those parts are stored. A reply makes a lane due in which
+-- only broadcasts wait, as they may wait long for what replies leave of a rate.
 WITH new AS MATERIALIZED (
     SELECT item.*,
         row_number() OVER (PARTITION BY item.lane_id ORDER BY position) AS nth,
@@ -37,7 +38,12 @@ WITH new AS MATERIALIZED (
     ON CONFLICT (lane_id) DO UPDATE SET
         next_seq = lane.next_seq + excluded.pending,
         pending = lane.pending + excluded.pending,
-        due_at = CASE WHEN lane.parked IS NULL THEN coalesce(lane.due_at, excluded.due_at) END,
+        due_at = CASE
+            WHEN lane.parked IS NOT NULL THEN NULL
+            WHEN lane.pending > 0 AND lane.lease_until IS NULL AND lane.priority > excluded.priority
+                THEN least(lane.due_at, statement_timestamp())
+            ELSE coalesce(lane.due_at, excluded.due_at)
+        END,
         priority = CASE WHEN lane.pending = 0 THEN excluded.priority ELSE least(lane.priority, excluded.priority) END,
         share = CASE WHEN lane.pending > 0 AND lane.priority < excluded.priority THEN lane.share ELSE excluded.share END,
         lease_until = CASE WHEN lane.pending = 0 THEN excluded.lease_until ELSE lane.lease_until END,

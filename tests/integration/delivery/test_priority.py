@@ -4,6 +4,7 @@ from uuid import uuid4
 
 import asyncpg
 
+from parley.common.v1 import waiting_pb2
 from parley.delivery.v1 import delivery_pb2
 from parley.limits.v1 import limits_pb2
 
@@ -58,3 +59,17 @@ async def test_a_broadcast_is_claimed_after_replies_until_a_reply_waits_behind_i
     await delivery.client.send_message(message("more news", priority=BROADCAST))
     assert [tuple(row) for row in await connection.fetch(lane)] == [(3, 0, False)]
     await connection.close()
+
+
+async def test_a_reply_takes_along_the_broadcast_that_it_waits_behind(delivery: Delivery, world: World) -> None:
+    """They come in their order, and the broadcast no longer waits for what replies leave."""
+    world.limits.reply = only_replies
+    broadcast = await delivery.client.send_message(message("news", priority=BROADCAST))
+
+    async def put_off() -> bool:
+        return (await delivery.get(broadcast.delivery_id)).waiting.reason == waiting_pb2.WAIT_REASON_RATE
+
+    await until(put_off)
+    reply = await delivery.client.send_message(message("reply"))
+    await delivery.until_state(reply.delivery_id, SENT)
+    assert world.receiver.texts() == ["news", "reply"]
