@@ -226,6 +226,8 @@ class Decide:
         name = "decide form" if isinstance(turn.inputs.bot.flow, FormSettings) else f"{what} assistant"
         try:
             with spans.child(name):
+                if not turn.inputs.bot.asks_model:  # it calls nobody but the journal, which has times of its own
+                    return await ask(turn.inputs, tools)
                 async with asyncio.timeout(max(0.0, tools.left().seconds) + TO_RENDER):
                     return await ask(turn.inputs, tools)
         except BudgetExceeded as error:
