@@ -1,79 +1,21 @@
 """The HTTP client against servers that do what servers do."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from ipaddress import ip_address
 
 import pytest
 from aiohttp.client_proto import ResponseHandler
 
 from services.delivery.providers.connections import MAX_BODY, Connector
-from services.delivery.providers.exchanges import Answer, File, NoAnswer, NotSent, Request, Result, form, target
+from services.delivery.providers.exchanges import Answer, File, NoAnswer, NotSent, Request, form, target
 from services.delivery.providers.http import HttpClient
 from services.runtime.egress import Egress
-
-LOCAL = Egress.of("loopback")
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class Server:
-    """Answers each request (read to its end) with the next of its answers; an empty one closes the connection."""
-
-    def __init__(self, *answers: bytes | Callable[[], object]) -> None:
-        self.answers = list(answers)
-        self.requests: list[bytes] = []
-        self.connections = 0
-        self.url = ""
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = int((head.lower() + b"content-length: 0\r\n").split(b"content-length: ")[1].split(b"\r\n")[0])
-                self.requests.append(head + await reader.readexactly(length))
-                answer = self.answers.pop(0) if self.answers else OK
-                if callable(answer):
-                    await asyncio.sleep(60)
-                    return
-                for piece in answer.split(b"|"):
-                    writer.write(piece)
-                    await writer.drain()
-                    await asyncio.sleep(0.01)
-                if not answer or b"close" in answer:
-                    return
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    def target(self, path: str = "/v1/messages") -> str:
-        return self.url + path
-
-
-@asynccontextmanager
-async def serving(server: Server, *, timeout: float = 30.0) -> AsyncIterator[HttpClient]:
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-    client = HttpClient(LOCAL, timeout=timeout)
-    try:
-        yield client
-    finally:
-        await client.close()
-        listening.close()
+from tests.integration.delivery.http_server import CONTINUE, LOCAL, OK, Server, post, serving
 
 
 def idle(client: HttpClient) -> list[ResponseHandler]:
     """Connections that are kept for the next call."""
     found = [session.connector for session in client._sessions.values()]
     return [kept for one in found if one is not None for waiting in one._conns.values() for kept, _ in waiting]
-
-
-async def post(client: HttpClient, url: str, body: bytes = b"{}") -> Result:
-    return await client.call(Request(url, {"Authorization": "token"}, body))
 
 
 async def test_one_connection_serves_calls_that_follow_one_another() -> None:
@@ -350,95 +292,3 @@ async def test_an_answer_that_trickles_in_ends_in_time() -> None:
     server = Server(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x|" * 5000)
     async with serving(server, timeout=4.0) as client:
         assert await post(client, server.target()) == NoAnswer("no answer within 4 s")
-
-
-class Proxy:
-    """Takes `CONNECT` and answers 403, or forwards what is asked in the absolute form by answering it itself."""
-
-    def __init__(self) -> None:
-        self.lines: list[bytes] = []
-        self.heads: list[bytes] = []
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            self.heads.append(head)
-            self.lines.append(head.partition(b"\r\n")[0])
-            tunnel = head.startswith(b"CONNECT")
-            writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n" if tunnel else OK)
-            await writer.drain()
-        writer.close()
-
-
-@asynccontextmanager
-async def proxying() -> AsyncIterator[tuple[Proxy, str]]:
-    proxy = Proxy()
-    listening = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
-    try:
-        yield proxy, f"http://user:secret@127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-    finally:
-        listening.close()
-
-
-async def test_a_call_goes_through_the_proxy_that_it_names() -> None:
-    async with proxying() as (proxy, address):
-        client = HttpClient(LOCAL, timeout=30.0)
-        asking = Request("https://api.example/v1/messages", {"Authorization": "token"}, b"{}", proxy=address)
-        result = await client.call(asking)
-        assert result == NotSent("the proxy answered 403"), "a tunnel that does not stand has taken nothing"
-        assert proxy.lines == [b"CONNECT api.example:443 HTTP/1.1"]
-        assert b"Proxy-Authorization: Basic" in proxy.heads[0]
-        assert b"token" not in proxy.heads[0]
-        await client.close()
-
-
-@pytest.mark.parametrize("proxy", ["http://10.0.0.1:3128", "http://localhost:3128", "http://[::1]:3128"])
-async def test_a_proxy_that_a_call_names_is_judged_like_any_address(proxy: str) -> None:
-    client = HttpClient(Egress(), timeout=30.0)
-    result = await client.call(Request("https://api.example/", {}, method="GET", proxy=proxy))
-    assert result == NotSent("the address leads to an address that is not public", wrong_address=True)
-    await client.close()
-
-
-@pytest.mark.parametrize("proxy", ["socks5://proxy.example:1080", "nonsense://", "http://:80"])
-async def test_what_is_no_proxy_is_refused(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = await HttpClient(LOCAL).call(Request("https://api.example/", {}, method="GET", proxy=proxy))
-    assert isinstance(result, NotSent)
-    assert result.wrong_address
-    monkeypatch.setenv("HTTPS_PROXY", proxy)
-    with pytest.raises(ValueError, match="HTTPS_PROXY"):
-        HttpClient(LOCAL)
-
-
-async def test_calls_go_through_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = Server()
-    async with serving(server), proxying() as (proxy, address):
-        monkeypatch.setenv("HTTPS_PROXY", address)
-        monkeypatch.setenv("HTTP_PROXY", address)
-        monkeypatch.setenv("NO_PROXY", "direct.invalid")
-        client = HttpClient(LOCAL, timeout=30.0)
-        assert isinstance(await post(client, "https://proxied.invalid/"), NotSent)
-        assert proxy.lines == [b"CONNECT proxied.invalid:443 HTTP/1.1"]
-        assert isinstance(await post(client, "https://direct.invalid/"), NotSent)
-        assert isinstance(await post(client, server.target()), Answer), "this machine is reached directly"
-        assert len(proxy.lines) == 1
-        await client.close()
-
-
-@pytest.mark.parametrize("url", ["https://10.0.0.1/", "https://localhost.localdomain/", "http://8.8.8.8/"])
-async def test_a_proxy_of_the_environment_opens_nothing_that_is_closed(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def resolved(self: Egress, host: str, port: int, *, tls: bool) -> list[str]:
-        return self._judge([ip_address("10.0.0.1")], tls=tls)
-
-    monkeypatch.setattr(Egress, "resolve", resolved)
-    async with proxying() as (proxy, address):
-        monkeypatch.setenv("HTTPS_PROXY", address)
-        monkeypatch.setenv("HTTP_PROXY", address)
-        client = HttpClient(Egress(), timeout=30.0)
-        result = await post(client, url)
-        assert isinstance(result, NotSent)
-        assert result.wrong_address
-        assert proxy.lines == []
-        await client.close()
