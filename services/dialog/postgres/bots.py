@@ -39,7 +39,7 @@ class PostgresBots:
         method: str,
         work: Callable[[BotRows], Awaitable[Response]],
     ) -> Response:
-        return await self._once(request, response, method, lambda connection: work(_Rows(connection, self._sql)))
+        return await self._once(request, response, method, lambda connection: work(_BotRows(connection, self._sql)))
 
     async def get(self, tenant_id: str, bot_id: str) -> Bot:
         row = await self._database.fetchrow(self._sql["get"], tenant_id, bot_id)
@@ -75,7 +75,7 @@ class Awakenings:
         return more
 
 
-class _Rows:
+class _BotRows:
     """Bots within a transaction."""
 
     def __init__(self, connection: "PoolConnection", sql: Mapping[str, str]) -> None:

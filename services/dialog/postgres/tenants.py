@@ -37,7 +37,7 @@ class PostgresTenants:
         method: str,
         work: Callable[[TenantRows], Awaitable[Response]],
     ) -> Response:
-        return await self._once(request, response, method, lambda connection: work(_Rows(connection, self._sql)))
+        return await self._once(request, response, method, lambda connection: work(_TenantRows(connection, self._sql)))
 
     async def get(self, tenant_id: str) -> tenant_pb2.Tenant:
         row = await self._database.fetchrow(self._sql["get"], tenant_id)
@@ -63,7 +63,7 @@ RETENTION = tuple(field.name for field in tenant_pb2.Retention.DESCRIPTOR.fields
 """Columns of a tenant that say for how long its data is kept; NULL for the settings' word."""
 
 
-class _Rows:
+class _TenantRows:
     """Tenants and keys within a transaction."""
 
     def __init__(self, connection: "PoolConnection", sql: Mapping[str, str]) -> None:
