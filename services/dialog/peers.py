@@ -107,8 +107,11 @@ class ContextPeer:
     async def get(self, tenant_id: str, conversation_id: UUID, sender: Sender, min_version: int) -> Known:
         key = Key(tenant_id, conversation_id)
         answer = self._kept.find(key, min_version)
+        if answer is None and (asked := self._asked.get(key)) is not None:
+            ahead = await asked
+            answer = ahead if ahead.version >= min_version else None  # the lane may have been another's meanwhile
         if answer is None:
-            answer = await (self._asked.get(key) or self._ask(key, sender, min_version))
+            answer = await self._ask(key, sender, min_version)
         return known_from(answer)
 
     async def _ask(self, key: Key, sender: Sender, min_version: int) -> context_pb2.GetContextResponse:

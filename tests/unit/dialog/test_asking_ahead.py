@@ -90,6 +90,18 @@ async def test_the_turn_takes_the_answer_to_what_was_asked_ahead() -> None:
     assert world.service.traces == [TRACE]
 
 
+async def test_what_was_asked_ahead_of_a_later_save_is_too_old_for_the_turn_after_it() -> None:
+    """The lane was lost meanwhile, another process has saved, and the lane has come back."""
+    world = World()
+    world.ahead()
+    later = world.lease.data_version + 1
+    turn = asyncio.create_task(world.peer.get("acme", world.lease.lane_id, SENDER, later))
+    await asyncio.sleep(0)
+    world.service.go.set()
+    await turn
+    assert [request.min_version for request in world.service.requests] == [later - 1, later]
+
+
 async def test_what_is_kept_is_not_asked_ahead() -> None:
     world = World()
     world.service.go.set()
